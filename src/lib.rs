@@ -1,0 +1,10 @@
+//! Real-time parameters of a 3D morphable face model from cameras, RTSP streams and files.
+//!
+//! Data flows one way: [`source`] → track → nets → face → smooth → sinks. Each module knows only
+//! the types of those below it; `pipeline` wires them.
+
+pub mod error;
+pub mod frame;
+pub mod source;
+
+pub use error::{Error, Result};
