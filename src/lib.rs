@@ -1,9 +1,11 @@
 //! Real-time parameters of a 3D morphable face model from cameras, RTSP streams and files.
 //!
-//! Data flows one way: [`source`] → track → nets → face → smooth → sinks. Each module knows only
-//! the types of those below it; `pipeline` wires them.
+//! Data flows one way: [`source`] → track → nets → [`face`] → smooth → sinks. Each module knows
+//! only the types of those below it; `pipeline` wires them.
 
+pub mod crop;
 pub mod error;
+pub mod face;
 pub mod frame;
 pub mod source;
 

@@ -1,0 +1,8 @@
+//! The 3D morphable face model: parameters, rotation, mesh, landmarks.
+
+mod model;
+mod params;
+pub mod rotation;
+
+pub use model::{FaceModel, LANDMARKS};
+pub use params::Params;

@@ -1,0 +1,102 @@
+//! **p** = [f, r, t, α_id, α_exp]: what the parametric network says of one face.
+
+use nalgebra::UnitQuaternion;
+
+use super::rotation;
+use crate::crop::CropMap;
+
+/// The parameters of one face under weak perspective:
+/// `pixel = f · P · R · (S̄ + A_id α_id + A_exp α_exp) + t`, where P drops z and turns y downwards.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Params {
+    /// Scale, pixels per unit of the face model.
+    pub f: f32,
+    /// Model space → camera space.
+    pub rotation: UnitQuaternion<f32>,
+    /// Where the model's origin lies: x, y in pixels; z moves depths (pixels, toward the camera)
+    /// so that the middle of the volume is 0.
+    pub t: [f32; 3],
+    /// α_id, standard deviations.
+    pub identity: Vec<f32>,
+    /// α_exp, 0…1.
+    pub expression: Vec<f32>,
+}
+
+impl Params {
+    /// Reads the parametric network's outputs; `pose` is [f, pitch, yaw, roll, tx, ty, tz] in crop
+    /// pixels and degrees. `None` where a number is not finite or the scale not positive: a network
+    /// that answers nonsense is treated as seeing nothing.
+    #[must_use]
+    pub fn from_outputs(pose: [f32; 7], identity: &[f32], expression: &[f32]) -> Option<Self> {
+        let numbers = pose.iter().chain(identity).chain(expression);
+        if pose[0] <= 0.0 || !numbers.clone().all(|v| v.is_finite()) {
+            return None;
+        }
+        Some(Self {
+            f: pose[0],
+            rotation: rotation::from_angles([pose[1], pose[2], pose[3]]),
+            t: [pose[4], pose[5], pose[6]],
+            identity: identity.to_vec(),
+            expression: expression.to_vec(),
+        })
+    }
+
+    /// Parameters seen in a crop, brought back to the frame that it was cut from.
+    #[must_use]
+    pub fn in_frame(mut self, map: &CropMap) -> Self {
+        let [x, y] = map.to_frame([self.t[0], self.t[1]]);
+        self.t = [x, y, self.t[2] * map.scale];
+        self.f *= map.scale;
+        self.rotation = rotation::turned_in_plane(&self.rotation, map.angle);
+        self
+    }
+
+    /// Projects a point of model space: x, y in pixels, z in pixels toward the camera.
+    #[must_use]
+    pub fn project(&self, points: &[[f32; 3]]) -> Vec<[f32; 3]> {
+        let r = rotation::matrix(&self.rotation) * self.f;
+        let [tx, ty, tz] = self.t;
+        points
+            .iter()
+            .map(|&[x, y, z]| {
+                [
+                    r[(0, 0)] * x + r[(0, 1)] * y + r[(0, 2)] * z + tx,
+                    ty - (r[(1, 0)] * x + r[(1, 1)] * y + r[(1, 2)] * z),
+                    r[(2, 0)] * x + r[(2, 1)] * y + r[(2, 2)] * z + tz,
+                ]
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Projecting in the crop and mapping the pixel is the same as mapping the parameters.
+        #[test]
+        fn mapping_parameters_is_mapping_pixels(
+            angles in prop::array::uniform3(-80f32..80.0), tx in 0f32..256.0, f in 2f32..20.0,
+            angle in -3f32..3.0, scale in 0.1f32..10.0, point in prop::array::uniform3(-10f32..10.0),
+        ) {
+            let pose = [f, angles[0], angles[1], angles[2], tx, 120.0, 3.0];
+            let params = Params::from_outputs(pose, &[], &[]).expect("finite");
+            let map = CropMap { centre: [400.0, 300.0], scale, angle };
+            let there = params.project(&[point])[0];
+            let there = map.to_frame([there[0], there[1]]);
+            let here = params.in_frame(&map).project(&[point])[0];
+            let tolerance = 1e-3 * scale * 256.0;
+            prop_assert!((there[0] - here[0]).abs() < tolerance && (there[1] - here[1]).abs() < tolerance);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_no_face() {
+        assert!(Params::from_outputs([f32::NAN; 7], &[], &[]).is_none());
+        assert!(Params::from_outputs([-1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], &[], &[]).is_none());
+        let pose = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        assert!(Params::from_outputs(pose, &[f32::INFINITY], &[]).is_none());
+    }
+}
