@@ -7,6 +7,9 @@ pub mod crop;
 pub mod error;
 pub mod face;
 pub mod frame;
+mod locate;
+pub mod nets;
+pub mod record;
 pub mod source;
 
 pub use error::{Error, Result};

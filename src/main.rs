@@ -1,1 +1,3 @@
+//! Arguments → configuration → run → exit code; nothing else.
+
 fn main() {}

@@ -1,0 +1,250 @@
+//! `engines/manifest.toml`: which files make a variant, and proof that they are those files.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::read;
+use crate::crop::{CROP, CropMap, CropRule};
+use crate::face::FaceModel;
+use crate::{Error, Result};
+
+const SCHEMA: u32 = 1;
+
+/// The folder of engines with its manifest.
+#[derive(Debug)]
+pub struct Engines {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    schema: u32,
+    face_model: FaceModelFile,
+    variants: BTreeMap<String, Variant>,
+    #[serde(default)]
+    detectors: BTreeMap<String, DetectorRule>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FaceModelFile {
+    file: PathBuf,
+    sha256: String,
+}
+
+/// One set of networks: an architecture with its weights.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Variant {
+    /// Its name in the manifest.
+    #[serde(skip)]
+    pub name: String,
+    /// Whether the weights ever saw a face.
+    pub trained: bool,
+    /// How its crops lie.
+    pub crop: CropRule,
+    /// From which presence on a crop counts as a face.
+    pub presence_threshold: f32,
+    networks: BTreeMap<String, NetworkFile>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct NetworkFile {
+    file: PathBuf,
+    sha256: String,
+}
+
+/// From a detector's box to the crop that the landmarks in it would give, in units of the longer
+/// side of the box: measured for each detector.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct DetectorRule {
+    /// Shift of the centre, y down, in the upright frame.
+    pub centre: [f32; 2],
+    /// Side of the crop.
+    pub scale: f32,
+}
+
+impl DetectorRule {
+    /// The first crop of a face that was just detected: `bounds` [x, y, w, h] in pixels, `angle`
+    /// the tilt of the head if the detector knows it.
+    #[must_use]
+    pub fn crop(&self, bounds: [f32; 4], angle: f32) -> CropMap {
+        let [x, y, w, h] = bounds;
+        let longer = w.max(h);
+        let (sin, cos) = angle.sin_cos();
+        let [dx, dy] = self.centre.map(|c| c * longer);
+        let centre = [x + w / 2.0 + cos * dx - sin * dy, y + h / 2.0 + sin * dx + cos * dy];
+        CropMap::square(centre, self.scale * longer, angle)
+    }
+}
+
+impl Engines {
+    /// Reads the manifest in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if it is missing, unreadable or of another version.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("manifest.toml");
+        let text = String::from_utf8(read(&path)?)
+            .map_err(|_| Error::Engine(format!("{} is not a text file", path.display())))?;
+        let manifest: Manifest = toml::from_str(&text).map_err(|e| {
+            let why = e.message();
+            Error::Engine(format!("{} cannot be understood: {why}", path.display()))
+        })?;
+        if manifest.schema != SCHEMA {
+            let found = manifest.schema;
+            return Err(Error::Engine(format!(
+                "{} has schema {found}, this program reads {SCHEMA}; take engines of the same release",
+                path.display()
+            )));
+        }
+        Ok(Self { folder: folder.to_path_buf(), manifest })
+    }
+
+    /// The variant of that name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the names there are, [`Error::Engine`] if its numbers make no sense.
+    pub fn variant(&self, name: &str) -> Result<Variant> {
+        let Some(variant) = self.manifest.variants.get(name) else {
+            let names: Vec<_> = self.manifest.variants.keys().map(String::as_str).collect();
+            let names = names.join(", ");
+            return Err(Error::Usage(format!("there is no variant {name:?}; there are: {names}")));
+        };
+        let rule = &variant.crop;
+        if rule.size as usize != CROP
+            || !(0.1..10.0).contains(&rule.scale)
+            || !rule.raise.is_finite()
+        {
+            return Err(Error::Engine(format!(
+                "the manifest gives {name} a crop that cannot be: {rule:?}"
+            )));
+        }
+        Ok(Variant { name: name.into(), ..variant.clone() })
+    }
+
+    /// How to turn boxes of that detector into crops.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if the manifest does not say.
+    pub fn detector(&self, name: &str) -> Result<DetectorRule> {
+        self.manifest.detectors.get(name).copied().ok_or_else(|| {
+            Error::Engine(format!("the manifest does not describe the detector {name:?}"))
+        })
+    }
+
+    /// The face model, checked, with its SHA-256.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] or [`Error::EngineHash`].
+    pub fn face_model(&self) -> Result<(FaceModel, String)> {
+        let file = &self.manifest.face_model;
+        let path = self.folder.join(&file.file);
+        let model = FaceModel::from_bytes(&self.checked(&file.file, &file.sha256)?, &path)?;
+        Ok((model, file.sha256.clone()))
+    }
+
+    /// The bytes of one of a variant's networks (`vmn`, `pmn`, `volume-64`), checked.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] or [`Error::EngineHash`].
+    pub fn network(&self, variant: &Variant, network: &str) -> Result<Vec<u8>> {
+        let file = variant.networks.get(network).ok_or_else(|| {
+            Error::Engine(format!("the variant {} has no network {network:?}", variant.name))
+        })?;
+        self.checked(&file.file, &file.sha256)
+    }
+
+    fn checked(&self, file: &Path, expected: &str) -> Result<Vec<u8>> {
+        let path = self.folder.join(file);
+        let bytes = read(&path)?;
+        let found = sha256(&bytes);
+        if found == expected {
+            Ok(bytes)
+        } else {
+            Err(Error::EngineHash { path, found, expected: expected.into() })
+        }
+    }
+}
+
+impl Variant {
+    /// One hash for all networks of the variant.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let all: Vec<_> = self.networks.values().map(|n| n.sha256.as_str()).collect();
+        sha256(all.join("\n").as_bytes())
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(manifest: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("manifest.toml"), manifest).expect("written");
+        folder
+    }
+
+    const MANIFEST: &str = r#"
+        schema = 1
+        face_model = { file = "model", sha256 = "00" }
+        [variants.lite]
+        trained = false
+        presence_threshold = 0.5
+        crop = { size = 256, scale = 1.45, raise = 0.06 }
+        networks.vmn = { file = "vmn", sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" }
+    "#;
+
+    #[test]
+    fn a_file_must_have_its_hash() {
+        let folder = folder(MANIFEST);
+        let engines = Engines::open(folder.path()).expect("a manifest");
+        let lite = engines.variant("lite").expect("there");
+        std::fs::write(folder.path().join("vmn"), "abc").expect("written");
+        assert_eq!(engines.network(&lite, "vmn").expect("hash fits"), b"abc");
+        std::fs::write(folder.path().join("vmn"), "abd").expect("written");
+        let error = engines.network(&lite, "vmn").expect_err("hash differs");
+        assert!(matches!(error, Error::EngineHash { .. }));
+        assert_eq!(error.exit_code(), 4);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let folder = folder(MANIFEST);
+        let engines = Engines::open(folder.path()).expect("a manifest");
+        let error = engines.variant("large").expect_err("no such variant");
+        assert!(error.to_string().contains("lite"), "{error}");
+        let lite = engines.variant("lite").expect("there");
+        assert!(engines.network(&lite, "pmn").is_err());
+        assert!(engines.face_model().err().expect("no file").to_string().contains("model"));
+        assert!(Engines::open(Path::new("/nonexistent")).is_err());
+    }
+
+    #[test]
+    fn other_schemas_and_absurd_crops_are_refused() {
+        let newer = folder(&MANIFEST.replace("schema = 1", "schema = 2"));
+        assert!(Engines::open(newer.path()).is_err());
+        let absurd = folder(&MANIFEST.replace("size = 256", "size = 1000000"));
+        let engines = Engines::open(absurd.path()).expect("a manifest");
+        assert!(engines.variant("lite").is_err());
+    }
+
+    #[test]
+    fn a_detector_box_becomes_a_crop() {
+        let rule = DetectorRule { centre: [0.0, 0.1], scale: 1.5 };
+        let map = rule.crop([100.0, 100.0, 60.0, 100.0], 0.0);
+        assert_eq!(map.centre, [130.0, 160.0]);
+        assert!((map.scale - 150.0 / 256.0).abs() < 1e-6);
+    }
+}
