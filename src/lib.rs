@@ -4,6 +4,7 @@
 //! only the types of those below it; `pipeline` wires them.
 
 pub mod crop;
+pub mod detect;
 pub mod error;
 pub mod face;
 pub mod frame;
@@ -11,5 +12,6 @@ mod locate;
 pub mod nets;
 pub mod record;
 pub mod source;
+pub mod track;
 
 pub use error::{Error, Result};

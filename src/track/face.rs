@@ -1,0 +1,136 @@
+//! One followed face: where it was, how it moves, how long it has been missed.
+
+use crate::crop::{CropMap, CropRule};
+use crate::face::{FaceModel, Params, rotation};
+
+/// A fit of one frame.
+#[derive(Debug, Clone)]
+pub struct Sighting {
+    pub pts: f64,
+    pub params: Params,
+    pub presence: f32,
+    /// [x, y, w, h] around the landmarks.
+    pub bounds: [f32; 4],
+    landmarks: Vec<[f32; 2]>,
+    angle: f32,
+}
+
+impl Sighting {
+    pub fn new(pts: f64, params: Params, presence: f32, model: &FaceModel) -> Self {
+        let landmarks = model.landmarks(&params);
+        let angle = rotation::upright_angle(&params.rotation);
+        Self { pts, presence, bounds: bounds(&landmarks), landmarks, angle, params }
+    }
+
+    fn size(&self) -> f32 {
+        (self.bounds[2] * self.bounds[3]).max(0.0).sqrt().max(1.0)
+    }
+
+    fn middle(&self) -> [f32; 2] {
+        [self.bounds[0] + self.bounds[2] / 2.0, self.bounds[1] + self.bounds[3] / 2.0]
+    }
+
+    /// How far another one is, in sizes of the larger of the two.
+    pub fn distance(&self, other: &Self) -> f32 {
+        let (a, b) = (self.middle(), other.middle());
+        (a[0] - b[0]).hypot(a[1] - b[1]) / self.size().max(other.size())
+    }
+}
+
+/// The box [x, y, w, h] around points.
+pub fn bounds(points: &[[f32; 2]]) -> [f32; 4] {
+    let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
+    for p in points {
+        for k in 0..2 {
+            low[k] = low[k].min(p[k]);
+            high[k] = high[k].max(p[k]);
+        }
+    }
+    [low[0], low[1], high[0] - low[0], high[1] - low[1]]
+}
+
+/// A face that is followed, shown or not.
+#[derive(Debug)]
+pub struct Followed {
+    pub key: u64,
+    /// None while on probation.
+    pub id: Option<u64>,
+    pub last: Sighting,
+    pub sightings: u32,
+    pub confidence: f32,
+    pub missing_since: Option<f64>,
+    /// What was before says nothing about the last sighting.
+    pub fresh: bool,
+    /// Frame pixels a second.
+    velocity: [f32; 2],
+}
+
+impl Followed {
+    /// Someone new; `strong` evidence counts as probation passed.
+    pub fn new(key: u64, first: Sighting, strong: bool) -> Self {
+        Self {
+            key,
+            id: None,
+            confidence: first.presence,
+            last: first,
+            sightings: if strong { super::PROBATION - 1 } else { 0 },
+            missing_since: None,
+            fresh: true,
+            velocity: [0.0; 2],
+        }
+    }
+
+    /// Whether crops are worth their time.
+    pub fn is_searched(&self, pts: f64, search: f64) -> bool {
+        self.missing_since.is_none_or(|since| pts - since < search)
+    }
+
+    /// Where to look next: around the last landmarks, moved on as they were moving.
+    pub fn next_crop(&self, pts: f64, rule: &CropRule) -> CropMap {
+        let mut map = CropMap::around(&self.last.landmarks, self.last.angle, rule);
+        // Motion is believed for a tenth of a second and half a face: longer is guessing.
+        let ahead = (pts - self.last.pts).clamp(0.0, 0.1) as f32;
+        let limit = self.last.size() / 2.0;
+        for k in 0..2 {
+            map.centre[k] += (self.velocity[k] * ahead).clamp(-limit, limit);
+        }
+        map
+    }
+
+    /// Whether the next fit can be the same face: it neither jumped away nor changed its size
+    /// beyond reason.
+    pub fn is_plausible(&self, next: &Sighting) -> bool {
+        let ratio = next.size() / self.last.size();
+        self.last.distance(next) < 0.8 && (0.5..2.0).contains(&ratio)
+    }
+
+    pub fn seen(&mut self, next: Sighting) {
+        let dt = (next.pts - self.last.pts) as f32;
+        let (before, now) = (self.last.middle(), next.middle());
+        for k in 0..2 {
+            let measured = if dt > 1e-4 { (now[k] - before[k]) / dt } else { 0.0 };
+            // Averaged over two frames or so: quick enough to keep up, slow enough not to shake.
+            self.velocity[k] = 0.5 * (self.velocity[k] + measured);
+        }
+        self.confidence = next.presence;
+        self.last = next;
+        self.sightings = self.sightings.saturating_add(1);
+        self.missing_since = None;
+    }
+
+    pub fn found_again(&mut self, next: Sighting) {
+        self.velocity = [0.0; 2];
+        self.confidence = next.presence;
+        self.last = next;
+        self.fresh = true;
+        self.missing_since = None;
+    }
+
+    pub fn lose(&mut self, pts: f64) {
+        self.missing_since.get_or_insert(pts);
+        self.velocity = [0.0; 2];
+        // Held faces say how little is known of them.
+        self.confidence = self.confidence.min(0.5) * 0.9;
+        self.sightings = 0;
+    }
+}

@@ -1,0 +1,270 @@
+//! Who is who: follows faces from fit to fit, gives them ids, says where to look next and when to
+//! detect again.
+//!
+//! A face, once found, is followed by its own last fit: the next crop lies around its last
+//! landmarks, moved on by their motion. A detection that lies on a followed face belongs to it;
+//! one that lies on none begins a new one, which has to prove itself before it gets an id. All
+//! times are seconds of the stream, never frames: a camera at 15 frames a second forgets as fast
+//! as one at 60.
+
+mod cut;
+mod face;
+
+use std::sync::Arc;
+
+pub use cut::CutDetector;
+use face::{Followed, Sighting};
+
+use crate::crop::{CropMap, CropRule};
+use crate::detect::{Detection, overlap};
+use crate::face::{FaceModel, Params};
+use crate::nets::{DetectorRule, Output};
+
+/// A face without a sighting keeps its last fit in the records for this long …
+const HOLD: f64 = 0.3;
+/// … is looked for in every frame for this long …
+const SEARCH: f64 = 0.6;
+/// … and gets its id back if it is found again within this time.
+const REMEMBER: f64 = 3.0;
+/// Sightings that make a face of a weak detection; a strong one needs no second.
+const PROBATION: u32 = 3;
+const STRONG: f32 = 0.7;
+/// How soon after a detection the next may follow when a face is being looked for.
+const RETRY: f64 = 0.1;
+/// A detection overlapping a face's landmark box by this much belongs to that face.
+const SAME: f32 = 0.3;
+/// Two followed faces that overlap by more than this are one.
+const DOUBLE: f32 = 0.55;
+
+/// What a tracker has to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// At most this many faces.
+    pub max_faces: usize,
+    /// Seconds between detections while there is room for one more face.
+    pub detect_every: f64,
+    /// From which presence on a crop counts as a face.
+    pub presence: f32,
+    /// How crops lie around landmarks.
+    pub crop: CropRule,
+    /// How first crops lie around detections.
+    pub detector: DetectorRule,
+}
+
+/// One face of one frame, as the networks see it.
+#[derive(Debug, Clone)]
+pub struct Tracked {
+    /// Never reused.
+    pub id: u64,
+    /// Presence, 0…1.
+    pub confidence: f32,
+    /// Raw parameters in frame pixels.
+    pub params: Params,
+    /// Whether what was before says nothing about it: new, found again, or after a cut.
+    pub fresh: bool,
+}
+
+/// Follows the faces of one stream.
+pub struct Tracker {
+    settings: Settings,
+    model: Arc<FaceModel>,
+    faces: Vec<Followed>,
+    next_id: u64,
+    next_key: u64,
+    last_detection: Option<f64>,
+}
+
+/// Names a face between [`Tracker::crops`] and [`Tracker::update`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key(u64);
+
+impl Tracker {
+    /// A tracker that follows nobody yet.
+    #[must_use]
+    pub fn new(settings: Settings, model: Arc<FaceModel>) -> Self {
+        Self { settings, model, faces: Vec::new(), next_id: 1, next_key: 0, last_detection: None }
+    }
+
+    /// Ids given so far.
+    #[must_use]
+    pub fn ids(&self) -> u64 {
+        self.next_id - 1
+    }
+
+    /// Forgets everybody; ids go on.
+    pub fn reset(&mut self) {
+        self.faces.clear();
+        self.last_detection = None;
+    }
+
+    /// The scene has changed: nobody is where they were, yet ids are kept for those who are.
+    pub fn cut(&mut self, pts: f64) {
+        self.faces.retain(|f| f.id.is_some());
+        for face in &mut self.faces {
+            face.lose(pts - SEARCH);
+        }
+        self.last_detection = None;
+    }
+
+    /// Whether nobody can be followed until a detection says where they are.
+    #[must_use]
+    pub fn is_blind(&self, pts: f64) -> bool {
+        !self.faces.iter().any(|f| f.is_searched(pts, SEARCH))
+    }
+
+    /// Whether a detection is due, which is then taken to happen. Often while a face is lost or
+    /// none is followed, now and then while there is room for more, else never.
+    pub fn wants_detection(&mut self, pts: f64) -> bool {
+        let since = self.last_detection.map_or(f64::INFINITY, |last| (pts - last).abs());
+        let seen = self.faces.iter().filter(|f| f.missing_since.is_none()).count();
+        let lost = self.faces.iter().any(|f| f.missing_since.is_some());
+        let due = if seen == 0 || (lost && seen < self.settings.max_faces) {
+            RETRY.min(self.settings.detect_every)
+        } else if seen < self.settings.max_faces {
+            self.settings.detect_every
+        } else {
+            f64::INFINITY
+        };
+        let wants = since >= due;
+        if wants {
+            self.last_detection = Some(pts);
+        }
+        wants
+    }
+
+    /// First crops for the detections that lie on nobody who is in sight; with the detections.
+    #[must_use]
+    pub fn newcomers(&self, detections: &[Detection]) -> Vec<(CropMap, Detection)> {
+        let in_sight = self.faces.iter().filter(|f| f.missing_since.is_none());
+        let room = self.settings.max_faces.saturating_sub(in_sight.clone().count());
+        detections
+            .iter()
+            .filter(|d| !in_sight.clone().any(|f| belongs(d.bounds, f.last.bounds)))
+            .map(|d| (self.settings.detector.crop(d.bounds, d.angle), *d))
+            .filter(|(map, _)| map.is_sane())
+            .take(room)
+            .collect()
+    }
+
+    /// Takes up those newcomers that the networks also see. One that lies where a face was lost,
+    /// or is the only one when only one was lost, is that face.
+    pub fn admit(&mut self, pts: f64, newcomers: &[(CropMap, Detection)], outputs: Vec<Output>) {
+        for ((map, detection), output) in newcomers.iter().zip(outputs) {
+            // The first crop lies roughly: what it shows of the face is judged mildly.
+            let Some(sighting) = self.sighting(pts, map, output, 0.6) else { continue };
+            if self.faces.iter().any(|f| {
+                f.missing_since.is_none() && overlap(f.last.bounds, sighting.bounds) > DOUBLE
+            }) {
+                continue;
+            }
+            let strong = detection.score >= STRONG && sighting.presence >= STRONG;
+            if let Some(lost) = self.lost_here(&sighting) {
+                self.faces[lost].found_again(sighting);
+            } else {
+                self.next_key += 1;
+                self.faces.push(Followed::new(self.next_key, sighting, strong));
+            }
+        }
+    }
+
+    /// The lost face that a newcomer is: the nearest within two sizes of where it was last seen.
+    fn lost_here(&self, sighting: &Sighting) -> Option<usize> {
+        let lost = self.faces.iter().enumerate().filter(|(_, f)| f.missing_since.is_some());
+        lost.map(|(i, f)| (i, f.last.distance(sighting)))
+            .filter(|(_, distance)| *distance < 2.0)
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+            .map(|(i, _)| i)
+    }
+
+    /// Where to look in the frame at `pts`.
+    #[must_use]
+    pub fn crops(&self, pts: f64) -> Vec<(Key, CropMap)> {
+        self.faces
+            .iter()
+            .filter(|f| f.is_searched(pts, SEARCH))
+            .map(|f| (Key(f.key), f.next_crop(pts, &self.settings.crop)))
+            .filter(|(_, map)| map.is_sane())
+            .take(self.settings.max_faces)
+            .collect()
+    }
+
+    /// Takes in what the networks saw in the crops of this frame; hands out the faces that are
+    /// shown, by id.
+    pub fn update(
+        &mut self,
+        pts: f64,
+        crops: &[(Key, CropMap)],
+        outputs: Vec<Output>,
+    ) -> Vec<Tracked> {
+        for ((key, map), output) in crops.iter().zip(outputs) {
+            // Who is followed already is not dropped for a moment's doubt.
+            let sighting = self.sighting(pts, map, output, 0.5);
+            let Some(face) = self.faces.iter_mut().find(|f| f.key == key.0) else { continue };
+            match sighting {
+                Some(sighting) if face.is_plausible(&sighting) => face.seen(sighting),
+                _ => face.lose(pts),
+            }
+        }
+        self.drop_doubles();
+        self.faces.retain(|f| match f.missing_since {
+            Some(since) => f.id.is_some() && (0.0..REMEMBER).contains(&(pts - since)),
+            None => true,
+        });
+        let mut shown = Vec::new();
+        for face in &mut self.faces {
+            if face.id.is_none() && face.missing_since.is_none() && face.sightings >= PROBATION {
+                face.id = Some(self.next_id);
+                self.next_id += 1;
+            }
+            let held = face.missing_since.is_none_or(|since| pts - since < HOLD);
+            if let (Some(id), true) = (face.id, held) {
+                shown.push(Tracked {
+                    id,
+                    confidence: face.confidence,
+                    params: face.last.params.clone(),
+                    fresh: std::mem::take(&mut face.fresh),
+                });
+            }
+        }
+        shown.sort_by_key(|f| f.id);
+        shown
+    }
+
+    /// `mild` lowers the threshold of presence.
+    fn sighting(&self, pts: f64, map: &CropMap, output: Output, mild: f32) -> Option<Sighting> {
+        if output.presence.is_nan() || output.presence < self.settings.presence * mild {
+            return None;
+        }
+        let params = Params::from_outputs(output.pose, &output.identity, &output.expression)?;
+        Some(Sighting::new(pts, params.in_frame(map), output.presence, &self.model))
+    }
+
+    /// Two tracks that have come to lie on one face are one; the older stays.
+    fn drop_doubles(&mut self) {
+        let key = |f: &Followed| (f.id.is_none(), f.id, f.key);
+        self.faces.sort_by_key(key);
+        let mut kept: Vec<Followed> = Vec::new();
+        for face in self.faces.drain(..) {
+            let double = kept.iter().any(|k| {
+                let both = k.missing_since.is_none() && face.missing_since.is_none();
+                both && overlap(k.last.bounds, face.last.bounds) > DOUBLE
+            });
+            if !double {
+                kept.push(face);
+            }
+        }
+        self.faces = kept;
+    }
+}
+
+/// Whether a detector's box and a landmark box are of one face: they overlap, or the middle of
+/// one lies well inside the other.
+fn belongs(detection: [f32; 4], face: [f32; 4]) -> bool {
+    let middle = |b: [f32; 4]| [b[0] + b[2] / 2.0, b[1] + b[3] / 2.0];
+    let (a, b) = (middle(detection), middle(face));
+    let near = (0..2).all(|k| (a[k] - b[k]).abs() < 0.3 * face[k + 2].max(detection[k + 2]));
+    near || overlap(detection, face) > SAME
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+use super::*;
+
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
+
+fn tracker(max_faces: usize) -> Tracker {
+    let bytes = std::fs::read(MODEL).expect("the face model");
+    let model = FaceModel::from_bytes(&bytes, std::path::Path::new(MODEL)).expect("a face model");
+    let settings = Settings {
+        max_faces,
+        detect_every: 1.0,
+        presence: 0.5,
+        crop: CropRule { size: 256, scale: 1.45, raise: 0.06 },
+        detector: DetectorRule { centre: [0.0, 0.0], scale: 1.5 },
+    };
+    Tracker::new(settings, Arc::new(model))
+}
+
+/// What the networks say of a crop that lies on a face.
+fn output(presence: f32) -> Output {
+    let pose = [9.0, 0.0, 0.0, 0.0, 127.0, 140.0, 0.0];
+    Output { pose, identity: vec![0.0; 60], expression: vec![0.0; 53], presence }
+}
+
+fn detection(x: f32, score: f32) -> Detection {
+    Detection { bounds: [x, 100.0, 100.0, 120.0], score, angle: 0.0 }
+}
+
+/// One frame: detections, if any, then the networks, which see a face in every crop or in none.
+fn frame(tracker: &mut Tracker, pts: f64, found: &[Detection], presence: f32) -> Vec<Tracked> {
+    let newcomers = tracker.newcomers(found);
+    tracker.admit(pts, &newcomers, vec![output(presence); newcomers.len()]);
+    let crops = tracker.crops(pts);
+    let outputs = vec![output(presence); crops.len()];
+    tracker.update(pts, &crops, outputs)
+}
+
+#[test]
+fn a_sure_face_is_shown_at_once_and_keeps_its_id() {
+    let mut tracker = tracker(4);
+    let first = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.95);
+    assert_eq!(first.len(), 1);
+    assert!(first[0].fresh);
+    for i in 1..30 {
+        let shown = frame(&mut tracker, f64::from(i) / 30.0, &[detection(300.0, 0.9)], 0.95);
+        assert_eq!(shown.iter().map(|f| f.id).collect::<Vec<_>>(), [first[0].id]);
+        assert!(!shown[0].fresh);
+    }
+}
+
+#[test]
+fn a_doubtful_face_has_to_prove_itself() {
+    let mut tracker = tracker(4);
+    assert!(frame(&mut tracker, 0.0, &[detection(300.0, 0.4)], 0.9).is_empty());
+    assert!(frame(&mut tracker, 0.033, &[], 0.9).is_empty());
+    assert_eq!(frame(&mut tracker, 0.066, &[], 0.9).len(), 1);
+    // One that the networks stop seeing while on probation never existed.
+    tracker.reset();
+    assert!(frame(&mut tracker, 1.0, &[detection(300.0, 0.4)], 0.9).is_empty());
+    assert!(frame(&mut tracker, 1.033, &[], 0.0).is_empty());
+    assert!(frame(&mut tracker, 1.066, &[], 0.9).is_empty());
+    assert_eq!(tracker.ids(), 1);
+}
+
+#[test]
+fn a_lost_face_leaves_within_half_a_second_and_comes_back_under_its_id() {
+    let mut tracker = tracker(4);
+    let id = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
+    assert_eq!(frame(&mut tracker, 0.1, &[], 0.0).len(), 1, "a moment is held");
+    assert!(frame(&mut tracker, 0.5, &[], 0.0).is_empty(), "then it is gone");
+    assert!(tracker.wants_detection(0.6), "and looked for");
+    let back = frame(&mut tracker, 1.5, &[detection(320.0, 0.9)], 0.9);
+    assert_eq!(back.iter().map(|f| (f.id, f.fresh)).collect::<Vec<_>>(), [(id, true)]);
+}
+
+#[test]
+fn ids_are_never_used_again() {
+    let mut tracker = tracker(4);
+    let first = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
+    frame(&mut tracker, 0.1, &[], 0.0);
+    frame(&mut tracker, 4.0, &[], 0.0);
+    let second = frame(&mut tracker, 4.1, &[detection(300.0, 0.9)], 0.9)[0].id;
+    assert!(second > first);
+}
+
+#[test]
+fn more_faces_asked_for_than_in_view_do_not_cost_detections() {
+    let mut tracker = tracker(8);
+    let mut detections = 0;
+    for i in 0..300 {
+        let pts = f64::from(i) / 30.0;
+        let wanted = tracker.wants_detection(pts);
+        detections += u32::from(wanted);
+        let found = if wanted { vec![detection(300.0, 0.9)] } else { Vec::new() };
+        assert_eq!(frame(&mut tracker, pts, &found, 0.9).len(), 1);
+    }
+    assert!((9..=12).contains(&detections), "{detections} in ten seconds");
+}
+
+#[test]
+fn a_full_house_needs_no_detection() {
+    let mut tracker = tracker(1);
+    assert!(tracker.wants_detection(0.0));
+    frame(&mut tracker, 0.0, &[detection(300.0, 0.9), detection(600.0, 0.9)], 0.9);
+    assert!((1..100).all(|i| !tracker.wants_detection(f64::from(i))));
+}
+
+#[test]
+fn two_tracks_on_one_face_become_one() {
+    let mut tracker = tracker(4);
+    // Two detections far enough apart to be two, whose fits are the same face.
+    let newcomers = tracker.newcomers(&[detection(300.0, 0.9), detection(300.0, 0.8)]);
+    let outputs = vec![output(0.9); newcomers.len()];
+    tracker.admit(0.0, &newcomers, outputs);
+    let crops = tracker.crops(0.0);
+    let count = crops.len();
+    assert_eq!(tracker.update(0.0, &crops, vec![output(0.9); count]).len(), 1);
+}
+
+#[test]
+fn nonsense_from_the_networks_is_no_face() {
+    let mut tracker = tracker(4);
+    let newcomers = tracker.newcomers(&[detection(300.0, 0.9)]);
+    let nonsense = Output { pose: [f32::NAN; 7], ..output(f32::NAN) };
+    tracker.admit(0.0, &newcomers, vec![nonsense]);
+    assert!(tracker.crops(0.0).is_empty());
+    let absurd = Detection { bounds: [f32::INFINITY, 0.0, 1e30, f32::NAN], score: 1.0, angle: 0.0 };
+    assert!(tracker.newcomers(&[absurd]).is_empty());
+}
