@@ -15,9 +15,12 @@ fn tracker(max_faces: usize) -> Tracker {
     Tracker::new(settings, Arc::new(model))
 }
 
-/// What the networks say of a crop that lies on a face.
-fn output(presence: f32) -> Output {
-    let pose = [9.0, 0.0, 0.0, 0.0, 127.0, 140.0, 0.0];
+/// What the networks say of a crop of the one face there is: 8 pixels a centimetre, looking ahead,
+/// its origin at (350, 165).
+fn output(map: &CropMap, presence: f32) -> Output {
+    let [x, y] = map.to_crop([350.0, 165.0]);
+    let roll = map.angle.to_degrees();
+    let pose = [8.0 / map.scale, 0.0, 0.0, -roll, x, y, 0.0];
     Output { pose, identity: vec![0.0; 60], expression: vec![0.0; 53], presence }
 }
 
@@ -28,9 +31,10 @@ fn detection(x: f32, score: f32) -> Detection {
 /// One frame: detections, if any, then the networks, which see a face in every crop or in none.
 fn frame(tracker: &mut Tracker, pts: f64, found: &[Detection], presence: f32) -> Vec<Tracked> {
     let newcomers = tracker.newcomers(found);
-    tracker.admit(pts, &newcomers, vec![output(presence); newcomers.len()]);
+    let outputs = newcomers.iter().map(|(map, _)| output(map, presence)).collect();
+    tracker.admit(pts, &newcomers, outputs);
     let crops = tracker.crops(pts);
-    let outputs = vec![output(presence); crops.len()];
+    let outputs = crops.iter().map(|(_, map)| output(map, presence)).collect();
     tracker.update(pts, &crops, outputs)
 }
 
@@ -109,18 +113,18 @@ fn two_tracks_on_one_face_become_one() {
     let mut tracker = tracker(4);
     // Two detections far enough apart to be two, whose fits are the same face.
     let newcomers = tracker.newcomers(&[detection(300.0, 0.9), detection(300.0, 0.8)]);
-    let outputs = vec![output(0.9); newcomers.len()];
+    let outputs = newcomers.iter().map(|(map, _)| output(map, 0.9)).collect();
     tracker.admit(0.0, &newcomers, outputs);
     let crops = tracker.crops(0.0);
-    let count = crops.len();
-    assert_eq!(tracker.update(0.0, &crops, vec![output(0.9); count]).len(), 1);
+    let outputs = crops.iter().map(|(_, map)| output(map, 0.9)).collect();
+    assert_eq!(tracker.update(0.0, &crops, outputs).len(), 1);
 }
 
 #[test]
 fn nonsense_from_the_networks_is_no_face() {
     let mut tracker = tracker(4);
     let newcomers = tracker.newcomers(&[detection(300.0, 0.9)]);
-    let nonsense = Output { pose: [f32::NAN; 7], ..output(f32::NAN) };
+    let nonsense = Output { pose: [f32::NAN; 7], ..output(&newcomers[0].0, f32::NAN) };
     tracker.admit(0.0, &newcomers, vec![nonsense]);
     assert!(tracker.crops(0.0).is_empty());
     let absurd = Detection { bounds: [f32::INFINITY, 0.0, 1e30, f32::NAN], score: 1.0, angle: 0.0 };
