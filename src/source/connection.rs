@@ -1,0 +1,264 @@
+//! One run of a GStreamer pipeline, from its start to its end.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app::AppSink;
+
+use super::failure::{Failure, Kind};
+use super::picture::Picture;
+use super::{Counters, mask};
+use crate::{Error, Result};
+
+/// What stands at the end of every pipeline. All of it but the `appsink` passes frames through
+/// untouched unless it is needed: for other pixel formats, interlaced video, and pictures that a
+/// phone took lying on its side.
+pub(super) const TAIL: &str = "videoconvert name=convert ! deinterlace fields=top \
+    ! videoflip video-direction=auto ! video/x-raw,format=I420 ! appsink name=frames";
+/// Finds a decoder for whatever comes; see [`video_only`].
+pub(super) const DECODE: &str = "decodebin name=decoder";
+
+/// After an error, frames that were decoded before it are still taken for so long.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long a pipeline may take to shut down before it is left behind.
+const CLOSING: Duration = Duration::from_secs(3);
+
+/// Builds a pipeline of ours: a missing part of it is a missing package.
+///
+/// # Errors
+/// [`Error::Source`] where an element is not installed.
+pub(super) fn pipeline(description: &str) -> Result<gst::Pipeline> {
+    let pipeline = gst::parse::launch(description).map_err(|e| {
+        Error::Source(format!(
+            "a part of GStreamer is missing ({}); install it with: apt-get install \
+             gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad",
+            mask(e.message())
+        ))
+    })?;
+    let pipeline = pipeline
+        .downcast::<gst::Pipeline>()
+        .map_err(|_| Error::Bug("a description of several elements is no pipeline".into()))?;
+    video_only(&pipeline);
+    Ok(pipeline)
+}
+
+/// The element called `name` of a pipeline that was built from a description with that name in it.
+pub(super) fn element(pipeline: &gst::Pipeline, name: &str) -> Result<gst::Element> {
+    pipeline.by_name(name).ok_or_else(|| Error::Bug(format!("the pipeline has no element {name}")))
+}
+
+/// Keeps the decoder from decoding sound and subtitles, and makes it an error if it finds no video.
+fn video_only(pipeline: &gst::Pipeline) {
+    let Some(decoder) = pipeline.by_name("decoder") else { return };
+    decoder.connect("autoplug-continue", false, |arguments| {
+        let caps = arguments.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
+        let name = caps.as_ref().and_then(|caps| caps.structure(0)).map_or("", |s| s.name());
+        // Containers such as WAV or ID3 are called audio too, so only what is surely no container.
+        let is_sound = name.starts_with("audio/x-raw") || SOUNDS.contains(&name);
+        Some(
+            (!(is_sound || name.starts_with("text/") || name.starts_with("subpicture/")))
+                .to_value(),
+        )
+    });
+    let entry = pipeline.by_name("convert").and_then(|convert| convert.static_pad("sink"));
+    decoder.connect_no_more_pads(move |decoder| {
+        if entry.as_ref().is_some_and(|entry| !entry.is_linked()) {
+            gst::element_error!(decoder, gst::StreamError::WrongType, ["there is no video"]);
+        }
+    });
+}
+
+/// What sound comes as in files and streams; anything else is decoded in vain, but does no harm.
+const SOUNDS: [&str; 12] = [
+    "audio/mpeg",
+    "audio/x-vorbis",
+    "audio/x-opus",
+    "audio/x-ac3",
+    "audio/x-eac3",
+    "audio/x-dts",
+    "audio/x-flac",
+    "audio/x-alac",
+    "audio/x-alaw",
+    "audio/x-mulaw",
+    "audio/x-wma",
+    "audio/AMR",
+];
+
+/// A pipeline that plays. Dropping it shuts it down, or leaves it behind if it will not.
+pub(super) struct Connection {
+    pipeline: gst::Pipeline,
+    bus: gst::Bus,
+    sink: AppSink,
+    counters: Arc<Counters>,
+    /// The decoder that was asked for and is not there.
+    missing: Option<String>,
+    /// The first error, and when the last frame came after it.
+    failure: Option<(Failure, Instant)>,
+}
+
+/// What [`Connection::next`] found.
+pub(super) enum Next {
+    Picture(Picture),
+    /// Nothing within the time given.
+    Nothing,
+    End,
+    Failed(Failure),
+}
+
+impl Connection {
+    /// Starts a pipeline that has an `appsink`. `paced` plays at the stream's own speed.
+    pub(super) fn start(
+        pipeline: gst::Pipeline,
+        paced: bool,
+        counters: Arc<Counters>,
+    ) -> std::result::Result<Self, Failure> {
+        let broken = |text: &str| Failure::new(Kind::Other, text);
+        let sink = pipeline
+            .iterate_all_by_element_factory_name("appsink")
+            .into_iter()
+            .find_map(|sink| sink.ok()?.downcast::<AppSink>().ok())
+            .ok_or_else(|| broken("the pipeline has no appsink"))?;
+        // One decoded frame waits here, and holds the decoder up until it is fetched; it never waits
+        // long for a live source, since its reader drops what nobody takes.
+        sink.set_max_buffers(1);
+        sink.set_drop(false);
+        sink.set_wait_on_eos(false);
+        sink.set_property("enable-last-sample", false);
+        // Live frames are wanted at once, frames of a file as fast as they can be had.
+        sink.set_sync(paced);
+        offer_strides(&sink);
+        let bus = pipeline.bus().ok_or_else(|| broken("the pipeline has no bus"))?;
+        let mut this = Self { pipeline, bus, sink, counters, missing: None, failure: None };
+        if this.pipeline.set_state(gst::State::Playing).is_err() {
+            this.read_bus();
+            return Err(this
+                .failure
+                .take()
+                .map_or_else(|| broken("it cannot be started"), |f| f.0));
+        }
+        Ok(this)
+    }
+
+    /// Waits up to `wait` for the next frame.
+    pub(super) fn next(&mut self, wait: Duration) -> Next {
+        self.read_bus();
+        if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::try_from(wait).ok()) {
+            if let Some((_, last)) = &mut self.failure {
+                *last = Instant::now();
+            }
+            return Picture::from_sample(&sample).map_or_else(
+                || {
+                    Counters::add(&self.counters.damaged);
+                    Next::Nothing
+                },
+                Next::Picture,
+            );
+        }
+        let ended = self.sink.is_eos();
+        self.read_bus();
+        match &self.failure {
+            // Without caps no frame ever came as far as the sink, and none will.
+            Some((failure, last))
+                if ended || last.elapsed() > GRACE || self.sink_pad_caps().is_none() =>
+            {
+                Next::Failed(failure.clone())
+            }
+            None if ended => Next::End,
+            _ => Next::Nothing,
+        }
+    }
+
+    /// Takes note of everything that the pipeline has reported.
+    fn read_bus(&mut self) {
+        while let Some(message) = self.bus.pop() {
+            match message.view() {
+                gst::MessageView::Error(e) => {
+                    let (error, details) = (e.error(), e.debug().unwrap_or_default());
+                    tracing::debug!("GStreamer: {}; {}", mask(error.message()), mask(&details));
+                    // The first error is the cause, those after it are its consequences.
+                    let missing = self.missing.as_deref();
+                    self.failure.get_or_insert_with(|| {
+                        (Failure::from_gstreamer(&error, missing), Instant::now())
+                    });
+                }
+                gst::MessageView::Warning(w) => {
+                    tracing::debug!("GStreamer warns: {}", mask(w.error().message()));
+                    if w.error().matches(gst::StreamError::Decode) {
+                        Counters::add(&self.counters.damaged);
+                    }
+                }
+                gst::MessageView::Element(e) => {
+                    if let Some(s) = e.structure().filter(|s| s.name() == "missing-plugin") {
+                        self.missing = s.get("name").ok();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn sink_pad_caps(&self) -> Option<gst::Caps> {
+        self.sink.static_pad("sink")?.current_caps()
+    }
+
+    /// Name of the encoding, `raw` where there is none.
+    pub(super) fn codec(&self) -> String {
+        let tags = |pad: &gst::Pad, i| pad.sticky_event::<gst::event::Tag>(i);
+        self.sink
+            .static_pad("sink")
+            .and_then(|pad| {
+                (0..).map_while(|i| tags(&pad, i)).find_map(|event| {
+                    let codec = event.tag().get::<gst::tags::VideoCodec>()?;
+                    // "H.264 (High Profile)": what matters is before the bracket.
+                    Some(codec.get().split(" (").next().unwrap_or_default().to_owned())
+                })
+            })
+            .unwrap_or_else(|| "raw".into())
+    }
+
+    /// Whether frames come at their own pace.
+    pub(super) fn is_live(&self) -> bool {
+        let mut query = gst::query::Latency::new();
+        self.pipeline.query(&mut query) && query.result().0
+    }
+
+    /// Seconds from the stream's beginning to its end, if it has one.
+    pub(super) fn duration(&self) -> Option<f64> {
+        let duration = self.pipeline.query_duration::<gst::ClockTime>()?;
+        Some(duration.nseconds() as f64 / 1e9).filter(|&seconds| seconds > 0.0)
+    }
+}
+
+/// Tells the decoder that rows may be longer than the picture is wide, so that it need not copy every
+/// frame into a packed one. (`appsink` cannot tell it itself before GStreamer 1.24.)
+fn offer_strides(sink: &AppSink) {
+    let Some(pad) = sink.static_pad("sink") else { return };
+    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
+        match info.query_mut().map(gst::QueryRef::view_mut) {
+            Some(gst::QueryViewMut::Allocation(query)) => {
+                query.add_allocation_meta::<gstreamer_video::VideoMeta>(None);
+                gst::PadProbeReturn::Handled
+            }
+            _ => gst::PadProbeReturn::Ok,
+        }
+    });
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let pipeline = self.pipeline.clone();
+        let (closing, closed) = bounded::<Infallible>(0);
+        let close = move || {
+            let _ = pipeline.set_state(gst::State::Null);
+            drop(closing);
+        };
+        let closer = std::thread::Builder::new().name("source-close".into()).spawn(close);
+        if closer.is_ok() && closed.recv_timeout(CLOSING) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("a GStreamer pipeline does not shut down; leaving it behind");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What GStreamer says when something fails, sorted into what a user can do about it.
+
+use std::time::Duration;
+
+use gstreamer as gst;
+
+use super::mask;
+
+/// Kinds of failure that call for different cures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Wrong or missing user name or password, or no permission.
+    Refused,
+    /// There is no such stream, file or device.
+    NotFound,
+    /// Nobody answers there.
+    Unreachable,
+    /// Somebody else uses it.
+    Busy,
+    /// No decoder for it is installed; the failure's text is its name.
+    NoDecoder,
+    /// There is no video in it.
+    NoVideo,
+    /// It is in no known format.
+    UnknownFormat,
+    /// It worked, and then no frame came for too long.
+    Silent,
+    /// A live stream ended.
+    Ended,
+    /// Everything else: the text is all there is.
+    Other,
+}
+
+/// A failure of a running pipeline. Its text carries no password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub kind: Kind,
+    pub text: String,
+}
+
+impl Failure {
+    pub(super) fn new(kind: Kind, text: &str) -> Self {
+        Self { kind, text: mask(text.trim().trim_end_matches('.')) }
+    }
+
+    /// `None` has come for `time`.
+    pub(super) fn silent(time: Duration) -> Self {
+        Self::new(Kind::Silent, &format!("no frame for {:.1} s", time.as_secs_f64()))
+    }
+
+    /// Sorts an error of GStreamer. `missing` names the decoder that was asked for and not there.
+    pub(super) fn from_gstreamer(error: &gst::glib::Error, missing: Option<&str>) -> Self {
+        use gst::{CoreError, ResourceError, StreamError};
+        if let Some(missing) = missing {
+            return Self::new(Kind::NoDecoder, missing);
+        }
+        let kind = match error.kind::<ResourceError>() {
+            Some(ResourceError::NotAuthorized) => Kind::Refused,
+            Some(ResourceError::NotFound) => Kind::NotFound,
+            Some(ResourceError::Busy) => Kind::Busy,
+            Some(
+                ResourceError::OpenRead | ResourceError::OpenReadWrite | ResourceError::OpenWrite,
+            ) => Kind::Unreachable,
+            _ => match error.kind::<StreamError>() {
+                Some(StreamError::CodecNotFound) => Kind::NoDecoder,
+                Some(StreamError::WrongType) => Kind::NoVideo,
+                Some(StreamError::TypeNotFound) => Kind::UnknownFormat,
+                _ if error.matches(CoreError::MissingPlugin) => Kind::NoDecoder,
+                _ => Kind::Other,
+            },
+        };
+        Self::new(kind, error.message())
+    }
+
+    /// What to install where a decoder is missing.
+    pub(super) fn cure(&self) -> String {
+        format!(
+            "no decoder for it is installed ({}); install more of them with: apt-get install \
+             gstreamer1.0-libav gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly",
+            self.text
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_sorted_and_masked() {
+        let error = gst::glib::Error::new(
+            gst::ResourceError::NotAuthorized,
+            "no entry to rtsp://user:secret@host/ today.",
+        );
+        let failure = Failure::from_gstreamer(&error, None);
+        assert_eq!(failure, Failure::new(Kind::Refused, "no entry to rtsp://user:***@host/ today"));
+        let error = gst::glib::Error::new(gst::StreamError::CodecNotFound, "no decoder");
+        assert_eq!(Failure::from_gstreamer(&error, Some("H.265 decoder")).text, "H.265 decoder");
+    }
+}

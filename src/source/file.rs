@@ -1,0 +1,70 @@
+//! Videos and pictures from files.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use super::connection::{DECODE, TAIL, element, pipeline};
+use super::failure::{Failure, Kind};
+use crate::{Error, Result};
+
+/// How names of pictures end.
+const PICTURES: [&str; 9] = ["jpg", "jpeg", "jpe", "png", "bmp", "webp", "tif", "tiff", "pnm"];
+
+/// Whether the name of `path` ends like that of a picture.
+pub(super) fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    PICTURES.iter().any(|known| known.eq_ignore_ascii_case(extension))
+}
+
+/// The name that a picture's records carry.
+pub(super) fn picture_name(path: &Path) -> Option<Arc<str>> {
+    is_picture(path).then(|| path.file_name().unwrap_or_default().to_string_lossy().into())
+}
+
+/// Checks all that can be known of a file without decoding it.
+pub(super) fn check(path: &Path) -> Result<()> {
+    let name = path.display();
+    let refuse = |text: String| Err(Error::Source(text));
+    match std::fs::metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            refuse(format!("{name} does not exist; check the path after --file"))
+        }
+        Err(e) => refuse(format!("{name} cannot be read: {e}")),
+        Ok(m) if m.is_dir() => {
+            refuse(format!("{name} is a folder; use --images {name} for the pictures in it"))
+        }
+        Ok(m) if m.is_file() && m.len() == 0 => refuse(format!("{name} is empty")),
+        Ok(_) => File::open(path).map_or_else(
+            |e| refuse(format!("{name} cannot be opened ({e}); check its permissions")),
+            |_| Ok(()),
+        ),
+    }
+}
+
+/// A pipeline that decodes the file.
+pub(super) fn decoder(path: &Path) -> Result<gst::Pipeline> {
+    let pipeline = pipeline(&format!("filesrc name=in ! {DECODE} ! {TAIL}"))?;
+    element(&pipeline, "in")?.set_property("location", path);
+    Ok(pipeline)
+}
+
+/// One sentence about a failure, after `frames` good frames.
+pub(super) fn explain(path: &Path, failure: &Failure, frames: u64) -> String {
+    let name = path.display();
+    let text = &failure.text;
+    match failure.kind {
+        Kind::NoVideo => format!("{name} has neither video nor picture in it"),
+        Kind::UnknownFormat => {
+            format!("{name} is no video or picture of a kind that GStreamer knows")
+        }
+        Kind::NoDecoder => format!("{name} cannot be decoded: {}", failure.cure()),
+        Kind::Silent => format!("{name} cannot be decoded: the decoder is stuck ({text})"),
+        _ if frames > 0 => format!("{name} is damaged after {frames} frames ({text})"),
+        _ => format!("{name} is damaged and cannot be decoded ({text})"),
+    }
+}

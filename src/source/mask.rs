@@ -1,0 +1,86 @@
+//! Passwords do not leave this module.
+
+/// What stands where a password stood.
+const HIDDEN: &str = "***";
+/// Query parameters in which cameras take their password.
+const SECRET_KEYS: [&str; 6] = ["password=", "passwd=", "pass=", "pwd=", "psw=", "token="];
+
+/// `text` with the passwords of all URLs in it hidden: `rtsp://user:***@host/…`.
+#[must_use]
+pub fn mask(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (scheme, tail) = rest.split_at(at + 3);
+        let end = tail.find(|c: char| c.is_whitespace() || "\"'<>".contains(c));
+        let (url, next) = tail.split_at(end.unwrap_or(tail.len()));
+        masked.push_str(scheme);
+        masked.push_str(&mask_user(url));
+        rest = next;
+    }
+    masked.push_str(rest);
+    mask_keys(masked)
+}
+
+/// The same for a text that is one URL from end to end, so that even blanks in its password are
+/// hidden.
+pub(super) fn mask_url(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => mask_keys(format!("{scheme}://{}", mask_user(rest))),
+        None => mask_keys(url.to_owned()),
+    }
+}
+
+/// Hides what stands between the first `:` and the last `@` of a URL without its scheme. People
+/// forget to encode `@` and `/` in passwords, so this hides rather too much than too little.
+fn mask_user(url: &str) -> String {
+    match url.rfind('@').and_then(|at| Some((url[..at].find(':')?, at))) {
+        Some((colon, at)) => format!("{}:{HIDDEN}{}", &url[..colon], &url[at..]),
+        None => url.to_owned(),
+    }
+}
+
+fn mask_keys(mut text: String) -> String {
+    for key in SECRET_KEYS {
+        let mut from = 0;
+        // Lower case of ASCII only keeps every byte where it is.
+        while let Some(at) = text[from..].to_ascii_lowercase().find(key) {
+            let start = from + at + key.len();
+            let end = text[start..].find(|c: char| c.is_whitespace() || "&/\"'".contains(c));
+            text.replace_range(start..end.map_or(text.len(), |end| start + end), HIDDEN);
+            from = start + HIDDEN.len();
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_hidden() {
+        for (open, hidden) in [
+            ("rtsp://user:secret@host/live", "rtsp://user:***@host/live"),
+            ("rtsp://user:se@cr/et@host:554/live", "rtsp://user:***@host:554/live"),
+            (
+                "rtsp://host:554/live?user=a&password=secret",
+                "rtsp://host:554/live?user=a&password=***",
+            ),
+            ("rtsp://host/user=admin_PASSWORD=secret", "rtsp://host/user=admin_PASSWORD=***"),
+            ("rtsp://user@host/live", "rtsp://user@host/live"),
+            ("rtsp://host:554/live", "rtsp://host:554/live"),
+            ("no URL at all", "no URL at all"),
+        ] {
+            assert_eq!(mask(open), hidden);
+            assert_eq!(mask_url(open), hidden);
+        }
+    }
+
+    #[test]
+    fn every_url_in_a_text_is_masked() {
+        let text = "rtspsrc location=\"rtsp://a:b@c/d\" ! x, then rtsps://e:f@g";
+        assert_eq!(mask(text), "rtspsrc location=\"rtsp://a:***@c/d\" ! x, then rtsps://e:***@g");
+        assert_eq!(mask_url("rtsp://a:b c@d"), "rtsp://a:***@d");
+    }
+}

@@ -1,0 +1,72 @@
+//! A GStreamer sample becomes an [`Image`] without a copy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer_video::prelude::*;
+use gstreamer_video::video_frame::Readable;
+use gstreamer_video::{VideoColorMatrix, VideoColorRange, VideoFrame, VideoInfo};
+
+use crate::frame::{Image, Layout, Matrix, Planes};
+
+/// A decoded picture and what its stream says about it.
+pub(super) struct Picture {
+    pub image: Image,
+    /// Seconds of the stream, if it says.
+    pub pts: Option<f64>,
+    /// How long it is to be shown; 0 if unknown.
+    pub duration: Duration,
+    /// Frames a second; 0 if unknown.
+    pub fps: f64,
+    /// Whether pixels are not square.
+    pub anamorphic: bool,
+}
+
+/// The decoder's buffer, kept and mapped for as long as somebody looks at it.
+struct Mapped(VideoFrame<Readable>);
+
+impl Planes for Mapped {
+    fn plane(&self, index: usize) -> &[u8] {
+        u32::try_from(index).ok().and_then(|i| self.0.plane_data(i).ok()).unwrap_or_default()
+    }
+
+    fn stride(&self, index: usize) -> usize {
+        let stride = self.0.plane_stride().get(index).copied().unwrap_or_default();
+        usize::try_from(stride).unwrap_or_default()
+    }
+}
+
+impl Picture {
+    /// `None` for a sample that is not a picture in I420.
+    pub(super) fn from_sample(sample: &gst::Sample) -> Option<Self> {
+        let info = VideoInfo::from_caps(sample.caps()?).ok()?;
+        let buffer = sample.buffer_owned()?;
+        let pts = buffer.pts().and_then(|pts| {
+            let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+            segment.to_stream_time(pts).or_else(|| segment.to_running_time(pts))
+        });
+        let duration = buffer.duration().map(Duration::from).unwrap_or_default();
+        let frame = VideoFrame::from_buffer_readable(buffer, &info).ok()?;
+        let image = Image {
+            width: info.width(),
+            height: info.height(),
+            layout: Layout::I420,
+            matrix: match info.colorimetry().matrix() {
+                VideoColorMatrix::Bt601 | VideoColorMatrix::Fcc => Matrix::Bt601,
+                // The others (SMPTE 240M, BT.2020) come closest to this one.
+                _ => Matrix::Bt709,
+            },
+            full_range: info.colorimetry().range() == VideoColorRange::Range0_255,
+            planes: Arc::new(Mapped(frame)),
+        };
+        let fps = f64::from(info.fps().numer()) / f64::from(info.fps().denom().max(1));
+        Some(Self {
+            image,
+            pts: pts.map(|pts| pts.nseconds() as f64 / 1e9),
+            duration,
+            fps,
+            anamorphic: info.par() != gst::Fraction::new(1, 1),
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! Network cameras.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer::glib::{GStr, uri_unescape_string};
+use gstreamer::prelude::*;
+use url::Url;
+
+use super::connection::{DECODE, TAIL, element, pipeline};
+use super::failure::{Failure, Kind};
+use super::mask::mask_url;
+use crate::{Error, Result};
+
+/// How long to wait for a camera's answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A stream's URL, taken apart: GStreamer gets URL and password separately, so that what it says
+/// and logs carries no password.
+#[derive(Debug, Clone)]
+pub(super) struct Address {
+    /// The URL without user and password.
+    url: Url,
+    user: String,
+    password: String,
+    /// The URL with the password masked.
+    label: String,
+}
+
+impl Address {
+    /// # Errors
+    /// [`Error::Source`] for anything but an RTSP URL with a host.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let label = mask_url(text);
+        let refuse = |why: &str| Error::Source(format!("{label} is no RTSP URL: {why}"));
+        let mut url = Url::parse(text).map_err(|_| {
+            refuse("write rtsp://user:password@host:port/path, special characters in the password as %XX")
+        })?;
+        if !matches!(url.scheme(), "rtsp" | "rtsps" | "rtspt" | "rtspu") {
+            return Err(refuse("it has to begin with rtsp://"));
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(refuse("it names no host"));
+        }
+        let plain = |text: &str| {
+            uri_unescape_string(text, GStr::NONE).map_or(text.into(), |t| t.to_string())
+        };
+        let user = plain(url.username());
+        let password = plain(url.password().unwrap_or_default());
+        // Cannot fail: the URL has a host.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        Ok(Self { url, user, password, label })
+    }
+}
+
+/// A pipeline that receives the stream.
+pub(super) fn receiver(address: &Address, udp: bool, latency_ms: u32) -> Result<gst::Pipeline> {
+    let pipeline = pipeline(&format!("rtspsrc name=in ! {DECODE} ! {TAIL}"))?;
+    let source = element(&pipeline, "in")?;
+    let answer = ANSWER.as_micros() as u64;
+    source.set_property("location", address.url.as_str());
+    source.set_property("user-id", &address.user);
+    source.set_property("user-pw", &address.password);
+    source.set_property("latency", latency_ms);
+    // What is late is dropped; otherwise a slow reader falls behind further and further.
+    source.set_property("drop-on-latency", true);
+    source.set_property("tcp-timeout", answer);
+    source.set_property("timeout", answer);
+    source.set_property_from_str("protocols", if udp { "udp+udp-mcast" } else { "tcp" });
+    // Only the first video is asked for; the camera need not send the rest.
+    let chosen = OnceLock::new();
+    source.connect("select-stream", false, move |arguments| {
+        let number = arguments.get(1)?.get::<u32>().ok()?;
+        let caps = arguments.get(2)?.get::<gst::Caps>().ok()?;
+        let is_video = caps.structure(0).and_then(|s| s.get::<&str>("media").ok()) == Some("video");
+        Some((is_video && *chosen.get_or_init(|| number) == number).to_value())
+    });
+    Ok(pipeline)
+}
+
+/// One sentence about a failure.
+pub(super) fn explain(address: &Address, failure: &Failure) -> String {
+    let (name, text) = (&address.label, &failure.text);
+    match failure.kind {
+        Kind::Refused if address.user.is_empty() => {
+            format!("{name} wants a user name and a password; write rtsp://user:password@host/path")
+        }
+        Kind::Refused => format!(
+            "{name} refuses this user name or password; check them, and write special characters as %XX"
+        ),
+        Kind::NotFound => {
+            format!(
+                "{name} is not there: its server answers, but knows no such stream; check the path"
+            )
+        }
+        Kind::Unreachable => {
+            format!("{name} cannot be reached ({text}); check host, port and network")
+        }
+        Kind::NoDecoder => format!("{name} cannot be decoded: {}", failure.cure()),
+        Kind::NoVideo => format!("{name} carries no video"),
+        Kind::Silent => {
+            format!(
+                "{name} sends nothing ({text}); check the camera, or try another --rtsp-transport"
+            )
+        }
+        _ => format!("{name} was lost ({text})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_and_password_leave_the_url() {
+        let address = Address::parse("rtsp://me:p%40ss%2Fw%C3%B6rd@cam:8554/live?x=1").unwrap();
+        assert_eq!(address.url.as_str(), "rtsp://cam:8554/live?x=1");
+        assert_eq!((address.user.as_str(), address.password.as_str()), ("me", "p@ss/wörd"));
+        assert_eq!(address.label, "rtsp://me:***@cam:8554/live?x=1");
+    }
+
+    #[test]
+    fn wrong_urls_are_refused_without_showing_the_password() {
+        for text in ["rtsp://me:sec#ret@cam/live", "http://me:secret@cam/live", "rtsp://", "cam"] {
+            let error = Address::parse(text).unwrap_err().to_string();
+            assert!(error.contains("is no RTSP URL"), "{error}");
+            assert!(!error.contains("ret@"), "{error}");
+        }
+    }
+}
