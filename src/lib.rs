@@ -7,6 +7,7 @@ pub mod crop;
 pub mod error;
 pub mod face;
 pub mod frame;
+pub mod sink;
 pub mod source;
 
 pub use error::{Error, Result};
