@@ -11,6 +11,7 @@ pub mod frame;
 mod locate;
 pub mod nets;
 pub mod record;
+pub mod sink;
 pub mod source;
 pub mod track;
 

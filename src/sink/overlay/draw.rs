@@ -1,0 +1,149 @@
+//! Puts a picture together: meshes, landmarks, axes, labels, the status line.
+
+use super::Face;
+use super::canvas::{Canvas, Colour};
+use super::raster::Layer;
+use super::skin::Skin;
+use super::text::Font;
+use crate::face::rotation;
+
+/// Colours of faces, by id; after the last the first comes again.
+const TINTS: [[f32; 3]; 8] = [
+    [110.0, 190.0, 255.0],
+    [255.0, 184.0, 96.0],
+    [130.0, 226.0, 160.0],
+    [196.0, 160.0, 255.0],
+    [255.0, 146.0, 140.0],
+    [110.0, 224.0, 222.0],
+    [255.0, 158.0, 214.0],
+    [240.0, 222.0, 110.0],
+];
+
+/// x (to the subject's left), y (up), z (out of the face).
+const AXES: [[f32; 3]; 3] = [[255.0, 70.0, 70.0], [80.0, 220.0, 90.0], [70.0, 130.0, 255.0]];
+
+/// Lines that landmarks make, first and last, and whether they close: contour, brows, nose, eyes,
+/// lips.
+const LINES: [(usize, usize, bool); 9] = [
+    (0, 16, false),
+    (17, 21, false),
+    (22, 26, false),
+    (27, 30, false),
+    (31, 35, false),
+    (36, 41, true),
+    (42, 47, true),
+    (48, 59, true),
+    (60, 67, true),
+];
+
+const NOSE_TIP: usize = 30;
+const WHITE: [f32; 3] = [255.0; 3];
+const DARK: [f32; 3] = [16.0, 18.0, 22.0];
+
+/// Draws faces of one model; keeps its buffers from frame to frame.
+pub struct Painter {
+    skin: Skin,
+    layer: Layer,
+    colours: Vec<[f32; 4]>,
+}
+
+impl Painter {
+    pub fn new(skin: Skin) -> Self {
+        Self { skin, layer: Layer::default(), colours: Vec::new() }
+    }
+
+    /// Draws all faces, small ones first (they are farther away), and the status line.
+    pub fn paint(&mut self, canvas: &mut Canvas, faces: &[Face], status: &str) {
+        let mut order: Vec<_> = faces.iter().collect();
+        order.sort_by(|a, b| size(a).total_cmp(&size(b)));
+        for face in &order {
+            self.mesh(canvas, face);
+        }
+        for face in &order {
+            landmarks(canvas, face);
+            axes(canvas, face);
+        }
+        let font = Font::for_height(canvas.height);
+        for face in &order {
+            label(canvas, font, face);
+        }
+        if !status.is_empty() {
+            let margin = font.height() / 2;
+            plate(canvas, font, [margin, margin], status, WHITE);
+        }
+    }
+
+    fn mesh(&mut self, canvas: &mut Canvas, face: &Face) {
+        if face.vertices.len() == self.skin.len() {
+            self.skin.shade(face.vertices, tint(face.id), &mut self.colours);
+            self.layer.draw(canvas, face.vertices, &self.colours, &self.skin.triangles);
+        }
+    }
+}
+
+fn tint(id: u64) -> [f32; 3] {
+    TINTS[(id % TINTS.len() as u64) as usize]
+}
+
+/// Of a face, in pixels.
+fn size(face: &Face) -> f32 {
+    face.box_[2].max(face.box_[3])
+}
+
+fn landmarks(canvas: &mut Canvas, face: &Face) {
+    let width = (size(face) / 200.0).clamp(0.6, 3.0);
+    let points = face.landmarks;
+    if points.len() == crate::face::LANDMARKS {
+        for (first, last, closed) in LINES {
+            let line = points[first..=last].iter().chain(closed.then(|| &points[first]));
+            for (a, b) in line.clone().zip(line.skip(1)) {
+                canvas.line(*a, *b, width, Colour::new(WHITE, 0.4));
+            }
+        }
+    }
+    let dot = 2.4 * width.max(0.8);
+    for point in points {
+        canvas.dot(*point, dot + 1.0, Colour::new(DARK, 0.35));
+        canvas.dot(*point, dot, Colour::new(WHITE, 0.95));
+    }
+}
+
+fn axes(canvas: &mut Canvas, face: &Face) {
+    let [left, top, width, height] = face.box_;
+    let middle = [left + width / 2.0, top + height / 2.0];
+    let origin = face.landmarks.get(NOSE_TIP).copied().unwrap_or(middle);
+    let matrix = rotation::matrix(&face.pose.rotation);
+    let (length, thickness) = (size(face) / 3.0, (size(face) / 90.0).clamp(1.5, 6.0));
+    let mut order = [0, 1, 2];
+    order.sort_by(|&a, &b| matrix[(2, a)].total_cmp(&matrix[(2, b)]));
+    for axis in order {
+        let (dx, dy) = (matrix[(0, axis)] * length, -matrix[(1, axis)] * length);
+        let end = [origin[0] + dx, origin[1] + dy];
+        canvas.line(origin, end, thickness + 1.5, Colour::new(DARK, 0.35));
+        canvas.line(origin, end, thickness, Colour::new(AXES[axis], 0.95));
+    }
+}
+
+fn label(canvas: &mut Canvas, font: Font, face: &Face) {
+    let text = format!("id {}  {:.0} %", face.id, 100.0 * face.confidence);
+    let [x, y, width, _] = face.box_;
+    let room = |size: usize, needed: usize| size.saturating_sub(needed) as f32;
+    let x = x + (width - font.width(&text) as f32) / 2.0;
+    let x = x.clamp(0.0, room(canvas.width, font.width(&text)));
+    let y = (y - 1.6 * font.height() as f32).clamp(0.0, room(canvas.height, font.height()));
+    plate(canvas, font, [x as usize, y as usize], &text, tint(face.id));
+}
+
+/// A line of text on a dark plate; `at` is the top left corner of the text.
+fn plate(canvas: &mut Canvas, font: Font, at: [usize; 2], text: &str, rgb: [f32; 3]) {
+    let [x, y] = at;
+    let (height, pad) = (font.height() as f32, font.height() as f32 / 3.0);
+    let bounds = [
+        x as f32 - pad - 0.5,
+        y as f32 - pad / 2.0 - 0.5,
+        font.width(text) as f32 + 2.0 * pad,
+        height + pad,
+    ];
+    canvas.plate(bounds, pad, Colour::new(DARK, 0.6));
+    font.write(canvas, x, y, text, Colour::new(rgb, 1.0));
+}

@@ -1,0 +1,215 @@
+//! What the surface of a face looks like: which parts of the mesh are skin, lips, eyes, how far it
+//! reaches, and how light falls on it.
+
+use crate::face::{FaceModel, Params};
+
+/// Toward the lights, in camera space (x right, y up, z toward the viewer); not of unit length,
+/// [`unit`] makes them so.
+const KEY: [f32; 3] = [-0.45, 0.6, 0.75];
+const FILL: [f32; 3] = [0.8, 0.1, 0.5];
+
+/// What one vertex is made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Material {
+    /// 0…255.
+    rgb: [f32; 3],
+    /// How much of its colour comes from the tint of the face, 0…1.
+    tinted: f32,
+    /// 0…1.
+    opacity: f32,
+    /// Strength of the highlight, 0…1.
+    gloss: f32,
+}
+
+const SKIN: Material = Material { rgb: [226.0, 228.0, 234.0], tinted: 0.62, opacity: 0.62, gloss: 0.22 };
+const LIPS: Material = Material { rgb: [226.0, 96.0, 118.0], tinted: 0.1, opacity: 0.66, gloss: 0.4 };
+const MOUTH: Material = Material { rgb: [96.0, 26.0, 36.0], tinted: 0.0, opacity: 0.5, gloss: 0.0 };
+const SOCKET: Material = Material { rgb: [120.0, 80.0, 80.0], tinted: 0.3, opacity: 0.5, gloss: 0.0 };
+const EYE: Material = Material { rgb: [250.0, 250.0, 250.0], tinted: 0.0, opacity: 0.62, gloss: 0.3 };
+const IRIS: Material = Material { rgb: [70.0, 110.0, 120.0], tinted: 0.3, opacity: 0.85, gloss: 0.9 };
+const PUPIL: Material = Material { rgb: [12.0, 14.0, 18.0], tinted: 0.0, opacity: 0.9, gloss: 0.9 };
+
+/// Regions of the model by name, least to most specific: a vertex on a border belongs to the later.
+const REGIONS: [(&str, Material); 7] = [
+    ("head_neck", SKIN),
+    ("face", SKIN),
+    ("eye_socket", SOCKET),
+    ("mouth", MOUTH),
+    ("eye", EYE),
+    ("iris", IRIS),
+    ("pupil", PUPIL),
+];
+
+/// The look of one face model.
+pub struct Skin {
+    /// Corners, counter-clockwise seen from outside.
+    pub triangles: Vec<[u32; 3]>,
+    materials: Vec<Material>,
+    normals: Vec<[f32; 3]>,
+}
+
+impl Skin {
+    /// The look of a model: materials by region, lips and the reach of the mask by its landmarks.
+    pub fn of(model: &FaceModel) -> Self {
+        let neutral = Params {
+            f: 1.0,
+            rotation: nalgebra::UnitQuaternion::identity(),
+            t: [0.0; 3],
+            identity: Vec::new(),
+            expression: Vec::new(),
+        };
+        let landmarks = model.landmarks(&neutral);
+        let upright: Vec<_> = landmarks.iter().map(|[x, y]| [*x, -y]).collect();
+        Self::new(
+            &model.triangles, &model.triangle_region, &model.regions, &model.shape(&neutral), &upright,
+        )
+    }
+
+    /// `shape` is the neutral mesh in model space, `landmarks` its 68 landmarks seen from the
+    /// front; y points up in both.
+    fn new(
+        triangles: &[[u32; 3]], triangle_region: &[u8], regions: &[String], shape: &[[f32; 3]],
+        landmarks: &[[f32; 2]],
+    ) -> Self {
+        let rank = |region: u8| {
+            let name = regions.get(usize::from(region)).map_or("", String::as_str);
+            REGIONS.iter().position(|(known, _)| *known == name).unwrap_or(1)
+        };
+        let mut ranks = vec![0; shape.len()];
+        for (triangle, region) in triangles.iter().zip(triangle_region) {
+            for &corner in triangle {
+                let of_vertex = &mut ranks[corner as usize];
+                *of_vertex = rank(*region).max(*of_vertex);
+            }
+        }
+        let mask = Mask::new(landmarks);
+        let materials = ranks.iter().zip(shape).map(|(&rank, &place)| match rank {
+            0 | 1 => {
+                let skin = mix(SKIN, LIPS, mask.lips(place));
+                Material { opacity: skin.opacity * mask.reach(place), ..skin }
+            }
+            _ => REGIONS[rank].1,
+        });
+        Self { triangles: triangles.to_vec(), materials: materials.collect(), normals: Vec::new() }
+    }
+
+    /// Number of vertices.
+    pub fn len(&self) -> usize {
+        self.materials.len()
+    }
+
+    /// The colour of every vertex of a mesh in pixels (z toward the viewer), 0…255, R, G, B
+    /// multiplied by the fourth, the opacity. `tint` is the colour of this face.
+    pub fn shade(&mut self, points: &[[f32; 3]], tint: [f32; 3], colours: &mut Vec<[f32; 4]>) {
+        self.find_normals(points);
+        let (key, fill) = (unit(KEY), unit(FILL));
+        // Half way between the light and the viewer.
+        let half = unit([key[0], key[1], key[2] + 1.0]);
+        colours.clear();
+        colours.extend(self.normals.iter().zip(&self.materials).map(|(&normal, material)| {
+            let n = unit(normal);
+            let sky = 0.5 + 0.5 * n[1];
+            let light = 0.30
+                + 0.12 * sky
+                + 0.62 * dot(n, key).max(0.0)
+                + 0.16 * dot(n, fill).max(0.0);
+            let highlight = 255.0 * material.gloss * dot(n, half).max(0.0).powi(24);
+            let rim = 60.0 * (1.0 - n[2]).clamp(0.0, 1.0).powi(3);
+            let opacity = material.opacity * smooth(n[2] / 0.45);
+            let lit = |c: usize| {
+                let own = material.rgb[c] + material.tinted * (tint[c] - material.rgb[c]);
+                (own * light + highlight + rim).min(255.0) * opacity
+            };
+            [lit(0), lit(1), lit(2), 255.0 * opacity]
+        }));
+    }
+
+    /// Sums the normals of the triangles around every vertex, weighted by area; y up.
+    fn find_normals(&mut self, points: &[[f32; 3]]) {
+        self.normals.clear();
+        self.normals.resize(points.len(), [0.0; 3]);
+        for triangle in &self.triangles {
+            let [a, b, c] = triangle.map(|i| points[i as usize]);
+            let (u, v) = ([b[0] - a[0], a[1] - b[1], b[2] - a[2]], [c[0] - a[0], a[1] - c[1], c[2] - a[2]]);
+            let normal =
+                [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
+            for &corner in triangle {
+                let sum = &mut self.normals[corner as usize];
+                sum.iter_mut().zip(normal).for_each(|(s, n)| *s += n);
+            }
+        }
+    }
+}
+
+/// Where on the neutral face things are, told by its landmarks.
+struct Mask {
+    lips: Vec<[f32; 2]>,
+    /// Middle of the mask and its half axes.
+    middle: f32,
+    half: [f32; 2],
+}
+
+impl Mask {
+    fn new(landmarks: &[[f32; 2]]) -> Self {
+        let point = |i: usize| landmarks.get(i).copied().unwrap_or_default();
+        let half_width = (point(16)[0] - point(0)[0]).abs() / 2.0;
+        // Landmarks end at the brows; the hair line is about half a face's half width above.
+        let (top, bottom) = (point(24)[1] + 0.5 * half_width, point(8)[1]);
+        Self {
+            lips: landmarks.get(48..60).unwrap_or_default().to_vec(),
+            middle: (top + bottom) / 2.0,
+            half: [half_width, (top - bottom) / 2.0],
+        }
+    }
+
+    /// How visible the skin at a place is: 1 on the face, falling off to 0 toward ears, neck and
+    /// hair.
+    fn reach(&self, [x, y, _]: [f32; 3]) -> f32 {
+        let out = (x / self.half[0]).hypot((y - self.middle) / self.half[1]);
+        1.0 - smooth((out - 0.9) / 0.25)
+    }
+
+    /// 1 on the lips, 0 elsewhere, with a soft border.
+    fn lips(&self, [x, y, z]: [f32; 3]) -> f32 {
+        let mut inside = false;
+        let mut nearest = f32::MAX;
+        for (i, a) in self.lips.iter().enumerate() {
+            let b = self.lips[(i + 1) % self.lips.len()];
+            if (a[1] > y) != (b[1] > y) && x < a[0] + (y - a[1]) / (b[1] - a[1]) * (b[0] - a[0]) {
+                inside = !inside;
+            }
+            let (dx, dy) = (b[0] - a[0], b[1] - a[1]);
+            let along = ((x - a[0]) * dx + (y - a[1]) * dy) / (dx * dx + dy * dy).max(1e-9);
+            let along = along.clamp(0.0, 1.0);
+            nearest = nearest.min((x - a[0] - along * dx).hypot(y - a[1] - along * dy));
+        }
+        let _ = z;
+        let border = 0.02 * self.half[0];
+        smooth(0.5 + if inside { nearest } else { -nearest } / border / 2.0)
+    }
+}
+
+fn mix(a: Material, b: Material, t: f32) -> Material {
+    let mix = |a: f32, b: f32| a + (b - a) * t;
+    Material {
+        rgb: std::array::from_fn(|c| mix(a.rgb[c], b.rgb[c])),
+        tinted: mix(a.tinted, b.tinted),
+        opacity: mix(a.opacity, b.opacity),
+        gloss: mix(a.gloss, b.gloss),
+    }
+}
+
+/// 0 below 0, 1 above 1, without a corner in between.
+fn smooth(t: f32) -> f32 {
+    let t = t.clamp(0.0, 1.0);
+    t * t * (3.0 - 2.0 * t)
+}
+
+fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+}
+
+fn unit(v: [f32; 3]) -> [f32; 3] {
+    let length = dot(v, v).sqrt().max(1e-12);
+    v.map(|c| c / length)
+}
