@@ -1,3 +1,4 @@
 //! Where results go.
 
+pub mod json;
 pub mod overlay;

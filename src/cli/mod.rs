@@ -1,0 +1,219 @@
+//! What can be typed on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
+
+use crate::nets::{Device, Precision};
+use crate::smooth::Strength;
+use crate::source::Transport;
+use crate::{detect, record};
+
+/// Face model parameters from live video: a camera, an RTSP stream or a file goes in; for every
+/// frame and every face the parameters of a 3D morphable face model come out, one JSON line a frame.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Something else than a run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// A run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mmface-live --camera 0 --overlay window              see it work
+  mmface-live --file talk.mp4 --json talk.jsonl        measure a recording
+  mmface-live --file talk.mp4 --overlay fitted.mp4 --landmarks --json talk.jsonl
+  mmface-live --rtsp rtsp://user:password@camera/stream | your-program
+  mmface-live --images portraits/ --landmarks --json portraits.jsonl
+  mmface-live --config pipelines/rtsp.toml --faces 2
+
+Records go to standard output, everything else to standard error; RUST_LOG=debug says more.
+Exit codes: 0 done, 2 wrong use, 3 source, 4 engines, 5 device, 6 output, 70 a bug.";
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the JSON Schema of the records
+    Schema,
+}
+
+impl Command {
+    /// Carries it out.
+    pub fn run(&self) {
+        match self {
+            Self::Schema => print!("{}", record::schema()),
+        }
+    }
+}
+
+/// The flags of a run, which are also the keys of a configuration file.
+#[derive(Debug, Default, Args, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RunArgs {
+    /// Camera: its number or device path
+    #[arg(long, value_name = "N|PATH", help_heading = "Source")]
+    pub camera: Option<String>,
+    /// RTSP stream; user and password may be in the URL and are never shown
+    #[arg(long, value_name = "URL", help_heading = "Source")]
+    pub rtsp: Option<String>,
+    /// Video or picture, as fast as the machine allows, no frame is lost
+    #[arg(long, value_name = "PATH", help_heading = "Source")]
+    pub file: Option<PathBuf>,
+    /// Folder of pictures, in the order of their names, each for itself
+    #[arg(long, value_name = "DIR", help_heading = "Source")]
+    pub images: Option<PathBuf>,
+    /// For experts: a pipeline as for gst-launch-1.0, without a sink
+    #[arg(long, value_name = "TEXT", help_heading = "Source")]
+    pub pipeline: Option<String>,
+    /// Configuration file: the same names without dashes, as in pipelines/*.toml; flags win
+    #[arg(long, value_name = "FILE", help_heading = "Source")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Play a file at its own speed; like a camera, the newest frame wins
+    #[arg(long, help_heading = "Source")]
+    pub realtime: bool,
+    /// Name of the stream in the records [default: the source]
+    #[arg(long, value_name = "NAME", help_heading = "Source")]
+    pub stream: Option<String>,
+    /// How RTSP carries its packets [default: auto]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Source")]
+    pub rtsp_transport: Option<Transport>,
+    /// How long RTSP packets may wait for late ones, milliseconds [default: 100]
+    #[arg(long, value_name = "MS", help_heading = "Source")]
+    pub rtsp_latency: Option<u32>,
+    /// A live source silent for so many seconds counts as lost [default: 5]
+    #[arg(long, value_name = "SECONDS", help_heading = "Source")]
+    pub silence: Option<f64>,
+    /// End when a live source is lost, instead of connecting again
+    #[arg(long, help_heading = "Source")]
+    pub no_reconnect: bool,
+
+    /// At most this many faces [default: 4]
+    #[arg(long, value_name = "N", help_heading = "Faces")]
+    pub faces: Option<u32>,
+    /// How faces are found [default: centerface]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Faces")]
+    pub detector: Option<detect::Kind>,
+    /// The detector's file, where it is not in its usual place
+    #[arg(long, value_name = "FILE", help_heading = "Faces")]
+    pub detector_model: Option<PathBuf>,
+    /// Longest side of the picture that the detector sees: larger finds smaller faces [default: 640]
+    #[arg(long, value_name = "PIXELS", help_heading = "Faces")]
+    pub detect_size: Option<u32>,
+    /// Seconds between looks for new faces while there is room for one more [default: 1]
+    #[arg(long, value_name = "SECONDS", help_heading = "Faces")]
+    pub detect_every: Option<f64>,
+    /// How much is smoothed over time [default: medium]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Faces")]
+    pub smooth: Option<Strength>,
+
+    /// Where records go: a file, or - for standard output [default: -]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+    /// Draw the fitted mesh: none, window, or a file (.mp4, .mkv, .webm; .png, .jpg for a picture)
+    #[arg(long, value_name = "none|window|FILE", help_heading = "Output")]
+    pub overlay: Option<PathBuf>,
+    /// Records carry 68 landmarks, on the visible outline and in 3D
+    #[arg(long, help_heading = "Output")]
+    pub landmarks: bool,
+    /// Records carry all vertices of the mesh
+    #[arg(long, help_heading = "Output")]
+    pub vertices: bool,
+    /// Records carry the unsmoothed parameters too
+    #[arg(long, help_heading = "Output")]
+    pub raw: bool,
+
+    /// What runs the networks [default: auto]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Networks")]
+    pub device: Option<Device>,
+    /// Arithmetic of the networks; auto is the fastest that the device computes in [default: auto]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Networks")]
+    pub precision: Option<PrecisionArg>,
+    /// Threads of the CPU [default: all cores]
+    #[arg(long, value_name = "N", help_heading = "Networks")]
+    pub threads: Option<u32>,
+    /// Which networks of the engines [default: mmface-lite]
+    #[arg(long, value_name = "NAME", help_heading = "Networks")]
+    pub variant: Option<String>,
+    /// Folder with manifest.toml, where it is not in its usual place
+    #[arg(long, value_name = "DIR", env = "MMFACE_ENGINES", help_heading = "Networks")]
+    pub engines: Option<PathBuf>,
+}
+
+/// `--precision`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionArg {
+    /// The fastest that the device computes in.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+impl From<PrecisionArg> for Option<Precision> {
+    fn from(arg: PrecisionArg) -> Self {
+        match arg {
+            PrecisionArg::Auto => None,
+            PrecisionArg::F32 => Some(Precision::F32),
+            PrecisionArg::Bf16 => Some(Precision::Bf16),
+        }
+    }
+}
+
+impl RunArgs {
+    /// These flags, and from `file` what they leave open. A source given here replaces the file's.
+    #[must_use]
+    pub fn over(self, file: Self) -> Self {
+        let file = if self.names_a_source() {
+            Self { camera: None, rtsp: None, file: None, images: None, pipeline: None, ..file }
+        } else {
+            file
+        };
+        Self {
+            camera: self.camera.or(file.camera),
+            rtsp: self.rtsp.or(file.rtsp),
+            file: self.file.or(file.file),
+            images: self.images.or(file.images),
+            pipeline: self.pipeline.or(file.pipeline),
+            config: None,
+            realtime: self.realtime || file.realtime,
+            stream: self.stream.or(file.stream),
+            rtsp_transport: self.rtsp_transport.or(file.rtsp_transport),
+            rtsp_latency: self.rtsp_latency.or(file.rtsp_latency),
+            silence: self.silence.or(file.silence),
+            no_reconnect: self.no_reconnect || file.no_reconnect,
+            faces: self.faces.or(file.faces),
+            detector: self.detector.or(file.detector),
+            detector_model: self.detector_model.or(file.detector_model),
+            detect_size: self.detect_size.or(file.detect_size),
+            detect_every: self.detect_every.or(file.detect_every),
+            smooth: self.smooth.or(file.smooth),
+            json: self.json.or(file.json),
+            overlay: self.overlay.or(file.overlay),
+            landmarks: self.landmarks || file.landmarks,
+            vertices: self.vertices || file.vertices,
+            raw: self.raw || file.raw,
+            device: self.device.or(file.device),
+            precision: self.precision.or(file.precision),
+            threads: self.threads.or(file.threads),
+            variant: self.variant.or(file.variant),
+            engines: self.engines.or(file.engines),
+        }
+    }
+
+    fn names_a_source(&self) -> bool {
+        self.camera.is_some()
+            || self.rtsp.is_some()
+            || self.file.is_some()
+            || self.images.is_some()
+            || self.pipeline.is_some()
+    }
+}

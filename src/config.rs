@@ -1,0 +1,258 @@
+//! Flags and a configuration file become one checked [`Config`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cli::RunArgs;
+use crate::smooth::Strength;
+use crate::source::{self, Input};
+use crate::{Error, Result, detect, nets, sink};
+
+/// Everything a run needs to know, checked as far as it can be without opening a device.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of the stream in the records.
+    pub stream: String,
+    /// What to open, and how.
+    pub source: source::Options,
+    /// Pictures stand for themselves: no following, no probation, no smoothing.
+    pub pictures: bool,
+    /// Which detector.
+    pub detector: detect::Kind,
+    /// Its file, where it is not in its usual place.
+    pub detector_model: Option<PathBuf>,
+    /// Longest side of the pictures that the detector sees.
+    pub detect_size: u32,
+    /// Seconds between detections while there is room for one more face.
+    pub detect_every: f64,
+    /// At most this many faces.
+    pub faces: usize,
+    /// The folder of the engines, where it is not in its usual place.
+    pub engines: Option<PathBuf>,
+    /// Which networks.
+    pub variant: String,
+    /// What runs them.
+    pub nets: nets::Options,
+    /// How much is smoothed over time.
+    pub smooth: Strength,
+    /// Records carry landmarks.
+    pub landmarks: bool,
+    /// Records carry the mesh.
+    pub vertices: bool,
+    /// Records carry the unsmoothed parameters too.
+    pub raw: bool,
+    /// Where records go.
+    pub json: sink::json::Target,
+    /// Where drawn frames go, if anywhere.
+    pub overlay: Option<sink::overlay::Target>,
+}
+
+impl Config {
+    /// Checks flags, and the configuration file that they name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with what is wrong and what would be right.
+    pub fn new(mut args: RunArgs) -> Result<Self> {
+        if let Some(path) = args.config.take() {
+            args = args.over(read(&path)?);
+        }
+        let input = input(&args)?;
+        let one_of = |flag: &str, value: u32, low: u32, high: u32| {
+            if (low..=high).contains(&value) {
+                Ok(value)
+            } else {
+                Err(Error::Usage(format!("--{flag} {value} is not within {low} to {high}")))
+            }
+        };
+        let detect_every = args.detect_every.unwrap_or(1.0);
+        if !(0.05..=3600.0).contains(&detect_every) {
+            return Err(Error::Usage(format!(
+                "--detect-every {detect_every} is not within 0.05 to 3600 seconds"
+            )));
+        }
+        let pictures = match &input {
+            Input::Images(_) => true,
+            Input::File(path) => is_picture(path),
+            _ => false,
+        };
+        let mut source = source::Options::new(input);
+        source.realtime = args.realtime;
+        source.rtsp_transport = args.rtsp_transport.unwrap_or_default();
+        if let Some(latency) = args.rtsp_latency {
+            source.rtsp_latency_ms = one_of("rtsp-latency", latency, 0, 60_000)?;
+        }
+        if let Some(silence) = args.silence {
+            if !(0.5..=3600.0).contains(&silence) {
+                return Err(Error::Usage(format!(
+                    "--silence {silence} is not within 0.5 to 3600 seconds"
+                )));
+            }
+            source.silence = Duration::from_secs_f64(silence);
+        }
+        source.reconnect = !args.no_reconnect;
+        let json = match args.json {
+            None => sink::json::Target::Stdout,
+            Some(path) if path == Path::new("-") => sink::json::Target::Stdout,
+            Some(path) => sink::json::Target::File(path),
+        };
+        let overlay = match args.overlay {
+            None => None,
+            Some(path) if path == Path::new("none") => None,
+            Some(path) if path == Path::new("window") => Some(sink::overlay::Target::Window),
+            Some(path) => Some(sink::overlay::Target::File(path)),
+        };
+        keep_apart(&source.input, &json, overlay.as_ref())?;
+        let smooth = if pictures { Strength::Off } else { args.smooth.unwrap_or_default() };
+        Ok(Self {
+            stream: args.stream.unwrap_or_else(|| source.input.label()),
+            source,
+            pictures,
+            detector: args.detector.unwrap_or_default(),
+            detector_model: args.detector_model,
+            detect_size: one_of("detect-size", args.detect_size.unwrap_or(640), 64, 4096)?,
+            detect_every,
+            faces: one_of("faces", args.faces.unwrap_or(4), 1, 64)? as usize,
+            engines: args.engines,
+            variant: args.variant.unwrap_or_else(|| "mmface-lite".into()),
+            nets: nets::Options {
+                device: args.device.unwrap_or_default(),
+                precision: args.precision.unwrap_or_default().into(),
+                threads: args.threads.map(|n| one_of("threads", n, 1, 1024)).transpose()?,
+            },
+            smooth,
+            landmarks: args.landmarks,
+            vertices: args.vertices,
+            raw: args.raw,
+            json,
+            overlay,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<RunArgs> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::Usage(format!("cannot read --config {}: {e}", path.display())))?;
+    toml::from_str(&text).map_err(|e| {
+        let line = e.span().map_or(0, |s| 1 + text[..s.start.min(text.len())].matches('\n').count());
+        let why = e.message().replace('\n', " ");
+        Error::Usage(format!("{}, line {line}: {why}", path.display()))
+    })
+}
+
+fn input(args: &RunArgs) -> Result<Input> {
+    let mut inputs: Vec<Input> = Vec::new();
+    inputs.extend(args.camera.clone().map(Input::Camera));
+    inputs.extend(args.rtsp.clone().map(Input::Rtsp));
+    inputs.extend(args.file.clone().map(Input::File));
+    inputs.extend(args.images.clone().map(Input::Images));
+    inputs.extend(args.pipeline.clone().map(Input::Pipeline));
+    match (inputs.pop(), inputs.is_empty()) {
+        (Some(input), true) => Ok(input),
+        (None, _) => Err(Error::Usage(
+            "name a source: --camera 0, --rtsp URL, --file PATH, --images DIR or --pipeline TEXT \
+             (see --help)"
+                .into(),
+        )),
+        (Some(_), false) => Err(Error::Usage("name one source, not several".into())),
+    }
+}
+
+/// Nothing may be written over what is read, nor two things into one file.
+fn keep_apart(
+    input: &Input,
+    json: &sink::json::Target,
+    overlay: Option<&sink::overlay::Target>,
+) -> Result<()> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let mut outputs = Vec::new();
+    if let sink::json::Target::File(path) = json {
+        outputs.push(("--json", real(path)));
+    }
+    if let Some(sink::overlay::Target::File(path)) = overlay {
+        outputs.push(("--overlay", real(path)));
+    }
+    if let Input::File(source) = input {
+        let source = real(source);
+        if let Some((flag, _)) = outputs.iter().find(|(_, path)| *path == source && !path.starts_with("/dev")) {
+            return Err(Error::Usage(format!("{flag} would write over the source {}", source.display())));
+        }
+    }
+    match &outputs[..] {
+        [(_, a), (_, b)] if a == b && !a.starts_with("/dev") => {
+            Err(Error::Usage("--json and --overlay name the same file".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_picture(path: &Path) -> bool {
+    let known = ["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff"];
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    known.contains(&extension.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn config(line: &str) -> Result<Config> {
+        let words = std::iter::once("mmface-live").chain(line.split_whitespace());
+        Config::new(crate::cli::Cli::try_parse_from(words).expect("parses").run)
+    }
+
+    #[test]
+    fn one_source_is_needed() {
+        assert!(config("--file a.mp4").is_ok());
+        assert_eq!(config("").expect_err("none").exit_code(), 2);
+        assert_eq!(config("--file a.mp4 --camera 0").expect_err("two").exit_code(), 2);
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.toml");
+        std::fs::write(&path, "file = \"a.mp4\"\nfaces = 2\nlandmarks = true\nsmooth = \"off\"\n")
+            .expect("written");
+        let line = format!("--config {} --camera 1 --faces 7", path.display());
+        let config = config(&line).expect("fits");
+        assert_eq!(config.source.input, Input::Camera("1".into()));
+        assert_eq!((config.faces, config.landmarks), (7, true));
+        assert_eq!(config.smooth, Strength::Off);
+    }
+
+    #[test]
+    fn a_wrong_key_is_named_with_its_line() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.toml");
+        std::fs::write(&path, "faces = 2\nfcaes = 3\n").expect("written");
+        let error = config(&format!("--config {}", path.display())).expect_err("a wrong key");
+        assert!(error.to_string().contains("line 2") && error.to_string().contains("fcaes"));
+    }
+
+    #[test]
+    fn absurd_numbers_are_refused() {
+        for line in ["--faces 0", "--faces 1000", "--detect-size 9", "--detect-every 0", "--threads 0"] {
+            assert_eq!(config(&format!("--file a {line}")).expect_err(line).exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn outputs_do_not_write_over_each_other() {
+        assert!(config("--file a.mp4 --overlay a.mp4").is_err());
+        assert!(config("--file a.mp4 --overlay b.mp4 --json b.mp4").is_err());
+        assert!(config("--file a.mp4 --overlay b.mp4 --json -").is_ok());
+    }
+
+    #[test]
+    fn every_shipped_configuration_is_understood() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).expect("pipelines/") {
+            let path = entry.expect("an entry").path();
+            read(&path).unwrap_or_else(|e| panic!("{e}"));
+            count += 1;
+        }
+        assert!(count >= 3);
+    }
+}

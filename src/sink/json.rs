@@ -1,0 +1,62 @@
+//! Records as JSON lines, to standard output or a file.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::record::Record;
+use crate::{Error, Result};
+
+/// Where records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Standard output.
+    Stdout,
+    /// A file, which is begun anew.
+    File(PathBuf),
+}
+
+/// Writes one record a line, and each line at once: a reader sees it with its frame, and a crash
+/// loses nothing.
+pub struct Lines {
+    out: Box<dyn Write + Send>,
+    place: String,
+    line: Vec<u8>,
+}
+
+impl Lines {
+    /// Opens the target.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] if the file cannot be created.
+    pub fn open(target: &Target) -> Result<Self> {
+        let (out, place): (Box<dyn Write + Send>, _) = match target {
+            Target::Stdout => (Box::new(io::stdout()), "standard output".into()),
+            Target::File(path) => (Box::new(create(path)?), path.display().to_string()),
+        };
+        Ok(Self { out, place, line: Vec::new() })
+    }
+
+    /// Writes one record.
+    ///
+    /// # Errors
+    /// [`Error::ClosedPipe`] if the reader has gone, [`Error::Sink`] if it cannot be written.
+    pub fn write(&mut self, record: &Record) -> Result<()> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, record)
+            .map_err(|e| Error::Bug(format!("a record cannot be serialised: {e}")))?;
+        self.line.push(b'\n');
+        self.out.write_all(&self.line).and_then(|()| self.out.flush()).map_err(|e| {
+            if e.kind() == io::ErrorKind::BrokenPipe {
+                return Error::ClosedPipe;
+            }
+            Error::Sink(format!("cannot write records to {}: {e}", self.place))
+        })
+    }
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create(path).map_err(|e| {
+        Error::Sink(format!("cannot create {}: {e}; name another file with --json", path.display()))
+    })
+}
