@@ -10,6 +10,7 @@ pub mod frame;
 mod locate;
 pub mod nets;
 pub mod record;
+pub mod smooth;
 pub mod source;
 
 pub use error::{Error, Result};
