@@ -12,6 +12,7 @@ mod locate;
 pub mod nets;
 pub mod record;
 pub mod sink;
+pub mod smooth;
 pub mod source;
 pub mod track;
 

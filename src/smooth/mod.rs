@@ -1,0 +1,192 @@
+//! Filters over time: per face and per group of parameters.
+//!
+//! f, t, rotation and each expression go through a One-Euro filter with real time steps; identity
+//! is a slow weighted mean over the track, with f and t re-aligned to it, so that neither a blink
+//! nor a turned head changes who somebody is. Speeds are measured in face sizes, radians and full
+//! expressions per second, never in pixels or frames: the same motion is smoothed alike near and
+//! far, at 30 and at 60 frames per second.
+
+mod identity;
+#[cfg(test)]
+mod measured;
+mod one_euro;
+mod preset;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use nalgebra::UnitQuaternion;
+
+pub use preset::Strength;
+
+use crate::face::{FaceModel, Params};
+use identity::IdentityMean;
+use one_euro::{OneEuro, OneEuroRotation};
+use preset::Preset;
+
+/// After so many seconds without a face its old pose and expression say nothing about the new one.
+const GAP: f64 = 0.5;
+/// Time stamps closer than this are one moment: speeds are divided by their difference.
+const SAME: f64 = 1e-4;
+/// Seconds that a view counts for which has none before it.
+const FIRST: f32 = 1.0 / 30.0;
+
+/// Filters of all faces of a stream, by id.
+pub struct Smoother {
+    /// `None`: no smoothing.
+    preset: Option<Preset>,
+    model: Arc<FaceModel>,
+    /// Side of a square as large as the box around the mean face's landmarks, model units.
+    size: f32,
+    /// For each expression, whether it moves quickly.
+    quick: Vec<bool>,
+    faces: HashMap<u64, Face>,
+}
+
+impl Smoother {
+    /// A smoother that has seen no face yet.
+    #[must_use]
+    pub fn new(strength: Strength, model: Arc<FaceModel>) -> Self {
+        Self {
+            preset: Preset::of(strength),
+            size: face_size(&model),
+            quick: model.expressions.iter().map(|name| preset::is_quick(name)).collect(),
+            faces: HashMap::new(),
+            model,
+        }
+    }
+
+    /// Smooths one face's parameters at `pts` seconds; `raw` in pixels of the frame, finite
+    /// and with f > 0, as [`Params::from_outputs`] leaves them.
+    ///
+    /// `confidence` (0…1) weighs this view of the face's identity. `fresh`: a new face, a gap, or a
+    /// scene cut: everything restarts. Without it, a gap of more than half a second (or a clock
+    /// that jumps back as far) restarts pose and expression but keeps the identity; a time stamp
+    /// that repeats, or is a little early, repeats the last answer.
+    pub fn apply(
+        &mut self,
+        id: u64,
+        pts: f64,
+        raw: &Params,
+        confidence: f32,
+        fresh: bool,
+    ) -> Params {
+        let Some(preset) = &self.preset else { return raw.clone() };
+        let weight = identity::weight(raw, confidence);
+        let known = if fresh { None } else { self.faces.get_mut(&id) };
+        let Some(face) = known else {
+            let face = Face {
+                pts,
+                identity: IdentityMean::new(&raw.identity, weight * FIRST),
+                filters: Filters::new(raw),
+            };
+            let smooth = face.params();
+            self.faces.insert(id, face);
+            return smooth;
+        };
+
+        let dt = pts - face.pts;
+        if (-GAP..SAME).contains(&dt) {
+            return face.params();
+        }
+        let follows = (SAME..=GAP).contains(&dt);
+        face.pts = pts;
+        face.identity.add(&raw.identity, weight * if follows { dt as f32 } else { FIRST });
+        let raw = identity::with_identity(raw, face.identity.value(), &self.model);
+        if follows {
+            face.filters.next(&raw, self.size, dt as f32, preset, &self.quick);
+        } else {
+            face.filters = Filters::new(&raw);
+        }
+        face.params()
+    }
+
+    /// Forgets the faces that were last seen before `pts` seconds.
+    pub fn forget_before(&mut self, pts: f64) {
+        self.faces.retain(|_, face| face.pts >= pts);
+    }
+
+    /// Forgets all faces.
+    pub fn reset(&mut self) {
+        self.faces.clear();
+    }
+}
+
+/// What is remembered of one face.
+struct Face {
+    /// When it was last seen, seconds.
+    pts: f64,
+    identity: IdentityMean,
+    filters: Filters,
+}
+
+impl Face {
+    fn params(&self) -> Params {
+        let Filters { place, depth, log_scale, rotation, expression } = &self.filters;
+        let ([x, y], [z]) = (place.value(), depth.value());
+        Params {
+            f: log_scale.value()[0].exp(),
+            rotation: rotation.value(),
+            t: [x, y, z],
+            identity: self.identity.value().to_vec(),
+            expression: expression.iter().map(|e| e.value()[0].clamp(0.0, 1.0)).collect(),
+        }
+    }
+}
+
+struct Filters {
+    /// t_x, t_y: pixels.
+    place: OneEuro<2>,
+    /// t_z: pixels.
+    depth: OneEuro<1>,
+    /// ln f: a face twice as large takes the same time to grow by a tenth.
+    log_scale: OneEuro<1>,
+    rotation: OneEuroRotation,
+    expression: Vec<OneEuro<1>>,
+}
+
+impl Filters {
+    fn new(raw: &Params) -> Self {
+        let [x, y, z] = raw.t;
+        Self {
+            place: OneEuro::new([x, y]),
+            depth: OneEuro::new([z]),
+            log_scale: OneEuro::new([raw.f.ln()]),
+            rotation: OneEuroRotation::new(raw.rotation),
+            expression: raw.expression.iter().map(|e| OneEuro::new([*e])).collect(),
+        }
+    }
+
+    /// `size`: of a face, model units; `quick`: for each expression.
+    fn next(&mut self, raw: &Params, size: f32, dt: f32, preset: &Preset, quick: &[bool]) {
+        let [x, y, z] = raw.t;
+        let pixels = size * raw.f;
+        self.place.next([x, y], pixels, dt, &preset.place);
+        self.depth.next([z], pixels, dt, &preset.place);
+        self.log_scale.next([raw.f.ln()], 1.0, dt, &preset.place);
+        self.rotation.next(raw.rotation, dt, &preset.rotation);
+        for ((filter, raw), quick) in self.expression.iter_mut().zip(&raw.expression).zip(quick) {
+            filter.next([*raw], 1.0, dt, if *quick { &preset.quick } else { &preset.slow });
+        }
+    }
+}
+
+/// √(width × height) of the box around the 68 landmarks of the mean face, model units.
+fn face_size(model: &FaceModel) -> f32 {
+    let mean = Params {
+        f: 1.0,
+        rotation: UnitQuaternion::identity(),
+        t: [0.0; 3],
+        identity: vec![],
+        expression: vec![],
+    };
+    let points = model.landmarks3d(&mean);
+    let side = |axis: usize| {
+        let values = || points.iter().map(|p| p[axis]);
+        values().fold(f32::MIN, f32::max) - values().fold(f32::MAX, f32::min)
+    };
+    // Speeds are divided by it.
+    (side(0) * side(1)).sqrt().max(f32::EPSILON)
+}
