@@ -133,7 +133,8 @@ fn read(path: &Path) -> Result<RunArgs> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::Usage(format!("cannot read --config {}: {e}", path.display())))?;
     toml::from_str(&text).map_err(|e| {
-        let line = e.span().map_or(0, |s| 1 + text[..s.start.min(text.len())].matches('\n').count());
+        let line =
+            e.span().map_or(0, |s| 1 + text[..s.start.min(text.len())].matches('\n').count());
         let why = e.message().replace('\n', " ");
         Error::Usage(format!("{}, line {line}: {why}", path.display()))
     })
@@ -173,8 +174,13 @@ fn keep_apart(
     }
     if let Input::File(source) = input {
         let source = real(source);
-        if let Some((flag, _)) = outputs.iter().find(|(_, path)| *path == source && !path.starts_with("/dev")) {
-            return Err(Error::Usage(format!("{flag} would write over the source {}", source.display())));
+        if let Some((flag, _)) =
+            outputs.iter().find(|(_, path)| *path == source && !path.starts_with("/dev"))
+        {
+            return Err(Error::Usage(format!(
+                "{flag} would write over the source {}",
+                source.display()
+            )));
         }
     }
     match &outputs[..] {
@@ -232,7 +238,9 @@ mod tests {
 
     #[test]
     fn absurd_numbers_are_refused() {
-        for line in ["--faces 0", "--faces 1000", "--detect-size 9", "--detect-every 0", "--threads 0"] {
+        for line in
+            ["--faces 0", "--faces 1000", "--detect-size 9", "--detect-every 0", "--threads 0"]
+        {
             assert_eq!(config(&format!("--file a {line}")).expect_err(line).exit_code(), 2);
         }
     }

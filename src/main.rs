@@ -1,3 +1,75 @@
 //! Arguments → configuration → run → exit code; nothing else.
 
-fn main() {}
+use std::io::IsTerminal;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Parser;
+use mmface_live::cli::Cli;
+use mmface_live::config::Config;
+use mmface_live::{Error, Result, pipeline, record};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| "mmface_live=info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    std::panic::set_hook(Box::new(|panic| tracing::error!("panic: {panic}")));
+
+    let result = match cli.command {
+        Some(command) => {
+            command.run();
+            return ExitCode::SUCCESS;
+        }
+        None => catch_unwind(AssertUnwindSafe(|| run(cli)))
+            .unwrap_or_else(|_| Err(Error::Bug("the program panicked".into()))),
+    };
+    match result {
+        Ok(()) | Err(Error::ClosedPipe) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let config = Config::new(cli.run)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The second one ends a program that does not end at the first.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .map_err(|e| Error::Bug(format!("signals cannot be caught: {e}")))?;
+    }
+    tell(&pipeline::run(config, &stop)?);
+    if stop.load(Ordering::Relaxed) {
+        tracing::info!("stopped by a signal; everything is written");
+    }
+    Ok(())
+}
+
+fn tell(end: &record::End) {
+    let record::End { frames, faces, seconds, fps, latency_ms, .. } = end;
+    let mut lost = String::new();
+    for (count, why) in [(frames.dropped.busy, "too fast"), (frames.dropped.damaged, "damaged")] {
+        if count > 0 {
+            lost += &format!(", {count} lost ({why})");
+        }
+    }
+    tracing::info!(
+        "{} frames{lost}, {faces} {} in {seconds:.1} s: {fps:.0} frames a second, {:.1} ms each (95 of 100 within {:.1} ms)",
+        frames.processed,
+        if *faces == 1 { "face" } else { "faces" },
+        latency_ms.p50,
+        latency_ms.p95,
+    );
+}

@@ -75,7 +75,8 @@ impl Input {
 }
 
 /// How RTSP carries its packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// TCP; where the camera does not offer it, UDP.
     #[default]

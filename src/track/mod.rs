@@ -13,6 +13,7 @@ mod face;
 use std::sync::Arc;
 
 pub use cut::CutDetector;
+pub use face::bounds;
 use face::{Followed, Sighting};
 
 use crate::crop::{CropMap, CropRule};
@@ -45,6 +46,8 @@ pub struct Settings {
     pub detect_every: f64,
     /// From which presence on a crop counts as a face.
     pub presence: f32,
+    /// Every sighting counts at once: for pictures, which have no next frame.
+    pub immediate: bool,
     /// How crops lie around landmarks.
     pub crop: CropRule,
     /// How first crops lie around detections.
@@ -157,7 +160,8 @@ impl Tracker {
             }) {
                 continue;
             }
-            let strong = detection.score >= STRONG && sighting.presence >= STRONG;
+            let strong =
+                self.settings.immediate || detection.score >= STRONG && sighting.presence >= STRONG;
             if let Some(lost) = self.lost_here(&sighting) {
                 self.faces[lost].found_again(sighting);
             } else {
@@ -197,9 +201,11 @@ impl Tracker {
         outputs: Vec<Output>,
     ) -> Vec<Tracked> {
         for ((key, map), output) in crops.iter().zip(outputs) {
+            let Some(at) = self.faces.iter().position(|f| f.key == key.0) else { continue };
             // Who is followed already is not dropped for a moment's doubt.
-            let sighting = self.sighting(pts, map, output, 0.5);
-            let Some(face) = self.faces.iter_mut().find(|f| f.key == key.0) else { continue };
+            let known = self.faces[at].id.is_some() || self.settings.immediate;
+            let sighting = self.sighting(pts, map, output, if known { 0.5 } else { 1.0 });
+            let face = &mut self.faces[at];
             match sighting {
                 Some(sighting) if face.is_plausible(&sighting) => face.seen(sighting),
                 _ => face.lose(pts),

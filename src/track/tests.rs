@@ -9,6 +9,7 @@ fn tracker(max_faces: usize) -> Tracker {
         max_faces,
         detect_every: 1.0,
         presence: 0.5,
+        immediate: false,
         crop: CropRule { size: 256, scale: 1.45, raise: 0.06 },
         detector: DetectorRule { centre: [0.0, 0.0], scale: 1.5 },
     };

@@ -97,7 +97,8 @@ impl Canvas {
         let (top, bottom) = (self.row(y), self.row((y + 1).min(self.height - 1)));
         let right = (x + 1).min(self.width - 1);
         std::array::from_fn(|c| {
-            let mix = |a: [u8; 4], b: [u8; 4], t: f32| f32::from(a[c]) * (1.0 - t) + f32::from(b[c]) * t;
+            let mix =
+                |a: [u8; 4], b: [u8; 4], t: f32| f32::from(a[c]) * (1.0 - t) + f32::from(b[c]) * t;
             let (t, b) = (mix(top[x], top[right], ax), mix(bottom[x], bottom[right], ax));
             (t + (b - t) * ay).round() as u8
         })
@@ -105,7 +106,10 @@ impl Canvas {
 
     /// Colours every pixel of a box by how much of it (0…1) `coverage` says is covered.
     fn cover(
-        &mut self, [x0, y0, x1, y1]: [f32; 4], colour: Colour, coverage: impl Fn(f32, f32) -> f32,
+        &mut self,
+        [x0, y0, x1, y1]: [f32; 4],
+        colour: Colour,
+        coverage: impl Fn(f32, f32) -> f32,
     ) {
         let columns = inside(x0, x1, self.width);
         for y in inside(y0, y1, self.height) {

@@ -29,7 +29,10 @@ impl Layer {
     /// those of the points, R, G, B already multiplied by the fourth, the opacity. Triangles run
     /// counter-clockwise seen from outside; those seen from inside are left out.
     pub fn draw(
-        &mut self, canvas: &mut Canvas, points: &[[f32; 3]], colours: &[[f32; 4]],
+        &mut self,
+        canvas: &mut Canvas,
+        points: &[[f32; 3]],
+        colours: &[[f32; 4]],
         triangles: &[[u32; 3]],
     ) {
         self.clear(bounds(points), canvas);
@@ -38,10 +41,14 @@ impl Layer {
         let place = |v: f32, origin: usize| (v - origin as f32 + 0.5) * scale - 0.5;
         let mut corners = std::mem::take(&mut self.corners);
         corners.clear();
-        corners.extend(points.iter().map(|&[x, y, z]| [place(x, self.left), place(y, self.top), z]));
+        corners
+            .extend(points.iter().map(|&[x, y, z]| [place(x, self.left), place(y, self.top), z]));
         for triangle in triangles {
             let [a, b, c] = triangle.map(|i| i as usize);
-            self.triangle([corners[a], corners[b], corners[c]], [colours[a], colours[b], colours[c]]);
+            self.triangle(
+                [corners[a], corners[b], corners[c]],
+                [colours[a], colours[b], colours[c]],
+            );
         }
         self.corners = corners;
         match self.scale {
@@ -81,7 +88,8 @@ impl Layer {
         let mut corners = [a, b, c];
         corners.sort_unstable_by(|p, q| p[1].total_cmp(&q[1]));
         let [high, middle, low] = corners;
-        let edge = |p: [f32; 3], q: [f32; 3], y: f32| p[0] + (y - p[1]) * (q[0] - p[0]) / (q[1] - p[1]);
+        let edge =
+            |p: [f32; 3], q: [f32; 3], y: f32| p[0] + (y - p[1]) * (q[0] - p[0]) / (q[1] - p[1]);
         // A sample on an edge belongs to the triangle below or right of it: no gap, none twice.
         let end = (low[1].ceil() as usize).min(self.height);
         for row in high[1].ceil() as usize..end {
@@ -95,7 +103,9 @@ impl Layer {
             let mut value: [f32; 4] =
                 std::array::from_fn(|i| ca[i] + colour[i].0 * dx + colour[i].1 * dy + 0.5);
             let samples = row * self.width + start..row * self.width + end;
-            for (depth, out) in self.depth[samples.clone()].iter_mut().zip(&mut self.colour[samples]) {
+            for (depth, out) in
+                self.depth[samples.clone()].iter_mut().zip(&mut self.colour[samples])
+            {
                 if z > *depth {
                     *depth = z;
                     *out = value.map(|v| v as u8);
@@ -144,7 +154,12 @@ mod tests {
     const RED: [f32; 4] = [255.0, 0.0, 0.0, 255.0];
     const BLUE: [f32; 4] = [0.0, 0.0, 255.0, 255.0];
 
-    fn drawn(size: usize, points: &[[f32; 3]], colours: &[[f32; 4]], triangles: &[[u32; 3]]) -> Canvas {
+    fn drawn(
+        size: usize,
+        points: &[[f32; 3]],
+        colours: &[[f32; 4]],
+        triangles: &[[u32; 3]],
+    ) -> Canvas {
         let mut canvas = Canvas::black(size, size);
         Layer::default().draw(&mut canvas, points, colours, triangles);
         canvas
@@ -211,7 +226,12 @@ mod tests {
 
     #[test]
     fn large_faces_are_drawn_with_one_sample_a_pixel() {
-        let points = [[-400.0, -400.0, 0.0], [-400.0, 400.0, 0.0], [400.0, 400.0, 0.0], [400.0, -400.0, 0.0]];
+        let points = [
+            [-400.0, -400.0, 0.0],
+            [-400.0, 400.0, 0.0],
+            [400.0, 400.0, 0.0],
+            [400.0, -400.0, 0.0],
+        ];
         let canvas = drawn(9, &points, &[RED; 4], &[[0, 1, 2], [0, 2, 3]]);
         assert_eq!([at(&canvas, 0, 0), at(&canvas, 8, 8)], [[255, 0, 0]; 2]);
     }

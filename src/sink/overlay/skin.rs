@@ -21,12 +21,17 @@ struct Material {
     gloss: f32,
 }
 
-const SKIN: Material = Material { rgb: [226.0, 228.0, 234.0], tinted: 0.62, opacity: 0.62, gloss: 0.22 };
-const LIPS: Material = Material { rgb: [226.0, 96.0, 118.0], tinted: 0.1, opacity: 0.66, gloss: 0.4 };
+const SKIN: Material =
+    Material { rgb: [226.0, 228.0, 234.0], tinted: 0.62, opacity: 0.62, gloss: 0.22 };
+const LIPS: Material =
+    Material { rgb: [226.0, 96.0, 118.0], tinted: 0.1, opacity: 0.66, gloss: 0.4 };
 const MOUTH: Material = Material { rgb: [96.0, 26.0, 36.0], tinted: 0.0, opacity: 0.5, gloss: 0.0 };
-const SOCKET: Material = Material { rgb: [120.0, 80.0, 80.0], tinted: 0.3, opacity: 0.5, gloss: 0.0 };
-const EYE: Material = Material { rgb: [250.0, 250.0, 250.0], tinted: 0.0, opacity: 0.62, gloss: 0.3 };
-const IRIS: Material = Material { rgb: [70.0, 110.0, 120.0], tinted: 0.3, opacity: 0.85, gloss: 0.9 };
+const SOCKET: Material =
+    Material { rgb: [120.0, 80.0, 80.0], tinted: 0.3, opacity: 0.5, gloss: 0.0 };
+const EYE: Material =
+    Material { rgb: [250.0, 250.0, 250.0], tinted: 0.0, opacity: 0.62, gloss: 0.3 };
+const IRIS: Material =
+    Material { rgb: [70.0, 110.0, 120.0], tinted: 0.3, opacity: 0.85, gloss: 0.9 };
 const PUPIL: Material = Material { rgb: [12.0, 14.0, 18.0], tinted: 0.0, opacity: 0.9, gloss: 0.9 };
 
 /// Regions of the model by name, least to most specific: a vertex on a border belongs to the later.
@@ -61,14 +66,21 @@ impl Skin {
         let landmarks = model.landmarks(&neutral);
         let upright: Vec<_> = landmarks.iter().map(|[x, y]| [*x, -y]).collect();
         Self::new(
-            &model.triangles, &model.triangle_region, &model.regions, &model.shape(&neutral), &upright,
+            &model.triangles,
+            &model.triangle_region,
+            &model.regions,
+            &model.shape(&neutral),
+            &upright,
         )
     }
 
     /// `shape` is the neutral mesh in model space, `landmarks` its 68 landmarks seen from the
     /// front; y points up in both.
     fn new(
-        triangles: &[[u32; 3]], triangle_region: &[u8], regions: &[String], shape: &[[f32; 3]],
+        triangles: &[[u32; 3]],
+        triangle_region: &[u8],
+        regions: &[String],
+        shape: &[[f32; 3]],
         landmarks: &[[f32; 2]],
     ) -> Self {
         let rank = |region: u8| {
@@ -109,10 +121,8 @@ impl Skin {
         colours.extend(self.normals.iter().zip(&self.materials).map(|(&normal, material)| {
             let n = unit(normal);
             let sky = 0.5 + 0.5 * n[1];
-            let light = 0.30
-                + 0.12 * sky
-                + 0.62 * dot(n, key).max(0.0)
-                + 0.16 * dot(n, fill).max(0.0);
+            let light =
+                0.30 + 0.12 * sky + 0.62 * dot(n, key).max(0.0) + 0.16 * dot(n, fill).max(0.0);
             let highlight = 255.0 * material.gloss * dot(n, half).max(0.0).powi(24);
             let rim = 60.0 * (1.0 - n[2]).clamp(0.0, 1.0).powi(3);
             let opacity = material.opacity * smooth(n[2] / 0.45);
@@ -130,7 +140,8 @@ impl Skin {
         self.normals.resize(points.len(), [0.0; 3]);
         for triangle in &self.triangles {
             let [a, b, c] = triangle.map(|i| points[i as usize]);
-            let (u, v) = ([b[0] - a[0], a[1] - b[1], b[2] - a[2]], [c[0] - a[0], a[1] - c[1], c[2] - a[2]]);
+            let (u, v) =
+                ([b[0] - a[0], a[1] - b[1], b[2] - a[2]], [c[0] - a[0], a[1] - c[1], c[2] - a[2]]);
             let normal =
                 [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
             for &corner in triangle {

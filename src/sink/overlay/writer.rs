@@ -100,14 +100,18 @@ impl Writer {
     /// `autovideosink` falls back on one that shows nothing.
     fn find_screen(&self) -> Result<()> {
         let started = self.pipeline.set_state(gst::State::Ready);
-        let shown = self.pipeline.iterate_recurse().into_iter().flatten().all(|element| {
-            element.factory().is_none_or(|f| !f.name().starts_with("fake"))
-        });
+        let shown = self
+            .pipeline
+            .iterate_recurse()
+            .into_iter()
+            .flatten()
+            .all(|element| element.factory().is_none_or(|f| !f.name().starts_with("fake")));
         if started.is_ok() && shown {
             return Ok(());
         }
         Err(Error::Sink(
-            "there is no screen to open a window on; write a file instead (--overlay FILE.mp4)".into(),
+            "there is no screen to open a window on; write a file instead (--overlay FILE.mp4)"
+                .into(),
         ))
     }
 
@@ -138,7 +142,10 @@ impl Writer {
         }
         if self.input.push_buffer(buffer).is_err() {
             self.check()?;
-            return Err(Error::Sink(format!("cannot write {}: it takes no more frames", self.name)));
+            return Err(Error::Sink(format!(
+                "cannot write {}: it takes no more frames",
+                self.name
+            )));
         }
         self.check()
     }
@@ -245,7 +252,8 @@ fn chain_for(path: &Path, fps: f64) -> Result<(Kind, String)> {
         "png" => Ok((Kind::Picture, "pngenc snapshot=true".into())),
         "jpg" | "jpeg" => Ok((Kind::Picture, "jpegenc snapshot=true quality=92".into())),
         _ => Err(Error::Usage(format!(
-            "cannot tell what to write to {}: the file must end in {EXTENSIONS}", path.display()
+            "cannot tell what to write to {}: the file must end in {EXTENSIONS}",
+            path.display()
         ))),
     }
 }
@@ -256,7 +264,8 @@ fn h264(path: &Path, key: u32) -> Result<String> {
     let Some((name, settings)) = H264.iter().find(|(name, _)| installed(name)) else {
         return Err(Error::Sink(format!(
             "cannot write {}: there is no H.264 encoder; install gstreamer1.0-plugins-ugly, or \
-             write a .webm file", path.display()
+             write a .webm file",
+            path.display()
         )));
     };
     let settings = settings.replace("KEY", &key.to_string());

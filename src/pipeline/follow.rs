@@ -1,0 +1,118 @@
+//! The loop that turns frames into tracked faces: detect, crop, infer, track.
+
+use std::time::Instant;
+
+use crate::detect::{Detection, Worker};
+use crate::frame::Frame;
+use crate::nets::{Backend, Output};
+use crate::track::{CutDetector, Tracked, Tracker};
+use crate::{Result, crop::CropMap};
+
+/// Frames of a file between asking for a detection and using it: time for the detector to work
+/// beside the networks, and a fixed number, so that a file gives the same records every time.
+const DETECTION_DELAY: u32 = 3;
+
+/// How a follower treats time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Never waits for a detection.
+    Live,
+    /// Every run of the same file gives the same result.
+    File,
+    /// Each frame is a picture for itself.
+    Pictures,
+}
+
+/// What became of a frame.
+pub struct Followed {
+    /// The faces, by id.
+    pub faces: Vec<Tracked>,
+    /// The detection that was used, milliseconds.
+    pub detect_ms: f64,
+    /// Crops and networks, milliseconds.
+    pub infer_ms: f64,
+}
+
+/// Detector, networks and tracker of one stream.
+pub struct Follower {
+    pub tracker: Tracker,
+    pub backend: Box<dyn Backend>,
+    pub detector: Worker,
+    pub pace: Pace,
+    cuts: CutDetector,
+    connection: u32,
+    /// Frames since the detector was asked.
+    waited: u32,
+    /// What it was asked about is no longer true.
+    stale: bool,
+}
+
+impl Follower {
+    pub fn new(tracker: Tracker, backend: Box<dyn Backend>, detector: Worker, pace: Pace) -> Self {
+        let cuts = CutDetector::default();
+        Self { tracker, backend, detector, pace, cuts, connection: 0, waited: 0, stale: false }
+    }
+
+    /// The faces of one frame.
+    pub fn follow(&mut self, frame: &Frame) -> Result<Followed> {
+        let pts = frame.pts;
+        if self.pace == Pace::Pictures || frame.connection != self.connection {
+            self.connection = frame.connection;
+            self.tracker.reset();
+            self.cuts.reset();
+            self.stale = self.detector.is_busy();
+        } else if self.cuts.is_cut(&frame.image) {
+            tracing::debug!(frame = frame.number, "scene cut");
+            self.tracker.cut(pts);
+            self.stale = self.detector.is_busy();
+        }
+        let (found, detect_ms) = self.detections(frame)?;
+        let started = Instant::now();
+        let newcomers = self.tracker.newcomers(&found);
+        let maps: Vec<CropMap> = newcomers.iter().map(|(map, _)| *map).collect();
+        let outputs = self.infer(frame, &maps)?;
+        self.tracker.admit(pts, &newcomers, outputs);
+        let crops = self.tracker.crops(pts);
+        let maps: Vec<CropMap> = crops.iter().map(|(_, map)| *map).collect();
+        let outputs = self.infer(frame, &maps)?;
+        let faces = self.tracker.update(pts, &crops, outputs);
+        let infer_ms = started.elapsed().as_secs_f64() * 1e3;
+        Ok(Followed { faces, detect_ms, infer_ms })
+    }
+
+    fn infer(&mut self, frame: &Frame, maps: &[CropMap]) -> Result<Vec<Output>> {
+        if maps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ticket = self.backend.submit(&frame.image, maps)?;
+        self.backend.collect(ticket)
+    }
+
+    /// Detections to be used on this frame, and how long they took. The detector works beside the
+    /// networks; only who sees nobody waits for it.
+    fn detections(&mut self, frame: &Frame) -> Result<(Vec<Detection>, f64)> {
+        let blind = self.tracker.is_blind(frame.pts);
+        let mut answer = None;
+        if self.detector.is_busy() {
+            self.waited += 1;
+            answer = match self.pace {
+                Pace::Live => self.detector.poll()?,
+                _ if self.waited >= DETECTION_DELAY || blind || self.stale => {
+                    self.detector.wait()?
+                }
+                _ => None,
+            };
+            if answer.is_some() && std::mem::take(&mut self.stale) {
+                answer = None;
+            }
+        }
+        if answer.is_none() && !self.detector.is_busy() && self.tracker.wants_detection(frame.pts) {
+            self.detector.ask(&frame.image);
+            self.waited = 0;
+            if self.pace == Pace::Pictures || (self.pace == Pace::File && blind) {
+                answer = self.detector.wait()?;
+            }
+        }
+        Ok(answer.map_or_else(|| (Vec::new(), 0.0), |a| (a.faces, a.took_ms)))
+    }
+}

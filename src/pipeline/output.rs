@@ -1,0 +1,259 @@
+//! The end of the line: smooth, make the record, write it, hand the frame to the overlay.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::follow::Followed;
+use crate::config::Config;
+use crate::face::{FaceModel, Params, rotation};
+use crate::frame::Frame;
+use crate::metrics::Histogram;
+use crate::record::{self, Dropped, Record, timestamp};
+use crate::sink::{json, overlay};
+use crate::smooth::Smoother;
+use crate::track::Tracked;
+use crate::{Error, Result};
+
+/// What reaches the output.
+pub enum Message {
+    /// A record that needs nothing more.
+    Record(Record),
+    /// A frame with its faces.
+    Frame { frame: Frame, followed: Followed, dropped: Dropped },
+    /// Nothing more comes.
+    End { reason: String, frames: record::FrameCounts, reconnects: u32 },
+}
+
+/// Faces unseen for so many seconds of the stream are forgotten by the filters.
+const FORGET: f64 = 10.0;
+
+/// Everything behind the networks.
+pub struct Output {
+    config: Arc<Config>,
+    model: Arc<FaceModel>,
+    smoother: Smoother,
+    lines: json::Lines,
+    overlay: Option<Overlay>,
+    started: Instant,
+    latency: Histogram,
+    ids: HashSet<u64>,
+    processed: u64,
+}
+
+impl Output {
+    /// Opens the sinks.
+    pub fn open(config: &Arc<Config>, model: &Arc<FaceModel>, live: bool) -> Result<Self> {
+        let lines = json::Lines::open(&config.json)?;
+        let open = |target| Overlay::start(target, model, live);
+        Ok(Self {
+            overlay: config.overlay.as_ref().map(open).transpose()?,
+            smoother: Smoother::new(config.smooth, model.clone()),
+            config: config.clone(),
+            model: model.clone(),
+            lines,
+            started: Instant::now(),
+            latency: Histogram::default(),
+            ids: HashSet::new(),
+            processed: 0,
+        })
+    }
+
+    /// Works until the messages end; whatever happens, the overlay is finished.
+    pub fn run(mut self, messages: Receiver<Message>) -> Result<record::End> {
+        let mut end = Err(Error::Bug("the run ended without an end".into()));
+        for message in messages {
+            match self.handle(message) {
+                Ok(None) => {}
+                Ok(Some(last)) => end = Ok(last),
+                Err(error) => {
+                    end = Err(error);
+                    break;
+                }
+            }
+        }
+        let drawn = self.overlay.take().map_or(Ok(()), Overlay::finish);
+        let end = end?;
+        drawn.map(|()| end)
+    }
+
+    fn handle(&mut self, message: Message) -> Result<Option<record::End>> {
+        match message {
+            Message::Record(record) => self.lines.write(&record)?,
+            Message::Frame { frame, followed, dropped } => self.frame(frame, followed, dropped)?,
+            Message::End { reason, frames, reconnects } => {
+                let end = self.end(reason, frames, reconnects);
+                self.lines.write(&Record::End(end.clone()))?;
+                return Ok(Some(end));
+            }
+        }
+        Ok(None)
+    }
+
+    fn frame(&mut self, frame: Frame, followed: Followed, dropped: Dropped) -> Result<()> {
+        let faces: Vec<Fitted> =
+            followed.faces.into_iter().map(|f| self.fit(frame.pts, f)).collect();
+        self.smoother.forget_before(frame.pts - FORGET);
+        let capture_to_record = frame.arrived.elapsed().as_secs_f64() * 1e3;
+        self.latency.add(capture_to_record);
+        self.processed += 1;
+        self.lines.write(&Record::Frame(record::Frame {
+            stream: self.config.stream.clone(),
+            frame: frame.number,
+            file: frame.file.as_deref().map(str::to_string),
+            pts: frame.pts,
+            time: timestamp(frame.time),
+            latency_ms: record::Latency {
+                capture_to_record,
+                detect: followed.detect_ms,
+                infer: followed.infer_ms,
+            },
+            dropped,
+            faces: faces.iter().map(|f| f.record.clone()).collect(),
+        }))?;
+        match &mut self.overlay {
+            Some(overlay) => overlay.draw(frame, faces),
+            None => Ok(()),
+        }
+    }
+
+    fn fit(&mut self, pts: f64, face: Tracked) -> Fitted {
+        let Tracked { id, confidence, params: raw, fresh } = face;
+        self.ids.insert(id);
+        let params = self.smoother.apply(id, pts, &raw, confidence, fresh);
+        let landmarks = self.model.landmarks(&params);
+        let wanted = self.config.vertices || self.overlay.is_some();
+        let vertices = if wanted { self.model.vertices(&params) } else { Vec::new() };
+        let config = &self.config;
+        let record = record::Face {
+            id,
+            confidence,
+            bounds: crate::track::bounds(&landmarks),
+            f: params.f,
+            r: rotation::to_angles(&params.rotation),
+            q: rotation::to_wxyz(&params.rotation),
+            t: params.t,
+            identity: params.identity.clone(),
+            expression: params.expression.clone(),
+            landmarks: config.landmarks.then(|| landmarks.clone()),
+            landmarks3d: config.landmarks.then(|| self.model.landmarks3d(&params)),
+            vertices: config.vertices.then(|| vertices.clone()),
+            raw: config.raw.then(|| record::Raw {
+                f: raw.f,
+                r: rotation::to_angles(&raw.rotation),
+                t: raw.t,
+                identity: raw.identity,
+                expression: raw.expression,
+            }),
+        };
+        Fitted { record, params, landmarks, vertices }
+    }
+
+    fn end(&self, reason: String, frames: record::FrameCounts, reconnects: u32) -> record::End {
+        let seconds = self.started.elapsed().as_secs_f64();
+        record::End {
+            stream: self.config.stream.clone(),
+            frames: record::FrameCounts { processed: self.processed, ..frames },
+            faces: self.ids.len() as u64,
+            reconnects,
+            seconds,
+            fps: self.processed as f64 / seconds.max(1e-9),
+            latency_ms: self.latency.percentiles(),
+            reason,
+        }
+    }
+}
+
+/// A face as it goes into the record and onto the picture.
+struct Fitted {
+    record: record::Face,
+    params: Params,
+    landmarks: Vec<[f32; 2]>,
+    vertices: Vec<[f32; 3]>,
+}
+
+/// Draws on a thread of its own: encoding must not hold up the records of a live stream.
+struct Overlay {
+    frames: Sender<(Frame, Vec<Fitted>, String)>,
+    thread: JoinHandle<Result<()>>,
+    live: bool,
+    rate: Rate,
+    skipped: u64,
+}
+
+impl Overlay {
+    fn start(target: &overlay::Target, model: &FaceModel, live: bool) -> Result<Self> {
+        let mut overlay = overlay::Overlay::open(target, model, 0.0)?;
+        let (frames, waiting) = bounded::<(Frame, Vec<Fitted>, String)>(2);
+        let thread = super::spawn("overlay", move || {
+            for (frame, faces, status) in waiting {
+                let faces: Vec<_> = faces.iter().map(Fitted::drawn).collect();
+                overlay.draw(&frame, &faces, &status)?;
+            }
+            overlay.finish()
+        })?;
+        Ok(Self { frames, thread, live, rate: Rate::default(), skipped: 0 })
+    }
+
+    fn draw(&mut self, frame: Frame, faces: Vec<Fitted>) -> Result<()> {
+        let status = format!("{:.1} fps   {:.2} s", self.rate.tick(), frame.pts);
+        let job = (frame, faces, status);
+        let gone = if self.live {
+            match self.frames.try_send(job) {
+                Ok(()) => false,
+                Err(TrySendError::Full(_)) => {
+                    self.skipped += 1;
+                    false
+                }
+                Err(TrySendError::Disconnected(_)) => true,
+            }
+        } else {
+            self.frames.send(job).is_err()
+        };
+        // Its own error comes out of `finish`.
+        if gone { Err(Error::ClosedPipe) } else { Ok(()) }
+    }
+
+    fn finish(self) -> Result<()> {
+        drop(self.frames);
+        if self.skipped > 0 {
+            tracing::warn!("the overlay lacks {} frames that came too fast for it", self.skipped);
+        }
+        super::join(self.thread)
+    }
+}
+
+impl Fitted {
+    fn drawn(&self) -> overlay::Face<'_> {
+        overlay::Face {
+            id: self.record.id,
+            confidence: self.record.confidence,
+            box_: self.record.bounds,
+            vertices: &self.vertices,
+            landmarks: &self.landmarks,
+            pose: &self.params,
+        }
+    }
+}
+
+/// Frames a second, smoothed over about a second.
+#[derive(Default)]
+struct Rate {
+    last: Option<Instant>,
+    interval: Option<f64>,
+}
+
+impl Rate {
+    fn tick(&mut self) -> f64 {
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            let dt = (now - last).as_secs_f64().max(1e-6);
+            let part = (dt / 1.0).min(1.0).max(0.02);
+            self.interval = Some(self.interval.map_or(dt, |i| i + part * (dt - i)));
+        }
+        self.interval.map_or(0.0, |i| 1.0 / i)
+    }
+}
