@@ -57,12 +57,8 @@ fn video_only(pipeline: &gst::Pipeline) {
     decoder.connect("autoplug-continue", false, |arguments| {
         let caps = arguments.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
         let name = caps.as_ref().and_then(|caps| caps.structure(0)).map_or("", |s| s.name());
-        // Containers such as WAV or ID3 are called audio too, so only what is surely no container.
-        let is_sound = name.starts_with("audio/x-raw") || SOUNDS.contains(&name);
-        Some(
-            (!(is_sound || name.starts_with("text/") || name.starts_with("subpicture/")))
-                .to_value(),
-        )
+        let is_other = ["audio/", "text/", "subpicture/"].iter().any(|kind| name.starts_with(kind));
+        Some((!is_other).to_value())
     });
     let entry = pipeline.by_name("convert").and_then(|convert| convert.static_pad("sink"));
     decoder.connect_no_more_pads(move |decoder| {
@@ -71,22 +67,6 @@ fn video_only(pipeline: &gst::Pipeline) {
         }
     });
 }
-
-/// What sound comes as in files and streams; anything else is decoded in vain, but does no harm.
-const SOUNDS: [&str; 12] = [
-    "audio/mpeg",
-    "audio/x-vorbis",
-    "audio/x-opus",
-    "audio/x-ac3",
-    "audio/x-eac3",
-    "audio/x-dts",
-    "audio/x-flac",
-    "audio/x-alac",
-    "audio/x-alaw",
-    "audio/x-mulaw",
-    "audio/x-wma",
-    "audio/AMR",
-];
 
 /// A pipeline that plays. Dropping it shuts it down, or leaves it behind if it will not.
 pub(super) struct Connection {
@@ -130,7 +110,6 @@ impl Connection {
         sink.set_property("enable-last-sample", false);
         // Live frames are wanted at once, frames of a file as fast as they can be had.
         sink.set_sync(paced);
-        offer_strides(&sink);
         let bus = pipeline.bus().ok_or_else(|| broken("the pipeline has no bus"))?;
         let mut this = Self { pipeline, bus, sink, counters, missing: None, failure: None };
         if this.pipeline.set_state(gst::State::Playing).is_err() {
@@ -207,23 +186,43 @@ impl Connection {
 
     /// Name of the encoding, `raw` where there is none.
     pub(super) fn codec(&self) -> String {
-        let tags = |pad: &gst::Pad, i| pad.sticky_event::<gst::event::Tag>(i);
-        self.sink
-            .static_pad("sink")
-            .and_then(|pad| {
-                (0..).map_while(|i| tags(&pad, i)).find_map(|event| {
-                    let codec = event.tag().get::<gst::tags::VideoCodec>()?;
-                    // "H.264 (High Profile)": what matters is before the bracket.
-                    Some(codec.get().split(" (").next().unwrap_or_default().to_owned())
-                })
-            })
-            .unwrap_or_else(|| "raw".into())
+        let codec = self.tag::<gst::tags::VideoCodec>().or_else(|| self.decoded_caps());
+        let codec = codec.unwrap_or_else(|| "raw".into());
+        // "H.264 (High Profile)": what matters is before the bracket.
+        codec.split(" (").next().unwrap_or_default().to_owned()
+    }
+
+    /// The same for streams that do not name it, such as pictures: what the decoder takes, `image/jpeg`
+    /// as `JPEG`.
+    fn decoded_caps(&self) -> Option<String> {
+        self.pipeline.iterate_recurse().into_iter().flatten().find_map(|element| {
+            let is_decoder = element.factory()?.has_type(gst::ElementFactoryType::DECODER);
+            let caps = element.static_pad("sink").filter(|_| is_decoder)?.current_caps()?;
+            let name = caps.structure(0)?.name().rsplit(['/', '-']).next()?.to_uppercase();
+            Some(name).filter(|_| !element.is::<gst::Bin>())
+        })
+    }
+
+    /// Whether the stream comes in a container, whose duration can be relied on.
+    pub(super) fn has_container(&self) -> bool {
+        self.tag::<gst::tags::ContainerFormat>().is_some()
+    }
+
+    /// What the stream says about itself; parsers know more than containers, and speak later.
+    fn tag<T: for<'a> gst::Tag<'a, TagType = &'a str>>(&self) -> Option<String> {
+        let pad = self.sink.static_pad("sink")?;
+        (0..)
+            .map_while(|i| pad.sticky_event::<gst::event::Tag>(i))
+            .filter_map(|event| event.tag().get::<T>().map(|value| value.get().to_owned()))
+            .last()
     }
 
     /// Whether frames come at their own pace.
     pub(super) fn is_live(&self) -> bool {
+        // Asked before the sink, since a sink that does not wait for the clock never says so.
         let mut query = gst::query::Latency::new();
-        self.pipeline.query(&mut query) && query.result().0
+        let pad = self.sink.static_pad("sink");
+        pad.is_some_and(|pad| pad.peer_query(&mut query)) && query.result().0
     }
 
     /// Seconds from the stream's beginning to its end, if it has one.
@@ -231,21 +230,6 @@ impl Connection {
         let duration = self.pipeline.query_duration::<gst::ClockTime>()?;
         Some(duration.nseconds() as f64 / 1e9).filter(|&seconds| seconds > 0.0)
     }
-}
-
-/// Tells the decoder that rows may be longer than the picture is wide, so that it need not copy every
-/// frame into a packed one. (`appsink` cannot tell it itself before GStreamer 1.24.)
-fn offer_strides(sink: &AppSink) {
-    let Some(pad) = sink.static_pad("sink") else { return };
-    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
-        match info.query_mut().map(gst::QueryRef::view_mut) {
-            Some(gst::QueryViewMut::Allocation(query)) => {
-                query.add_allocation_meta::<gstreamer_video::VideoMeta>(None);
-                gst::PadProbeReturn::Handled
-            }
-            _ => gst::PadProbeReturn::Ok,
-        }
-    });
 }
 
 impl Drop for Connection {
