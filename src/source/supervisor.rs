@@ -187,10 +187,9 @@ impl Plan {
         in_time: bool,
         outlet: &Outlet,
     ) -> bool {
-        let live = outlet.facts.live.load(Ordering::Relaxed);
         match &self.input {
             Checked::File(_) | Checked::Images(_) => false,
-            _ if history.connections > 0 => live && self.options.reconnect,
+            _ if history.connections > 0 => self.options.reconnect && self.has_pace(outlet),
             Checked::Camera(_) | Checked::Pipeline(_) => false,
             Checked::Rtsp(_) => {
                 use Kind::{NoDecoder, NoVideo, NotFound, Refused};
@@ -252,10 +251,14 @@ impl Plan {
         Outcome::Stopped
     }
 
+    /// Whether frames come at a pace that is not ours to choose.
+    fn has_pace(&self, outlet: &Outlet) -> bool {
+        outlet.facts.live.load(Ordering::Relaxed) && !self.paced()
+    }
+
     /// How many times longer than a camera this source may take for a frame.
     fn slowness(&self, outlet: &Outlet) -> u32 {
-        let has_pace = outlet.facts.live.load(Ordering::Relaxed) && !self.paced();
-        if has_pace { 1 } else { DECODING }
+        if self.has_pace(outlet) { 1 } else { DECODING }
     }
 
     /// Takes note of a connection that gives its first frame, and tells of the gap before it.
