@@ -17,12 +17,12 @@ use crate::{Error, Result};
 /// What stands at the end of every pipeline. All of it but the `appsink` passes frames through
 /// untouched unless it is needed: for other pixel formats, interlaced video, and pictures that a
 /// phone took lying on its side.
-pub(super) const TAIL: &str = "videoconvert name=convert ! deinterlace fields=top \
-    ! videoflip video-direction=auto ! video/x-raw,format=I420 ! appsink name=frames";
+pub(super) const TAIL: &str = "videoconvert name=mmface-convert ! deinterlace fields=top \
+    ! videoflip video-direction=auto ! video/x-raw,format=I420 ! appsink";
 /// Finds a decoder for whatever comes; see [`video_only`].
 pub(super) const DECODE: &str = "decodebin name=decoder";
 /// The name of an element that reads a file.
-pub(super) const FILE: &str = "file";
+pub(super) const FILE: &str = "mmface-file";
 
 /// After an error, frames that were decoded before it are still waited for so long.
 const GRACE: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ fn video_only(pipeline: &gst::Pipeline) {
         let is_other = ["audio/", "text/", "subpicture/"].iter().any(|kind| name.starts_with(kind));
         Some((!is_other).to_value())
     });
-    let entry = pipeline.by_name("convert").and_then(|convert| convert.static_pad("sink"));
+    let entry = pipeline.by_name("mmface-convert").and_then(|convert| convert.static_pad("sink"));
     decoder.connect_no_more_pads(move |decoder| {
         if entry.as_ref().is_some_and(|entry| !entry.is_linked()) {
             gst::element_error!(decoder, gst::StreamError::WrongType, ["there is no video"]);
@@ -193,6 +193,7 @@ impl Connection {
         }
     }
 
+    /// The format of what comes out; `None` where nothing ever did.
     fn sink_pad_caps(&self) -> Option<gst::Caps> {
         self.sink.static_pad("sink")?.current_caps()
     }
