@@ -17,12 +17,14 @@ use crate::{Error, Result};
 /// What stands at the end of every pipeline. All of it but the `appsink` passes frames through
 /// untouched unless it is needed: for other pixel formats, interlaced video, and pictures that a
 /// phone took lying on its side.
-pub(super) const TAIL: &str = "videoconvert name=convert ! deinterlace fields=top \
-    ! videoflip video-direction=auto ! video/x-raw,format=I420 ! appsink name=frames";
+pub(super) const TAIL: &str = "videoconvert name=mmface-convert ! deinterlace fields=top \
+    ! videoflip video-direction=auto ! video/x-raw,format=I420 ! appsink";
 /// Finds a decoder for whatever comes; see [`video_only`].
 pub(super) const DECODE: &str = "decodebin name=decoder";
+/// The name of an element that reads a file.
+pub(super) const FILE: &str = "mmface-file";
 
-/// After an error, frames that were decoded before it are still taken for so long.
+/// After an error, frames that were decoded before it are still waited for so long.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a pipeline may take to shut down before it is left behind.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -57,36 +59,16 @@ fn video_only(pipeline: &gst::Pipeline) {
     decoder.connect("autoplug-continue", false, |arguments| {
         let caps = arguments.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
         let name = caps.as_ref().and_then(|caps| caps.structure(0)).map_or("", |s| s.name());
-        // Containers such as WAV or ID3 are called audio too, so only what is surely no container.
-        let is_sound = name.starts_with("audio/x-raw") || SOUNDS.contains(&name);
-        Some(
-            (!(is_sound || name.starts_with("text/") || name.starts_with("subpicture/")))
-                .to_value(),
-        )
+        let is_other = ["audio/", "text/", "subpicture/"].iter().any(|kind| name.starts_with(kind));
+        Some((!is_other).to_value())
     });
-    let entry = pipeline.by_name("convert").and_then(|convert| convert.static_pad("sink"));
+    let entry = pipeline.by_name("mmface-convert").and_then(|convert| convert.static_pad("sink"));
     decoder.connect_no_more_pads(move |decoder| {
         if entry.as_ref().is_some_and(|entry| !entry.is_linked()) {
             gst::element_error!(decoder, gst::StreamError::WrongType, ["there is no video"]);
         }
     });
 }
-
-/// What sound comes as in files and streams; anything else is decoded in vain, but does no harm.
-const SOUNDS: [&str; 12] = [
-    "audio/mpeg",
-    "audio/x-vorbis",
-    "audio/x-opus",
-    "audio/x-ac3",
-    "audio/x-eac3",
-    "audio/x-dts",
-    "audio/x-flac",
-    "audio/x-alac",
-    "audio/x-alaw",
-    "audio/x-mulaw",
-    "audio/x-wma",
-    "audio/AMR",
-];
 
 /// A pipeline that plays. Dropping it shuts it down, or leaves it behind if it will not.
 pub(super) struct Connection {
@@ -96,8 +78,10 @@ pub(super) struct Connection {
     counters: Arc<Counters>,
     /// The decoder that was asked for and is not there.
     missing: Option<String>,
-    /// The first error, and when the last frame came after it.
-    failure: Option<(Failure, Instant)>,
+    /// The first error.
+    failure: Option<Failure>,
+    /// When the last frame or the first error came.
+    heard: Instant,
 }
 
 /// What [`Connection::next`] found.
@@ -130,15 +114,12 @@ impl Connection {
         sink.set_property("enable-last-sample", false);
         // Live frames are wanted at once, frames of a file as fast as they can be had.
         sink.set_sync(paced);
-        offer_strides(&sink);
         let bus = pipeline.bus().ok_or_else(|| broken("the pipeline has no bus"))?;
-        let mut this = Self { pipeline, bus, sink, counters, missing: None, failure: None };
+        let heard = Instant::now();
+        let mut this = Self { pipeline, bus, sink, counters, missing: None, failure: None, heard };
         if this.pipeline.set_state(gst::State::Playing).is_err() {
             this.read_bus();
-            return Err(this
-                .failure
-                .take()
-                .map_or_else(|| broken("it cannot be started"), |f| f.0));
+            return Err(this.failure.take().unwrap_or_else(|| broken("it cannot be started")));
         }
         Ok(this)
     }
@@ -147,9 +128,7 @@ impl Connection {
     pub(super) fn next(&mut self, wait: Duration) -> Next {
         self.read_bus();
         if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::try_from(wait).ok()) {
-            if let Some((_, last)) = &mut self.failure {
-                *last = Instant::now();
-            }
+            self.heard = Instant::now();
             return Picture::from_sample(&sample).map_or_else(
                 || {
                     Counters::add(&self.counters.damaged);
@@ -160,16 +139,28 @@ impl Connection {
         }
         let ended = self.sink.is_eos();
         self.read_bus();
+        let waited = self.heard.elapsed() > GRACE;
         match &self.failure {
             // Without caps no frame ever came as far as the sink, and none will.
-            Some((failure, last))
-                if ended || last.elapsed() > GRACE || self.sink_pad_caps().is_none() =>
-            {
+            Some(failure) if ended || waited || self.sink_pad_caps().is_none() => {
                 Next::Failed(failure.clone())
             }
             None if ended => Next::End,
+            None if waited && self.is_idle() => {
+                Next::Failed(Failure::new(Kind::Other, "GStreamer gave up on it"))
+            }
             _ => Next::Nothing,
         }
+    }
+
+    /// Whether nothing in a pipeline that decodes a file runs any more, so that nothing can come. A
+    /// demuxer that fails while `decodebin` is still being built leaves no other trace: its error is
+    /// lost (one of ten MP4 files without their end).
+    fn is_idle(&self) -> bool {
+        let runs = |pad: &gst::Pad| pad.task_state() == gst::TaskState::Started;
+        let rests = |element: gst::Element| !element.pads().iter().any(runs);
+        let reads_file = self.pipeline.by_name(FILE).is_some();
+        reads_file && self.pipeline.iterate_recurse().into_iter().all(|e| e.is_ok_and(rests))
     }
 
     /// Takes note of everything that the pipeline has reported.
@@ -181,9 +172,10 @@ impl Connection {
                     tracing::debug!("GStreamer: {}; {}", mask(error.message()), mask(&details));
                     // The first error is the cause, those after it are its consequences.
                     let missing = self.missing.as_deref();
-                    self.failure.get_or_insert_with(|| {
-                        (Failure::from_gstreamer(&error, missing), Instant::now())
-                    });
+                    if self.failure.is_none() {
+                        self.failure = Some(Failure::from_gstreamer(&error, missing));
+                        self.heard = Instant::now();
+                    }
                 }
                 gst::MessageView::Warning(w) => {
                     tracing::debug!("GStreamer warns: {}", mask(w.error().message()));
@@ -201,29 +193,52 @@ impl Connection {
         }
     }
 
+    /// The format of what comes out; `None` where nothing ever did.
     fn sink_pad_caps(&self) -> Option<gst::Caps> {
         self.sink.static_pad("sink")?.current_caps()
     }
 
     /// Name of the encoding, `raw` where there is none.
     pub(super) fn codec(&self) -> String {
-        let tags = |pad: &gst::Pad, i| pad.sticky_event::<gst::event::Tag>(i);
-        self.sink
-            .static_pad("sink")
-            .and_then(|pad| {
-                (0..).map_while(|i| tags(&pad, i)).find_map(|event| {
-                    let codec = event.tag().get::<gst::tags::VideoCodec>()?;
-                    // "H.264 (High Profile)": what matters is before the bracket.
-                    Some(codec.get().split(" (").next().unwrap_or_default().to_owned())
-                })
-            })
-            .unwrap_or_else(|| "raw".into())
+        let codec = self.tag::<gst::tags::VideoCodec>().or_else(|| self.decoded_caps());
+        let codec = codec.unwrap_or_else(|| "raw".into());
+        // "H.264 (High Profile)": what matters is before the bracket.
+        codec.split(" (").next().unwrap_or_default().to_owned()
+    }
+
+    /// The same for streams that do not name it, such as pictures: what the decoder takes, `image/jpeg`
+    /// as `JPEG`.
+    fn decoded_caps(&self) -> Option<String> {
+        self.pipeline.iterate_recurse().into_iter().map_while(|element| element.ok()).find_map(
+            |element| {
+                let is_decoder = element.factory()?.has_type(gst::ElementFactoryType::DECODER);
+                let caps = element.static_pad("sink").filter(|_| is_decoder)?.current_caps()?;
+                let name = caps.structure(0)?.name().rsplit(['/', '-']).next()?.to_uppercase();
+                Some(name).filter(|_| !element.is::<gst::Bin>())
+            },
+        )
+    }
+
+    /// Whether the stream comes in a container, whose duration can be relied on.
+    pub(super) fn has_container(&self) -> bool {
+        self.tag::<gst::tags::ContainerFormat>().is_some()
+    }
+
+    /// What the stream says about itself; parsers know more than containers, and speak later.
+    fn tag<T: for<'a> gst::Tag<'a, TagType = &'a str>>(&self) -> Option<String> {
+        let pad = self.sink.static_pad("sink")?;
+        (0..)
+            .map_while(|i| pad.sticky_event::<gst::event::Tag>(i))
+            .filter_map(|event| event.tag().get::<T>().map(|value| value.get().to_owned()))
+            .last()
     }
 
     /// Whether frames come at their own pace.
     pub(super) fn is_live(&self) -> bool {
+        // Asked before the sink, since a sink that does not wait for the clock never says so.
         let mut query = gst::query::Latency::new();
-        self.pipeline.query(&mut query) && query.result().0
+        let pad = self.sink.static_pad("sink");
+        pad.is_some_and(|pad| pad.peer_query(&mut query)) && query.result().0
     }
 
     /// Seconds from the stream's beginning to its end, if it has one.
@@ -231,21 +246,6 @@ impl Connection {
         let duration = self.pipeline.query_duration::<gst::ClockTime>()?;
         Some(duration.nseconds() as f64 / 1e9).filter(|&seconds| seconds > 0.0)
     }
-}
-
-/// Tells the decoder that rows may be longer than the picture is wide, so that it need not copy every
-/// frame into a packed one. (`appsink` cannot tell it itself before GStreamer 1.24.)
-fn offer_strides(sink: &AppSink) {
-    let Some(pad) = sink.static_pad("sink") else { return };
-    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
-        match info.query_mut().map(gst::QueryRef::view_mut) {
-            Some(gst::QueryViewMut::Allocation(query)) => {
-                query.add_allocation_meta::<gstreamer_video::VideoMeta>(None);
-                gst::PadProbeReturn::Handled
-            }
-            _ => gst::PadProbeReturn::Ok,
-        }
-    });
 }
 
 impl Drop for Connection {

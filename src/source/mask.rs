@@ -2,8 +2,8 @@
 
 /// What stands where a password stood.
 const HIDDEN: &str = "***";
-/// Query parameters in which cameras take their password.
-const SECRET_KEYS: [&str; 6] = ["password=", "passwd=", "pass=", "pwd=", "psw=", "token="];
+/// Parameters of URLs and of GStreamer's elements that carry a password.
+const SECRET_KEYS: [&str; 7] = ["password=", "passwd=", "pass=", "pwd=", "psw=", "pw=", "token="];
 
 /// `text` with the passwords of all URLs in it hidden: `rtsp://user:***@host/…`.
 #[must_use]
@@ -45,8 +45,13 @@ fn mask_keys(mut text: String) -> String {
         let mut from = 0;
         // Lower case of ASCII only keeps every byte where it is.
         while let Some(at) = text[from..].to_ascii_lowercase().find(key) {
-            let start = from + at + key.len();
-            let end = text[start..].find(|c: char| c.is_whitespace() || "&/\"'".contains(c));
+            let mut start = from + at + key.len();
+            let quote = text[start..].chars().next().filter(|&c| c == '"' || c == '\'');
+            start += quote.map_or(0, char::len_utf8);
+            let end = text[start..].find(|c: char| match quote {
+                Some(quote) => c == quote,
+                None => c.is_whitespace() || "&/\"'".contains(c),
+            });
             text.replace_range(start..end.map_or(text.len(), |end| start + end), HIDDEN);
             from = start + HIDDEN.len();
         }
@@ -82,5 +87,7 @@ mod tests {
         let text = "rtspsrc location=\"rtsp://a:b@c/d\" ! x, then rtsps://e:f@g";
         assert_eq!(mask(text), "rtspsrc location=\"rtsp://a:***@c/d\" ! x, then rtsps://e:***@g");
         assert_eq!(mask_url("rtsp://a:b c@d"), "rtsp://a:***@d");
+        assert_eq!(mask("rtspsrc user-pw=\"a b\" ! x"), "rtspsrc user-pw=\"***\" ! x");
+        assert_eq!(mask("rtspsrc user-pw=ab ! x"), "rtspsrc user-pw=*** ! x");
     }
 }

@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn user_and_password_leave_the_url() {
-        let address = Address::parse("rtsp://me:p%40ss%2Fw%C3%B6rd@cam:8554/live?x=1").unwrap();
+        let address = Address::parse("rtsp://me:p%40ss%2Fw%C3%B6rd@cam:8554/live?x=1");
+        let address = address.expect("a good URL");
         assert_eq!(address.url.as_str(), "rtsp://cam:8554/live?x=1");
         assert_eq!((address.user.as_str(), address.password.as_str()), ("me", "p@ss/wörd"));
         assert_eq!(address.label, "rtsp://me:***@cam:8554/live?x=1");
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn wrong_urls_are_refused_without_showing_the_password() {
         for text in ["rtsp://me:sec#ret@cam/live", "http://me:secret@cam/live", "rtsp://", "cam"] {
-            let error = Address::parse(text).unwrap_err().to_string();
+            let error = Address::parse(text).expect_err(text).to_string();
             assert!(error.contains("is no RTSP URL"), "{error}");
             assert!(!error.contains("ret@"), "{error}");
         }

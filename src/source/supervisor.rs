@@ -26,6 +26,10 @@ const FIRST_TRIES: Duration = Duration::from_secs(10);
 const FIRST_FRAME: u32 = 3;
 /// So much longer than a camera may a decoder of a file take for a frame.
 const DECODING: u32 = 4;
+/// Seconds by which a video may be shorter than its file, as where the sound is longer.
+const TAIL_OF_SOUND: f64 = 1.0;
+/// A file whose video ends before this part of it was cut off, or is damaged.
+const CUT_OFF: f64 = 0.75;
 
 /// A checked input.
 enum Checked {
@@ -56,9 +60,9 @@ struct History {
     connections: u32,
     /// When the last frame came.
     last_frame: Option<SystemTime>,
-    /// Why the last connection ended.
+    /// Why the last connection that gave a frame ended.
     lost: String,
-    /// Whether the last connection that gave a frame ran over UDP.
+    /// Whether the last connection ran over UDP.
     udp: bool,
 }
 
@@ -113,15 +117,18 @@ impl Plan {
                 Err(error) => return End { reason: error.to_string(), error: Some(error) },
             };
             let text = self.explain(&failure, outlet.number);
-            if !self.worth_another_try(&failure, &history, started, outlet) {
-                return End { error: Some(Error::Source(text.clone())), reason: text };
-            }
             if history.connections > before {
+                // What failed tries say later is not why the stream went away.
+                history.lost = failure.text.clone();
                 backoff.reset();
             }
             let wait = backoff.next();
+            // Twice at least, so that both ways of transport are tried.
+            let in_time = attempt == 0 || started.elapsed() + wait < FIRST_TRIES;
+            if !self.worth_another_try(&failure, &history, in_time, outlet) {
+                return End { error: Some(Error::Source(text.clone())), reason: text };
+            }
             tracing::warn!("{text}; trying again in {:.0} s", wait.as_secs_f64());
-            history.lost = failure.text;
             if !outlet.stop.sleep(wait) {
                 break;
             }
@@ -174,22 +181,22 @@ impl Plan {
         self.options.realtime && has_no_pace
     }
 
+    /// `in_time` tells whether a source that never worked may still be tried.
     fn worth_another_try(
         &self,
         failure: &Failure,
         history: &History,
-        started: Instant,
+        in_time: bool,
         outlet: &Outlet,
     ) -> bool {
-        let live = outlet.facts.live.load(Ordering::Relaxed);
         match &self.input {
             Checked::File(_) | Checked::Images(_) => false,
-            _ if history.connections > 0 => live && self.options.reconnect,
+            _ if history.connections > 0 => self.options.reconnect && self.has_pace(outlet),
             Checked::Camera(_) | Checked::Pipeline(_) => false,
             Checked::Rtsp(_) => {
                 use Kind::{NoDecoder, NoVideo, NotFound, Refused};
                 let is_final = matches!(failure.kind, Refused | NotFound | NoDecoder | NoVideo);
-                !is_final && started.elapsed() < FIRST_TRIES
+                !is_final && in_time
             }
         }
     }
@@ -207,8 +214,9 @@ impl Plan {
         };
         let mut timeline = Timeline::default();
         let mut shape = None;
+        let mut reached = 0.0;
         let mut heard = Instant::now();
-        let mut patience = self.options.silence * FIRST_FRAME.max(self.slowness(connection));
+        let mut patience = self.options.silence * FIRST_FRAME.max(self.slowness(outlet));
         while !outlet.stop.is_set() {
             match connection.next(TICK) {
                 Next::Picture(picture) => {
@@ -219,10 +227,15 @@ impl Plan {
                     if shape.replace(now) != Some(now) {
                         announce(connection, outlet, history.connections, &picture);
                     }
-                    patience = self.options.silence * self.slowness(connection) + picture.duration;
+                    patience = self.options.silence * self.slowness(outlet) + picture.duration;
+                    reached = picture.pts.unwrap_or(reached) + picture.duration.as_secs_f64();
                     let pts = timeline.next(picture.pts, picture.fps);
                     let label = Label { pts, connection: history.connections, file: file.clone() };
                     outlet.frame(picture, label);
+                    if file.is_some() {
+                        // Some cameras put a preview behind the picture.
+                        return Outcome::Finished;
+                    }
                     history.last_frame = Some(SystemTime::now());
                     heard = Instant::now();
                 }
@@ -233,20 +246,21 @@ impl Plan {
                 Next::End if shape.is_none() => {
                     return Outcome::Lost(Failure::new(Kind::NoVideo, "no frame came"));
                 }
-                Next::End => return self.ended(connection),
+                Next::End => return self.ended(connection, reached),
                 Next::Failed(failure) => return Outcome::Lost(failure),
             }
         }
         Outcome::Stopped
     }
 
+    /// Whether frames come at a pace that is not ours to choose.
+    fn has_pace(&self, outlet: &Outlet) -> bool {
+        outlet.facts.live.load(Ordering::Relaxed) && !self.paced()
+    }
+
     /// How many times longer than a camera this source may take for a frame.
-    fn slowness(&self, connection: &Connection) -> u32 {
-        match &self.input {
-            Checked::Camera(_) | Checked::Rtsp(_) => 1,
-            Checked::Pipeline(_) if connection.is_live() => 1,
-            _ => DECODING,
-        }
+    fn slowness(&self, outlet: &Outlet) -> u32 {
+        if self.has_pace(outlet) { 1 } else { DECODING }
     }
 
     /// Takes note of a connection that gives its first frame, and tells of the gap before it.
@@ -266,14 +280,28 @@ impl Plan {
         }
     }
 
-    /// What the end of a stream means: a camera has none, so it is away; a recording is over.
-    fn ended(&self, connection: &Connection) -> Outcome {
-        match &self.input {
-            Checked::Camera(_) => {}
-            Checked::Rtsp(_) if connection.duration().is_none() => {}
-            _ => return Outcome::Finished,
+    /// What the end of a stream means after `reached` seconds of it: a camera has none, so it is away;
+    /// a recording is over.
+    fn ended(&self, connection: &Connection, reached: f64) -> Outcome {
+        let duration = connection.duration();
+        let lost = |kind, text: &str| Outcome::Lost(Failure::new(kind, text));
+        match (&self.input, duration) {
+            (Checked::Camera(_), _) | (Checked::Rtsp(_), None) => {
+                lost(Kind::Ended, "the stream ended")
+            }
+            // Demuxers take the end of a file that was cut off for the end of the stream.
+            (Checked::File(path), Some(total))
+                if connection.has_container() && total - reached > TAIL_OF_SOUND =>
+            {
+                let text = format!("it breaks off at {reached:.1} of {total:.1} seconds");
+                if reached < CUT_OFF * total {
+                    return lost(Kind::Other, &text);
+                }
+                tracing::warn!("{}: {text}; is it complete?", path.display());
+                Outcome::Finished
+            }
+            _ => Outcome::Finished,
         }
-        Outcome::Lost(Failure::new(Kind::Ended, "the stream ended"))
     }
 }
 

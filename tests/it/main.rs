@@ -1,0 +1,5 @@
+//! What a user of the library and of the program sees, with real media.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+mod source;

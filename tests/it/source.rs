@@ -1,0 +1,516 @@
+//! Sources: files, pictures, pipelines, RTSP.
+
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use mmface_live::Error;
+use mmface_live::frame::{Frame, Layout, Matrix, StreamInfo};
+use mmface_live::source::{End, Event, Input, Options, Source, Transport};
+use tempfile::TempDir;
+
+use crate::common::media;
+use crate::common::rtsp::{LIVE, RtspServer};
+
+/// No test takes so long; whatever does hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Everything that a source gave.
+#[derive(Default)]
+struct Seen {
+    frames: Vec<Frame>,
+    connected: Vec<StreamInfo>,
+    gaps: Vec<(String, u32)>,
+    end: Option<End>,
+}
+
+impl Seen {
+    /// Takes frames until `enough`, or to the end.
+    fn watch(&mut self, source: &Source, mut enough: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !enough(self) {
+            let frame = source.frames.recv_deadline(deadline);
+            for event in source.events.try_iter() {
+                assert!(self.end.is_none(), "something came after the end: {event:?}");
+                match event {
+                    Event::Connected(info) => self.connected.push(info),
+                    Event::Gap { from, to, reason, connection } => {
+                        assert!(from <= to);
+                        self.gaps.push((reason, connection));
+                    }
+                    Event::Ended(end) => self.end = Some(end),
+                }
+            }
+            match frame {
+                Ok(frame) => {
+                    assert!(!self.connected.is_empty(), "a frame came before its stream was told");
+                    self.frames.push(frame);
+                }
+                Err(e) if e.is_disconnected() => return,
+                Err(_) => panic!("no frame within {DEADLINE:?}, and no end"),
+            }
+        }
+    }
+
+    /// Opens a source and takes everything it gives.
+    fn all(input: Input) -> Self {
+        let source = Source::open(Options::new(input)).unwrap();
+        let mut seen = Self::default();
+        seen.watch(&source, |_| false);
+        seen
+    }
+
+    fn reason(&self) -> &str {
+        &self.end.as_ref().expect("the source did not say that it ended").reason
+    }
+
+    /// The sentence with which the source failed.
+    fn error(&self) -> String {
+        let error = self.end.as_ref().and_then(|end| end.error.as_ref()).expect("no error");
+        assert_eq!(error.exit_code(), 3);
+        error.to_string()
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        self.frames.iter().map(|frame| frame.number).collect()
+    }
+}
+
+fn file(path: &Path) -> Input {
+    Input::File(path.to_owned())
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// The sentence with which a source refuses to open.
+fn refused(input: Input) -> String {
+    let error = Source::open(Options::new(input)).unwrap_err();
+    assert!(matches!(error, Error::Source(_)), "{error:?}");
+    error.to_string()
+}
+
+#[test]
+fn every_frame_of_a_video_comes_in_order() {
+    let folder = folder();
+    let path = media::video(&folder.path().join("red.mp4"), 45, "pattern=red");
+    let source = Source::open(Options::new(file(&path))).unwrap();
+    let mut seen = Seen::default();
+    // A reader that is slower than the decoder still gets all of them.
+    seen.watch(&source, |_| {
+        std::thread::sleep(Duration::from_millis(5));
+        false
+    });
+    assert_eq!(seen.numbers(), (0..45).collect::<Vec<_>>());
+    assert_eq!(seen.reason(), "end of stream");
+    assert!(seen.end.as_ref().unwrap().error.is_none());
+    let info =
+        StreamInfo { width: 320, height: 240, fps: 30.0, codec: "H.264".into(), connection: 1 };
+    assert_eq!(seen.connected, [info]);
+    for (i, frame) in seen.frames.iter().enumerate() {
+        assert!((frame.pts - i as f64 / 30.0).abs() < 0.002, "frame {i} is at {}", frame.pts);
+        assert_eq!((frame.connection, &frame.file), (1, &None));
+    }
+    let length = source.length();
+    assert_eq!((length.frames, length.seconds.map(f64::round)), (Some(45), Some(2.0)));
+    assert_eq!(source.counters.decoded.load(Relaxed), 45);
+    assert_eq!(source.counters.dropped_busy.load(Relaxed), 0);
+    assert!(!source.is_live());
+}
+
+#[test]
+fn pixels_are_those_of_the_video() {
+    let folder = folder();
+    let path = media::video(&folder.path().join("red.mp4"), 2, "pattern=red");
+    let seen = Seen::all(file(&path));
+    let image = &seen.frames[1].image;
+    assert_eq!((image.width, image.height, image.layout), (320, 240, Layout::I420));
+    assert_eq!((image.matrix, image.full_range), (Matrix::Bt601, false));
+    // Red in BT.601 of limited range.
+    for (plane, (value, rows)) in [(81, 240), (90, 120), (240, 120)].into_iter().enumerate() {
+        let (bytes, stride) = (image.planes.plane(plane), image.planes.stride(plane));
+        let middle = bytes[stride * rows / 2 + 50];
+        assert!(middle.abs_diff(value) <= 3, "plane {plane}: {middle} instead of {value}");
+    }
+}
+
+#[test]
+fn a_turned_video_is_upright() {
+    let folder = folder();
+    let path = media::video(&folder.path().join("turned.mp4"), 3, "");
+    // The muxer cannot be asked to turn the video, so its header is told: a rotation by 90°.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header = bytes.windows(4).position(|name| name == b"tkhd").unwrap();
+    let one = 1 << 16;
+    let matrix = [0, one, 0, -one, 0, 0, 240 * one, 0, 1 << 30].map(i32::to_be_bytes);
+    bytes[header + 44..header + 80].copy_from_slice(&matrix.concat());
+    std::fs::write(&path, bytes).unwrap();
+    let seen = Seen::all(file(&path));
+    assert_eq!(seen.frames.len(), 3);
+    assert_eq!((seen.connected[0].width, seen.connected[0].height), (240, 320));
+    assert!(seen.frames.iter().all(|f| (f.image.width, f.image.height) == (240, 320)));
+}
+
+#[test]
+fn a_turned_picture_is_upright() {
+    let folder = folder();
+    let path = media::picture(&folder.path().join("turned.jpg"), 64, 48);
+    // Exif with one entry: orientation (0x112), a short (3), 1 of it, 6: turn right by 90°.
+    let exif =
+        b"\xff\xe1\0\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.splice(2..2, exif.iter().copied());
+    std::fs::write(&path, bytes).unwrap();
+    let seen = Seen::all(file(&path));
+    assert_eq!((seen.frames[0].image.width, seen.frames[0].image.height), (48, 64));
+}
+
+#[test]
+fn interlaced_video_keeps_its_frame_rate() {
+    let folder = folder();
+    let path = folder.path().join("interlaced.mkv");
+    media::run(&format!(
+        "videotestsrc num-buffers=20 pattern=ball \
+         ! video/x-raw,format=I420,width=320,height=240,framerate=25/1 \
+         ! interlace field-pattern=1:1 ! x264enc interlaced=true bframes=0 ! h264parse \
+         ! matroskamux ! filesink location={}",
+        path.display()
+    ));
+    let seen = Seen::all(file(&path));
+    // Each interlaced frame is made of two.
+    assert_eq!((seen.frames.len(), seen.reason()), (10, "end of stream"));
+}
+
+#[test]
+fn sound_is_ignored() {
+    let folder = folder();
+    let path = folder.path().join("both.mkv");
+    media::run(&format!(
+        "matroskamux name=mux ! filesink location={} \
+         videotestsrc num-buffers=30 ! x264enc bframes=0 speed-preset=ultrafast ! mux. \
+         audiotestsrc num-buffers=40 ! vorbisenc ! mux.",
+        path.display()
+    ));
+    let seen = Seen::all(file(&path));
+    assert_eq!((seen.frames.len(), seen.reason()), (30, "end of stream"));
+}
+
+#[test]
+fn realtime_plays_a_file_like_a_camera() {
+    let folder = folder();
+    let path = media::video(&folder.path().join("v.mp4"), 30, "");
+    let options = Options { realtime: true, ..Options::new(file(&path)) };
+    let source = Source::open(options).unwrap();
+    assert!(source.is_live());
+    let mut seen = Seen::default();
+    seen.watch(&source, |_| {
+        std::thread::sleep(Duration::from_millis(200));
+        false
+    });
+    assert_eq!(seen.reason(), "end of stream");
+    assert_eq!(seen.numbers().last(), Some(&29));
+    let dropped = source.counters.dropped_busy.load(Relaxed);
+    assert!(dropped > 0);
+    assert_eq!(seen.frames.len() as u64 + dropped, 30);
+}
+
+#[test]
+fn a_picture_is_one_frame_with_a_name() {
+    let folder = folder();
+    let path = media::picture(&folder.path().join("face.jpg"), 321, 241);
+    let seen = Seen::all(file(&path));
+    assert_eq!((seen.frames.len(), seen.reason()), (1, "end of stream"));
+    let frame = &seen.frames[0];
+    assert_eq!((frame.image.width, frame.image.height), (321, 241));
+    assert_eq!((frame.file.as_deref(), frame.image.full_range), (Some("face.jpg"), true));
+    assert_eq!(seen.connected[0].codec, "JPEG");
+}
+
+#[test]
+fn files_that_cannot_be_opened_say_why() {
+    let folder = folder();
+    let missing = refused(file(&folder.path().join("missing.mp4")));
+    assert!(missing.contains("missing.mp4 does not exist"), "{missing}");
+    let a_folder = refused(file(folder.path()));
+    assert!(a_folder.contains("--images"), "{a_folder}");
+    let empty = folder.path().join("empty.mp4");
+    std::fs::write(&empty, "").unwrap();
+    assert!(refused(file(&empty)).contains("is empty"));
+}
+
+#[test]
+fn files_that_cannot_be_decoded_say_why() {
+    let folder = folder();
+    let text = folder.path().join("text.mp4");
+    std::fs::write(&text, "this is no video\n".repeat(1000)).unwrap();
+    let error = Seen::all(file(&text)).error();
+    assert!(error.contains("text.mp4 has neither video nor picture"), "{error}");
+
+    let noise = folder.path().join("noise.mp4");
+    let bytes = (0..50_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8);
+    std::fs::write(&noise, bytes.collect::<Vec<_>>()).unwrap();
+    let error = Seen::all(file(&noise)).error();
+    assert!(error.contains("noise.mp4 is no video or picture"), "{error}");
+
+    let sound = folder.path().join("sound.ogg");
+    let record = "audiotestsrc num-buffers=20 ! vorbisenc ! oggmux ! filesink location=";
+    media::run(&format!("{record}{}", sound.display()));
+    let error = Seen::all(file(&sound)).error();
+    assert!(error.contains("neither video nor picture"), "{error}");
+
+    let whole = media::video(&folder.path().join("whole.mp4"), 45, "pattern=snow");
+    let bytes = std::fs::read(&whole).unwrap();
+    let mut foreign = bytes.clone();
+    while let Some(at) = foreign.windows(4).position(|name| name == b"avc1") {
+        foreign[at..at + 4].copy_from_slice(b"xyz1");
+    }
+    let path = folder.path().join("foreign.mp4");
+    std::fs::write(&path, foreign).unwrap();
+    let error = Seen::all(file(&path)).error();
+    assert!(error.contains("no decoder") && error.contains("gstreamer1.0-libav"), "{error}");
+
+    let headless = folder.path().join("headless.mp4");
+    std::fs::write(&headless, &bytes[..bytes.len() / 2]).unwrap();
+    let error = Seen::all(file(&headless)).error();
+    assert!(error.contains("headless.mp4"), "{error}");
+}
+
+#[test]
+fn a_video_that_breaks_in_the_middle_keeps_its_frames() {
+    let folder = folder();
+    let whole = media::video(&folder.path().join("whole.mkv"), 120, "pattern=snow");
+    let mut bytes = std::fs::read(&whole).unwrap();
+    let half = bytes.len() / 2;
+    let cut = folder.path().join("cut.mkv");
+    std::fs::write(&cut, &bytes[..half]).unwrap();
+    for byte in &mut bytes[half..] {
+        *byte = byte.wrapping_mul(31).wrapping_add(7);
+    }
+    let scrambled = folder.path().join("scrambled.mkv");
+    std::fs::write(&scrambled, &bytes).unwrap();
+    for broken in [cut, scrambled] {
+        let seen = Seen::all(file(&broken));
+        let count = seen.frames.len();
+        assert!((40..80).contains(&count), "{count} frames of {}", broken.display());
+        let error = seen.error();
+        assert!(error.contains(&format!("is damaged after {count} frames")), "{error}");
+    }
+}
+
+#[test]
+fn pictures_of_a_folder_come_in_the_order_of_their_names() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    media::picture(&path("b.PNG"), 64, 48);
+    media::picture(&path("a.jpg"), 320, 240);
+    media::picture(&path("d.webp"), 65, 49);
+    media::picture(&path("e.bmp"), 40, 30);
+    media::picture(&path("f.tif"), 50, 30);
+    std::fs::write(path("c.jpg"), "broken").unwrap();
+    std::fs::write(path("notes.txt"), "no picture").unwrap();
+    let source = Source::open(Options::new(Input::Images(folder.path().into()))).unwrap();
+    assert_eq!(source.length().frames, Some(6));
+    let mut seen = Seen::default();
+    seen.watch(&source, |_| false);
+    let names: Vec<_> = seen.frames.iter().filter_map(|f| f.file.as_deref()).collect();
+    assert_eq!(names, ["a.jpg", "b.PNG", "d.webp", "e.bmp", "f.tif"]);
+    let sizes: Vec<_> = seen.frames.iter().map(|f| (f.image.width, f.image.height)).collect();
+    assert_eq!(sizes, [(320, 240), (64, 48), (65, 49), (40, 30), (50, 30)]);
+    assert_eq!(seen.numbers(), [0, 1, 2, 3, 4]);
+    assert_eq!((seen.connected.len(), seen.reason()), (1, "end of stream"));
+    assert_eq!(source.counters.damaged.load(Relaxed), 1);
+}
+
+#[test]
+fn folders_without_good_pictures_say_so() {
+    let folder = folder();
+    assert!(refused(Input::Images(folder.path().into())).contains("there is no picture"));
+    assert!(refused(Input::Images(folder.path().join("x"))).contains("cannot be read"));
+    let broken = folder.path().join("broken.png");
+    std::fs::write(&broken, "broken").unwrap();
+    assert!(refused(Input::Images(broken)).contains("--file"));
+    let error = Seen::all(Input::Images(folder.path().into())).error();
+    assert!(error.contains("none of 1 pictures"), "{error}");
+}
+
+#[test]
+fn a_missing_camera_names_those_that_exist() {
+    let error = refused(Input::Camera("97".into()));
+    assert!(error.contains("/dev/video97"), "{error}");
+    assert!(error.contains("--camera") || error.contains("no camera; plug one in"), "{error}");
+    let error = Seen::all(Input::Camera("/dev/null".into())).error();
+    assert!(error.contains("the camera /dev/null"), "{error}");
+}
+
+#[test]
+fn pipelines_end_where_ours_begins() {
+    let seen = Seen::all(Input::Pipeline("videotestsrc num-buffers=20".into()));
+    assert_eq!((seen.frames.len(), seen.reason()), (20, "end of stream"));
+    assert_eq!(seen.connected[0].codec, "raw");
+    let own = "videotestsrc num-buffers=5 ! videoconvert ! appsink name=mine";
+    assert_eq!(Seen::all(Input::Pipeline(own.into())).frames.len(), 5);
+}
+
+#[test]
+fn pipelines_that_make_no_sense_are_wrong_use() {
+    for text in ["nosuchelement", "videotestsrc ! ", "videotestsrc ! audioconvert", ""] {
+        let error = Source::open(Options::new(Input::Pipeline(text.into()))).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{text}: {error}");
+        assert!(error.to_string().contains("--pipeline"), "{error}");
+    }
+}
+
+#[test]
+fn live_sources_keep_the_newest_frame() {
+    let live = "videotestsrc is-live=true num-buffers=30 ! video/x-raw,framerate=60/1";
+    let source = Source::open(Options::new(Input::Pipeline(live.into()))).unwrap();
+    let mut seen = Seen::default();
+    seen.watch(&source, |_| {
+        std::thread::sleep(Duration::from_millis(100));
+        false
+    });
+    assert!(source.is_live());
+    let dropped = source.counters.dropped_busy.load(Relaxed);
+    assert!(dropped > 0);
+    assert_eq!(seen.frames.len() as u64 + dropped, 30);
+    assert_eq!(seen.numbers().last(), Some(&29), "the last frame is the newest");
+    assert!(seen.frames.windows(2).all(|w| w[0].pts < w[1].pts && w[0].number < w[1].number));
+}
+
+#[test]
+fn a_stuck_decoder_is_not_waited_for() {
+    let stuck = Input::Pipeline("videotestsrc ! valve drop=true".into());
+    let options = Options { silence: Duration::from_millis(100), ..Options::new(stuck) };
+    let source = Source::open(options).unwrap();
+    let mut seen = Seen::default();
+    seen.watch(&source, |_| false);
+    assert!(seen.error().contains("no frame for"), "{}", seen.error());
+}
+
+#[test]
+fn a_source_stops_when_asked_and_when_dropped() {
+    let endless = || Options::new(Input::Pipeline("videotestsrc".into()));
+    let source = Source::open(endless()).unwrap();
+    let mut seen = Seen::default();
+    seen.watch(&source, |seen| seen.frames.len() == 3);
+    source.stop();
+    seen.watch(&source, |_| false);
+    assert_eq!(seen.reason(), "stopped");
+    assert!(seen.end.unwrap().error.is_none());
+    // Nobody fetches these frames: the source waits for room, and is dropped.
+    drop(Source::open(endless()).unwrap());
+}
+
+#[test]
+fn rtsp_plays_with_user_and_password() {
+    let server = RtspServer::start(LIVE, 0, Some(("me", "s%c/et")));
+    let input = Input::Rtsp(server.url("me:s%25c%2Fet@"));
+    assert_eq!(input.label(), format!("rtsp://me:***@127.0.0.1:{}/live", server.port()));
+    for transport in [Transport::Auto, Transport::Udp] {
+        let options = Options { rtsp_transport: transport, ..Options::new(input.clone()) };
+        let source = Source::open(options).unwrap();
+        assert!(source.is_live());
+        let mut seen = Seen::default();
+        seen.watch(&source, |seen| seen.frames.len() >= 10);
+        let info = &seen.connected[0];
+        assert_eq!((info.width, info.height, info.codec.as_str()), (320, 240, "H.264"));
+        assert!(seen.frames.windows(2).all(|w| w[0].pts < w[1].pts));
+        source.stop();
+        seen.watch(&source, |_| false);
+        assert_eq!(seen.reason(), "stopped");
+    }
+}
+
+#[test]
+fn rtsp_failures_are_final_and_keep_the_password() {
+    let server = RtspServer::start(LIVE, 0, Some(("me", "right")));
+    let wrong = Seen::all(Input::Rtsp(server.url("me:wrong@"))).error();
+    assert!(wrong.contains("refuses this user name or password"), "{wrong}");
+    assert!(wrong.contains("me:***@") && !wrong.contains("wrong"), "{wrong}");
+    let none = Seen::all(Input::Rtsp(server.url(""))).error();
+    assert!(none.contains("wants a user name and a password"), "{none}");
+    let nowhere = server.url("me:right@").replace("/live", "/nowhere");
+    let nowhere = Seen::all(Input::Rtsp(nowhere)).error();
+    assert!(nowhere.contains("knows no such stream"), "{nowhere}");
+    let url = server.url("me:right@");
+    drop(server);
+    let away = Seen::all(Input::Rtsp(url)).error();
+    assert!(away.contains("cannot be reached") && !away.contains("right"), "{away}");
+}
+
+#[test]
+fn a_lost_stream_is_connected_again() {
+    let server = RtspServer::start(LIVE, 0, None);
+    let (url, port) = (server.url(""), server.port());
+    let source = Source::open(Options::new(Input::Rtsp(url))).unwrap();
+    let mut seen = Seen::default();
+    seen.watch(&source, |seen| seen.frames.len() >= 5);
+    drop(server);
+    std::thread::sleep(Duration::from_millis(500));
+    let _server = RtspServer::start(LIVE, port, None);
+    seen.watch(&source, |seen| seen.frames.last().is_some_and(|f| f.connection == 2));
+    assert_eq!(seen.gaps.len(), 1, "{:?}", seen.gaps);
+    assert_eq!(seen.gaps[0].1, 2);
+    assert_eq!(seen.connected.iter().map(|i| i.connection).collect::<Vec<_>>(), [1, 2]);
+    assert!(seen.numbers().is_sorted_by(|a, b| a < b), "numbers count on");
+    assert_eq!(source.counters.reconnects.load(Relaxed), 1);
+}
+
+#[test]
+fn a_lost_stream_is_an_error_where_reconnecting_is_off() {
+    let server = RtspServer::start(LIVE, 0, None);
+    let options = Options { reconnect: false, ..Options::new(Input::Rtsp(server.url(""))) };
+    let source = Source::open(options).unwrap();
+    let mut seen = Seen::default();
+    seen.watch(&source, |seen| seen.frames.len() >= 5);
+    drop(server);
+    seen.watch(&source, |_| false);
+    assert!(seen.error().contains("was lost"), "{}", seen.error());
+}
+
+#[test]
+fn silence_is_noticed() {
+    let server = RtspServer::start(LIVE, 0, None);
+    let silence = Duration::from_secs(1);
+    let options = Options { silence, ..Options::new(Input::Rtsp(server.url(""))) };
+    let source = Source::open(options).unwrap();
+    let mut seen = Seen::default();
+    seen.watch(&source, |seen| seen.frames.len() >= 5);
+    server.mute(true);
+    // The connection stays, but nothing comes: the source has to find out by itself.
+    std::thread::sleep(Duration::from_millis(1500));
+    server.mute(false);
+    seen.watch(&source, |seen| seen.frames.last().is_some_and(|f| f.connection == 2));
+    assert!(seen.gaps[0].0.contains("no frame for"), "{:?}", seen.gaps);
+}
+
+#[test]
+fn the_end_of_a_live_stream_is_told_apart() {
+    let short = LIVE.replace("is-live=true", "is-live=true num-buffers=20");
+    let server = RtspServer::start(&short, 0, None);
+    let source = Source::open(Options::new(Input::Rtsp(server.url("")))).unwrap();
+    let mut seen = Seen::default();
+    seen.watch(&source, |seen| seen.frames.last().is_some_and(|f| f.connection == 2));
+    assert_eq!(seen.gaps[0].0, "the stream ended");
+}
+
+#[test]
+fn a_server_that_never_answers_is_left() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("rtsp://{}/live", server.local_addr().unwrap());
+    let source = Source::open(Options::new(Input::Rtsp(url))).unwrap();
+    let (_client, _) = server.accept().unwrap();
+    source.stop();
+    let mut seen = Seen::default();
+    seen.watch(&source, |_| false);
+    assert_eq!((seen.frames.len(), seen.reason()), (0, "stopped"));
+}
+
+#[test]
+fn a_camera_without_tcp_is_reached_over_udp() {
+    let server = RtspServer::start_udp_only(LIVE);
+    let source = Source::open(Options::new(Input::Rtsp(server.url("")))).unwrap();
+    let mut seen = Seen::default();
+    seen.watch(&source, |seen| seen.frames.len() >= 5);
+}
