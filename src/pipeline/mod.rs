@@ -69,7 +69,7 @@ pub fn run(config: Config, stop: &AtomicBool) -> Result<record::End> {
     }
 
     let live = config.source.input.is_live() || config.source.realtime;
-    let header = Record::Header(header(&config, &variant, &*backend, &model, model_hash));
+    let header = Record::Header(Box::new(header(&config, &variant, &*backend, &model, model_hash)));
     let settings = Settings {
         max_faces: config.faces,
         detect_every: config.detect_every,
