@@ -122,6 +122,7 @@ fn follow(
 ) -> Result<End> {
     let mut progress = Progress::new(config);
     let mut lost = Dropped::default();
+    let mut ended = None;
     loop {
         if stop.load(Ordering::Relaxed) {
             source.stop();
@@ -140,11 +141,13 @@ fn follow(
                     let gap = record::Gap { stream, from, to, reason, connection };
                     send(messages, Message::Record(Record::Gap(gap)))?;
                 }
-                Event::Ended(end) => return Ok(end),
+                // The last frames may still be waiting.
+                Event::Ended(end) => ended = Some(end),
             }
         }
         let Some(frame) = frame else {
-            return Err(Error::Bug("the source ended without saying why".into()));
+            let bug = || Error::Bug("the source ended without saying why".into());
+            return ended.ok_or_else(bug);
         };
         if source.is_live() && follower.pace == Pace::File {
             follower.pace = Pace::Live;
