@@ -17,7 +17,7 @@ pub const SCHEMA: u32 = 1;
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Record {
     /// The first line: what is running, on what, with which networks.
-    Header(Header),
+    Header(Box<Header>),
     /// The source is connected, or its picture has changed its size or rate.
     Stream(Stream),
     /// One processed frame, with or without faces.
@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         assert_eq!(serde_json::to_string(&short(0.123_456_78)).expect("a number"), "0.1235");
-        assert_eq!(serde_json::to_string(&short(1234.567_8)).expect("a number"), "1234.6");
+        assert_eq!(serde_json::to_string(&short(1234.5678)).expect("a number"), "1234.6");
         assert_eq!(serde_json::to_string(&short(-0.000_01)).expect("a number"), "0.0");
     }
 

@@ -69,7 +69,7 @@ pub fn run(config: Config, stop: &AtomicBool) -> Result<record::End> {
     }
 
     let live = config.source.input.is_live() || config.source.realtime;
-    let header = Record::Header(header(&config, &variant, &*backend, &model, model_hash));
+    let header = Record::Header(Box::new(header(&config, &variant, &*backend, &model, model_hash)));
     let settings = Settings {
         max_faces: config.faces,
         detect_every: config.detect_every,
@@ -122,7 +122,7 @@ fn follow(
 ) -> Result<End> {
     let mut progress = Progress::new(config);
     let mut lost = Dropped::default();
-    let mut end = None;
+    let mut ended = None;
     loop {
         if stop.load(Ordering::Relaxed) {
             source.stop();
@@ -141,13 +141,13 @@ fn follow(
                     let gap = record::Gap { stream, from, to, reason, connection };
                     send(messages, Message::Record(Record::Gap(gap)))?;
                 }
-                // Frames that came before the end may still wait.
-                Event::Ended(last) => end = Some(last),
+                // The last frames may still be waiting.
+                Event::Ended(end) => ended = Some(end),
             }
         }
         let Some(frame) = frame else {
-            let silent = || Error::Bug("the source ended without saying why".into());
-            return end.ok_or_else(silent);
+            let bug = || Error::Bug("the source ended without saying why".into());
+            return ended.ok_or_else(bug);
         };
         if source.is_live() && follower.pace == Pace::File {
             follower.pace = Pace::Live;

@@ -17,12 +17,14 @@ use crate::{Error, Result};
 /// What stands at the end of every pipeline. All of it but the `appsink` passes frames through
 /// untouched unless it is needed: for other pixel formats, interlaced video, and pictures that a
 /// phone took lying on its side.
-pub(super) const TAIL: &str = "videoconvert name=convert ! deinterlace fields=top \
-    ! videoflip video-direction=auto ! video/x-raw,format=I420 ! appsink name=frames";
+pub(super) const TAIL: &str = "videoconvert name=mmface-convert ! deinterlace fields=top \
+    ! videoflip video-direction=auto ! video/x-raw,format=I420 ! appsink";
 /// Finds a decoder for whatever comes; see [`video_only`].
 pub(super) const DECODE: &str = "decodebin name=decoder";
+/// The name of an element that reads a file.
+pub(super) const FILE: &str = "mmface-file";
 
-/// After an error, frames that were decoded before it are still taken for so long.
+/// After an error, frames that were decoded before it are still waited for so long.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a pipeline may take to shut down before it is left behind.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -60,7 +62,7 @@ fn video_only(pipeline: &gst::Pipeline) {
         let is_other = ["audio/", "text/", "subpicture/"].iter().any(|kind| name.starts_with(kind));
         Some((!is_other).to_value())
     });
-    let entry = pipeline.by_name("convert").and_then(|convert| convert.static_pad("sink"));
+    let entry = pipeline.by_name("mmface-convert").and_then(|convert| convert.static_pad("sink"));
     decoder.connect_no_more_pads(move |decoder| {
         if entry.as_ref().is_some_and(|entry| !entry.is_linked()) {
             gst::element_error!(decoder, gst::StreamError::WrongType, ["there is no video"]);
@@ -76,8 +78,10 @@ pub(super) struct Connection {
     counters: Arc<Counters>,
     /// The decoder that was asked for and is not there.
     missing: Option<String>,
-    /// The first error, and when the last frame came after it.
-    failure: Option<(Failure, Instant)>,
+    /// The first error.
+    failure: Option<Failure>,
+    /// When the last frame or the first error came.
+    heard: Instant,
 }
 
 /// What [`Connection::next`] found.
@@ -111,13 +115,11 @@ impl Connection {
         // Live frames are wanted at once, frames of a file as fast as they can be had.
         sink.set_sync(paced);
         let bus = pipeline.bus().ok_or_else(|| broken("the pipeline has no bus"))?;
-        let mut this = Self { pipeline, bus, sink, counters, missing: None, failure: None };
+        let heard = Instant::now();
+        let mut this = Self { pipeline, bus, sink, counters, missing: None, failure: None, heard };
         if this.pipeline.set_state(gst::State::Playing).is_err() {
             this.read_bus();
-            return Err(this
-                .failure
-                .take()
-                .map_or_else(|| broken("it cannot be started"), |f| f.0));
+            return Err(this.failure.take().unwrap_or_else(|| broken("it cannot be started")));
         }
         Ok(this)
     }
@@ -126,9 +128,7 @@ impl Connection {
     pub(super) fn next(&mut self, wait: Duration) -> Next {
         self.read_bus();
         if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::try_from(wait).ok()) {
-            if let Some((_, last)) = &mut self.failure {
-                *last = Instant::now();
-            }
+            self.heard = Instant::now();
             return Picture::from_sample(&sample).map_or_else(
                 || {
                     Counters::add(&self.counters.damaged);
@@ -139,16 +139,28 @@ impl Connection {
         }
         let ended = self.sink.is_eos();
         self.read_bus();
+        let waited = self.heard.elapsed() > GRACE;
         match &self.failure {
             // Without caps no frame ever came as far as the sink, and none will.
-            Some((failure, last))
-                if ended || last.elapsed() > GRACE || self.sink_pad_caps().is_none() =>
-            {
+            Some(failure) if ended || waited || self.sink_pad_caps().is_none() => {
                 Next::Failed(failure.clone())
             }
             None if ended => Next::End,
+            None if waited && self.is_idle() => {
+                Next::Failed(Failure::new(Kind::Other, "GStreamer gave up on it"))
+            }
             _ => Next::Nothing,
         }
+    }
+
+    /// Whether nothing in a pipeline that decodes a file runs any more, so that nothing can come. A
+    /// demuxer that fails while `decodebin` is still being built leaves no other trace: its error is
+    /// lost (one of ten MP4 files without their end).
+    fn is_idle(&self) -> bool {
+        let runs = |pad: &gst::Pad| pad.task_state() == gst::TaskState::Started;
+        let rests = |element: gst::Element| !element.pads().iter().any(runs);
+        let reads_file = self.pipeline.by_name(FILE).is_some();
+        reads_file && self.pipeline.iterate_recurse().into_iter().all(|e| e.is_ok_and(rests))
     }
 
     /// Takes note of everything that the pipeline has reported.
@@ -160,9 +172,10 @@ impl Connection {
                     tracing::debug!("GStreamer: {}; {}", mask(error.message()), mask(&details));
                     // The first error is the cause, those after it are its consequences.
                     let missing = self.missing.as_deref();
-                    self.failure.get_or_insert_with(|| {
-                        (Failure::from_gstreamer(&error, missing), Instant::now())
-                    });
+                    if self.failure.is_none() {
+                        self.failure = Some(Failure::from_gstreamer(&error, missing));
+                        self.heard = Instant::now();
+                    }
                 }
                 gst::MessageView::Warning(w) => {
                     tracing::debug!("GStreamer warns: {}", mask(w.error().message()));
@@ -180,6 +193,7 @@ impl Connection {
         }
     }
 
+    /// The format of what comes out; `None` where nothing ever did.
     fn sink_pad_caps(&self) -> Option<gst::Caps> {
         self.sink.static_pad("sink")?.current_caps()
     }
@@ -195,12 +209,14 @@ impl Connection {
     /// The same for streams that do not name it, such as pictures: what the decoder takes, `image/jpeg`
     /// as `JPEG`.
     fn decoded_caps(&self) -> Option<String> {
-        self.pipeline.iterate_recurse().into_iter().flatten().find_map(|element| {
-            let is_decoder = element.factory()?.has_type(gst::ElementFactoryType::DECODER);
-            let caps = element.static_pad("sink").filter(|_| is_decoder)?.current_caps()?;
-            let name = caps.structure(0)?.name().rsplit(['/', '-']).next()?.to_uppercase();
-            Some(name).filter(|_| !element.is::<gst::Bin>())
-        })
+        self.pipeline.iterate_recurse().into_iter().map_while(|element| element.ok()).find_map(
+            |element| {
+                let is_decoder = element.factory()?.has_type(gst::ElementFactoryType::DECODER);
+                let caps = element.static_pad("sink").filter(|_| is_decoder)?.current_caps()?;
+                let name = caps.structure(0)?.name().rsplit(['/', '-']).next()?.to_uppercase();
+                Some(name).filter(|_| !element.is::<gst::Bin>())
+            },
+        )
     }
 
     /// Whether the stream comes in a container, whose duration can be relied on.

@@ -9,7 +9,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::AppSrc;
 
-use super::connection::{DECODE, TAIL, element, pipeline};
+use super::connection::{DECODE, FILE, TAIL, element, pipeline};
 use super::failure::{Failure, Kind};
 use crate::{Error, Result};
 
@@ -52,8 +52,8 @@ pub(super) fn decoder(path: &Path) -> Result<gst::Pipeline> {
     if is_picture(path) {
         return picture_decoder(path);
     }
-    let pipeline = pipeline(&format!("filesrc name=in ! {DECODE} ! {TAIL}"))?;
-    element(&pipeline, "in")?.set_property("location", path);
+    let pipeline = pipeline(&format!("filesrc name={FILE} ! {DECODE} ! {TAIL}"))?;
+    element(&pipeline, FILE)?.set_property("location", path);
     Ok(pipeline)
 }
 
@@ -63,8 +63,8 @@ fn picture_decoder(path: &Path) -> Result<gst::Pipeline> {
     let bytes = std::fs::read(path)
         .map_err(|e| Error::Source(format!("{} cannot be read: {e}", path.display())))?;
     let parser = if bytes.starts_with(&[0xff, 0xd8]) { "! jpegparse" } else { "" };
-    let pipeline = pipeline(&format!("appsrc name=in {parser} ! {DECODE} ! {TAIL}"))?;
-    if let Ok(source) = element(&pipeline, "in")?.downcast::<AppSrc>() {
+    let pipeline = pipeline(&format!("appsrc name={FILE} {parser} ! {DECODE} ! {TAIL}"))?;
+    if let Ok(source) = element(&pipeline, FILE)?.downcast::<AppSrc>() {
         // These fail only when the pipeline is being shut down.
         let _ = source.push_buffer(gst::Buffer::from_slice(bytes));
         let _ = source.end_of_stream();

@@ -60,9 +60,9 @@ struct History {
     connections: u32,
     /// When the last frame came.
     last_frame: Option<SystemTime>,
-    /// Why the last connection ended.
+    /// Why the last connection that gave a frame ended.
     lost: String,
-    /// Whether the last connection that gave a frame ran over UDP.
+    /// Whether the last connection ran over UDP.
     udp: bool,
 }
 
@@ -118,6 +118,8 @@ impl Plan {
             };
             let text = self.explain(&failure, outlet.number);
             if history.connections > before {
+                // What failed tries say later is not why the stream went away.
+                history.lost = failure.text.clone();
                 backoff.reset();
             }
             let wait = backoff.next();
@@ -127,7 +129,6 @@ impl Plan {
                 return End { error: Some(Error::Source(text.clone())), reason: text };
             }
             tracing::warn!("{text}; trying again in {:.0} s", wait.as_secs_f64());
-            history.lost = failure.text;
             if !outlet.stop.sleep(wait) {
                 break;
             }
@@ -180,6 +181,7 @@ impl Plan {
         self.options.realtime && has_no_pace
     }
 
+    /// `in_time` tells whether a source that never worked may still be tried.
     fn worth_another_try(
         &self,
         failure: &Failure,
@@ -187,10 +189,9 @@ impl Plan {
         in_time: bool,
         outlet: &Outlet,
     ) -> bool {
-        let live = outlet.facts.live.load(Ordering::Relaxed);
         match &self.input {
             Checked::File(_) | Checked::Images(_) => false,
-            _ if history.connections > 0 => live && self.options.reconnect,
+            _ if history.connections > 0 => self.options.reconnect && self.has_pace(outlet),
             Checked::Camera(_) | Checked::Pipeline(_) => false,
             Checked::Rtsp(_) => {
                 use Kind::{NoDecoder, NoVideo, NotFound, Refused};
@@ -252,10 +253,14 @@ impl Plan {
         Outcome::Stopped
     }
 
+    /// Whether frames come at a pace that is not ours to choose.
+    fn has_pace(&self, outlet: &Outlet) -> bool {
+        outlet.facts.live.load(Ordering::Relaxed) && !self.paced()
+    }
+
     /// How many times longer than a camera this source may take for a frame.
     fn slowness(&self, outlet: &Outlet) -> u32 {
-        let has_pace = outlet.facts.live.load(Ordering::Relaxed) && !self.paced();
-        if has_pace { 1 } else { DECODING }
+        if self.has_pace(outlet) { 1 } else { DECODING }
     }
 
     /// Takes note of a connection that gives its first frame, and tells of the gap before it.

@@ -61,6 +61,8 @@ pub struct Followed {
     pub missing_since: Option<f64>,
     /// What was before says nothing about the last sighting.
     pub fresh: bool,
+    /// Lost to a scene cut.
+    pub cut: bool,
     /// Frame pixels a second.
     velocity: [f32; 2],
 }
@@ -76,6 +78,7 @@ impl Followed {
             sightings: if strong { super::PROBATION - 1 } else { 0 },
             missing_since: None,
             fresh: true,
+            cut: false,
             velocity: [0.0; 2],
         }
     }
@@ -123,6 +126,7 @@ impl Followed {
         self.confidence = next.presence;
         self.last = next;
         self.fresh = true;
+        self.cut = false;
         self.missing_since = None;
     }
 

@@ -34,6 +34,8 @@ const STRONG: f32 = 0.7;
 const RETRY: f64 = 0.1;
 /// A detection overlapping a face's landmark box by this much belongs to that face.
 const SAME: f32 = 0.3;
+/// After a cut, only a face that overlaps this much with where it was is taken for the same.
+const SAME_AFTER_CUT: f32 = 0.6;
 /// Two followed faces that overlap by more than this are one.
 const DOUBLE: f32 = 0.55;
 
@@ -100,11 +102,12 @@ impl Tracker {
         self.last_detection = None;
     }
 
-    /// The scene has changed: nobody is where they were, yet ids are kept for those who are.
+    /// The scene has changed: nobody is expected where they were, and a detection is due.
     pub fn cut(&mut self, pts: f64) {
         self.faces.retain(|f| f.id.is_some());
         for face in &mut self.faces {
             face.lose(pts - SEARCH);
+            face.cut = true;
         }
         self.last_detection = None;
     }
@@ -135,12 +138,16 @@ impl Tracker {
         wants
     }
 
-    /// First crops for the detections that lie on nobody who is in sight; with the detections.
+    /// First crops for the detections that lie on nobody who is in sight, with the detections;
+    /// the largest and surest where there is not room for all.
     #[must_use]
     pub fn newcomers(&self, detections: &[Detection]) -> Vec<(CropMap, Detection)> {
         let in_sight = self.faces.iter().filter(|f| f.missing_since.is_none());
         let room = self.settings.max_faces.saturating_sub(in_sight.clone().count());
-        detections
+        let weight = |d: &Detection| d.score * (d.bounds[2] * d.bounds[3]).sqrt();
+        let mut sorted = detections.to_vec();
+        sorted.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
+        sorted
             .iter()
             .filter(|d| !in_sight.clone().any(|f| belongs(d.bounds, f.last.bounds)))
             .map(|d| (self.settings.detector.crop(d.bounds, d.angle), *d))
@@ -171,11 +178,16 @@ impl Tracker {
         }
     }
 
-    /// The lost face that a newcomer is: the nearest within two sizes of where it was last seen.
+    /// The lost face that a newcomer is: the nearest within two sizes of where it was last seen;
+    /// after a cut only one that stayed where it was (the cut was none: a flash, say).
     fn lost_here(&self, sighting: &Sighting) -> Option<usize> {
         let lost = self.faces.iter().enumerate().filter(|(_, f)| f.missing_since.is_some());
         lost.map(|(i, f)| (i, f.last.distance(sighting)))
-            .filter(|(_, distance)| *distance < 2.0)
+            .filter(|(i, distance)| {
+                let face = &self.faces[*i];
+                let same_place = overlap(face.last.bounds, sighting.bounds) > SAME_AFTER_CUT;
+                if face.cut { same_place } else { *distance < 2.0 }
+            })
             .min_by(|a, b| a.1.total_cmp(&b.1))
             .map(|(i, _)| i)
     }

@@ -131,3 +131,13 @@ fn nonsense_from_the_networks_is_no_face() {
     let absurd = Detection { bounds: [f32::INFINITY, 0.0, 1e30, f32::NAN], score: 1.0, angle: 0.0 };
     assert!(tracker.newcomers(&[absurd]).is_empty());
 }
+
+#[test]
+fn a_cut_ends_a_face_unless_it_stayed_where_it_was() {
+    let mut tracker = tracker(4);
+    let id = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
+    tracker.cut(0.04);
+    assert!(tracker.is_blind(0.04) && tracker.wants_detection(0.04));
+    let same = frame(&mut tracker, 0.04, &[detection(300.0, 0.9)], 0.9);
+    assert_eq!(same.iter().map(|f| (f.id, f.fresh)).collect::<Vec<_>>(), [(id, true)]);
+}

@@ -1,0 +1,80 @@
+//! What a frame costs on the CPU, stage by stage: `make bench`.
+//!
+//! Names start with the device. Times are of one core where the stage has one thread, of all
+//! cores for networks and detector.
+
+use std::hint::black_box;
+use std::path::Path;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use mmface_live::crop::{self, CROP, CropMap};
+use mmface_live::detect;
+use mmface_live::face::Params;
+use mmface_live::frame::Image;
+use mmface_live::nets::{self, Engines, Options, Precision};
+use mmface_live::source::{Input, Source};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A frame of the demo clip, as the decoder hands it over.
+fn frame() -> Image {
+    let path = Path::new(ROOT).join("vendor/media/WolfgangLanger_Pexels.mp4");
+    let options = mmface_live::source::Options::new(Input::File(path));
+    let source = Source::open(options).expect("the demo clip; run `make setup`");
+    source.frames.recv().expect("a frame").image
+}
+
+fn crops(c: &mut Criterion) {
+    let image = frame();
+    let map = CropMap::square([320.0, 180.0], 200.0, 0.2);
+    let mut out = vec![0; 3 * CROP * CROP];
+    c.bench_function("cpu/crop", |b| b.iter(|| crop::sample(&image, black_box(&map), &mut out)));
+}
+
+fn detectors(c: &mut Criterion) {
+    let image = frame();
+    for size in [320, 640] {
+        let mut detector = detect::open(detect::Kind::Centerface, None, size).expect("a detector");
+        c.bench_function(&format!("cpu/detect/centerface-{size}"), |b| {
+            b.iter(|| detector.detect(&image).expect("detects"));
+        });
+    }
+    let mut detector = detect::open(detect::Kind::Haar, None, 640).expect("a detector");
+    c.bench_function("cpu/detect/haar-640", |b| {
+        b.iter(|| detector.detect(&image).expect("detects"))
+    });
+}
+
+fn networks(c: &mut Criterion) {
+    let image = frame();
+    let engines = Engines::open(&Path::new(ROOT).join("engines")).expect("engines");
+    let variant = engines.variant("mmface-lite").expect("a variant");
+    let map = CropMap::square([320.0, 180.0], 200.0, 0.0);
+    for precision in [Precision::Bf16, Precision::F32] {
+        let options = Options { precision: Some(precision), ..Options::default() };
+        // A CPU without bf16 has one figure fewer.
+        let Ok(mut backend) = nets::open(&engines, &variant, &options) else { continue };
+        for faces in [1, 4] {
+            let maps = vec![map; faces];
+            c.bench_function(&format!("cpu/crop+vmn+pmn/{precision}/{faces}"), |b| {
+                b.iter(|| {
+                    let ticket = backend.submit(&image, &maps).expect("submits");
+                    backend.collect(ticket).expect("collects")
+                });
+            });
+        }
+    }
+}
+
+fn model(c: &mut Criterion) {
+    let engines = Engines::open(&Path::new(ROOT).join("engines")).expect("engines");
+    let (model, _) = engines.face_model().expect("a face model");
+    let pose = [10.0, 5.0, 20.0, 3.0, 128.0, 128.0, 0.0];
+    let (identity, expression) = (vec![0.5; model.identities], vec![0.2; model.expressions.len()]);
+    let params = Params::from_outputs(pose, &identity, &expression).expect("finite");
+    c.bench_function("cpu/face/landmarks", |b| b.iter(|| model.landmarks(black_box(&params))));
+    c.bench_function("cpu/face/vertices", |b| b.iter(|| model.vertices(black_box(&params))));
+}
+
+criterion_group!(benches, crops, detectors, networks, model);
+criterion_main!(benches);
