@@ -130,7 +130,9 @@ fn label(canvas: &mut Canvas, font: Font, face: &Face) {
     let room = |size: usize, needed: usize| size.saturating_sub(needed) as f32;
     let x = x + (width - font.width(&text) as f32) / 2.0;
     let x = x.clamp(0.0, room(canvas.width, font.width(&text)));
-    let y = (y - 1.6 * font.height() as f32).clamp(0.0, room(canvas.height, font.height()));
+    // Above the forehead, below the status line.
+    let line = font.height() as f32;
+    let y = (y - 2.2 * line).clamp(2.2 * line, room(canvas.height, font.height()).max(2.2 * line));
     plate(canvas, font, [x as usize, y as usize], &text, tint(face.id));
 }
 

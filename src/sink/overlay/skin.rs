@@ -22,7 +22,7 @@ struct Material {
 }
 
 const SKIN: Material =
-    Material { rgb: [226.0, 228.0, 234.0], tinted: 0.62, opacity: 0.62, gloss: 0.22 };
+    Material { rgb: [226.0, 228.0, 234.0], tinted: 0.62, opacity: 0.58, gloss: 0.22 };
 const LIPS: Material =
     Material { rgb: [226.0, 96.0, 118.0], tinted: 0.1, opacity: 0.66, gloss: 0.4 };
 const MOUTH: Material = Material { rgb: [96.0, 26.0, 36.0], tinted: 0.0, opacity: 0.5, gloss: 0.0 };
@@ -63,8 +63,8 @@ impl Skin {
             identity: Vec::new(),
             expression: Vec::new(),
         };
-        let landmarks = model.landmarks(&neutral);
-        let upright: Vec<_> = landmarks.iter().map(|[x, y]| [*x, -y]).collect();
+        let landmarks = model.landmarks3d(&neutral);
+        let upright: Vec<_> = landmarks.iter().map(|[x, y, z]| [*x, -y, *z]).collect();
         Self::new(
             &model.triangles,
             &model.triangle_region,
@@ -74,14 +74,13 @@ impl Skin {
         )
     }
 
-    /// `shape` is the neutral mesh in model space, `landmarks` its 68 landmarks seen from the
-    /// front; y points up in both.
+    /// `shape` is the neutral mesh in model space, `landmarks` its 68 landmarks; y points up in both.
     fn new(
         triangles: &[[u32; 3]],
         triangle_region: &[u8],
         regions: &[String],
         shape: &[[f32; 3]],
-        landmarks: &[[f32; 2]],
+        landmarks: &[[f32; 3]],
     ) -> Self {
         let rank = |region: u8| {
             let name = regions.get(usize::from(region)).map_or("", String::as_str);
@@ -124,8 +123,8 @@ impl Skin {
             let light =
                 0.30 + 0.12 * sky + 0.62 * dot(n, key).max(0.0) + 0.16 * dot(n, fill).max(0.0);
             let highlight = 255.0 * material.gloss * dot(n, half).max(0.0).powi(24);
-            let rim = 60.0 * (1.0 - n[2]).clamp(0.0, 1.0).powi(3);
-            let opacity = material.opacity * smooth(n[2] / 0.45);
+            let rim = 40.0 * (1.0 - n[2]).clamp(0.0, 1.0).powi(3);
+            let opacity = material.opacity;
             let lit = |c: usize| {
                 let own = material.rgb[c] + material.tinted * (tint[c] - material.rgb[c]);
                 (own * light + highlight + rim).min(255.0) * opacity
@@ -154,14 +153,16 @@ impl Skin {
 
 /// Where on the neutral face things are, told by its landmarks.
 struct Mask {
-    lips: Vec<[f32; 2]>,
+    lips: Vec<[f32; 3]>,
     /// Middle of the mask and its half axes.
     middle: f32,
     half: [f32; 2],
+    /// Depth of the ears.
+    ears: f32,
 }
 
 impl Mask {
-    fn new(landmarks: &[[f32; 2]]) -> Self {
+    fn new(landmarks: &[[f32; 3]]) -> Self {
         let point = |i: usize| landmarks.get(i).copied().unwrap_or_default();
         let half_width = (point(16)[0] - point(0)[0]).abs() / 2.0;
         // Landmarks end at the brows; the hair line is about half a face's half width above.
@@ -170,18 +171,20 @@ impl Mask {
             lips: landmarks.get(48..60).unwrap_or_default().to_vec(),
             middle: (top + bottom) / 2.0,
             half: [half_width, (top - bottom) / 2.0],
+            ears: (point(0)[2] + point(16)[2]) / 2.0,
         }
     }
 
     /// How visible the skin at a place is: 1 on the face, falling off to 0 toward ears, neck and
     /// hair.
-    fn reach(&self, [x, y, _]: [f32; 3]) -> f32 {
+    fn reach(&self, [x, y, z]: [f32; 3]) -> f32 {
         let out = (x / self.half[0]).hypot((y - self.middle) / self.half[1]);
-        1.0 - smooth((out - 0.9) / 0.25)
+        let behind = (self.ears - z) / self.half[0];
+        (1.0 - smooth((out - 0.9) / 0.25)) * (1.0 - smooth(behind / 0.3))
     }
 
     /// 1 on the lips, 0 elsewhere, with a soft border.
-    fn lips(&self, [x, y, z]: [f32; 3]) -> f32 {
+    fn lips(&self, [x, y, _]: [f32; 3]) -> f32 {
         let mut inside = false;
         let mut nearest = f32::MAX;
         for (i, a) in self.lips.iter().enumerate() {
@@ -194,7 +197,6 @@ impl Mask {
             let along = along.clamp(0.0, 1.0);
             nearest = nearest.min((x - a[0] - along * dx).hypot(y - a[1] - along * dy));
         }
-        let _ = z;
         let border = 0.02 * self.half[0];
         smooth(0.5 + if inside { nearest } else { -nearest } / border / 2.0)
     }
