@@ -273,3 +273,57 @@ fn unit(v: [f32; 3]) -> [f32; 3] {
     let length = dot(v, v).sqrt().max(1e-12);
     v.map(|c| c / length)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 68 landmarks: a face 2 wide, chin at -1, brows at 1, a square mouth around (0, -0.5).
+    fn landmarks() -> Vec<[f32; 3]> {
+        let mut points = vec![[0.0; 3]; 68];
+        (points[0], points[16]) = ([-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]);
+        (points[8], points[24]) = ([0.0, -1.0, 0.5], [0.4, 1.0, 0.5]);
+        let corners = [[-0.3, -0.4, 0.5], [0.3, -0.4, 0.5], [0.3, -0.6, 0.5], [-0.3, -0.6, 0.5]];
+        (48..60).for_each(|i| points[i] = corners[(i - 48) / 3]);
+        points
+    }
+
+    #[test]
+    fn the_mask_ends_at_ears_neck_and_hair() {
+        let mask = Mask::new(&landmarks());
+        assert_eq!(mask.reach([0.0, 0.2, 0.5]), 1.0);
+        for far in [[1.3, 0.2, 0.5], [0.0, -1.4, 0.5], [0.0, 2.0, 0.5], [0.0, 0.2, -0.5]] {
+            assert_eq!(mask.reach(far), 0.0, "{far:?}");
+        }
+    }
+
+    #[test]
+    fn lips_are_inside_their_outline() {
+        let mask = Mask::new(&landmarks());
+        assert_eq!(mask.lips([0.0, -0.5, 0.5]), 1.0);
+        assert_eq!(mask.lips([0.0, 0.0, 0.5]), 0.0);
+        assert!((mask.lips([0.3, -0.5, 0.5]) - 0.5).abs() < 0.01);
+    }
+
+    #[test]
+    fn what_faces_the_light_is_brighter_and_what_is_covered_darker() {
+        // A small square under a large one, seen from the front, and one that stands free.
+        let square = |x: f32, half: f32, z: f32| {
+            [[-half, -half], [half, -half], [half, half], [-half, half]].map(|[u, v]| [x + u, v, z])
+        };
+        let shape = [square(0.0, 0.1, 0.0), square(0.0, 0.5, 0.1), square(1.5, 0.1, 0.0)].concat();
+        let quads = (0..3).flat_map(|q| [[0, 1, 2], [0, 2, 3]].map(|t| t.map(|i| i + 4 * q)));
+        let triangles: Vec<[u32; 3]> = quads.collect();
+        let regions = ["face".to_owned()];
+        let mut skin = Skin::new(&triangles, &[0; 6], &regions, &shape, &landmarks());
+        assert!(skin.openness[0] < 0.3 && skin.openness[8] > 0.9, "{:?}", skin.openness);
+        let mut brightness = |pitch: f32| {
+            let points = view(10.0, [pitch, 0.0, 0.0], [0.0; 3]).project(&shape);
+            let mut colours = Vec::new();
+            skin.shade(&points, [200.0; 3], &mut colours);
+            colours[4][0] / colours[4][3]
+        };
+        let (up, down) = (brightness(30.0), brightness(-50.0));
+        assert!(up > down, "{up} {down}");
+    }
+}
