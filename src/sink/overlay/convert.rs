@@ -26,15 +26,23 @@ impl Canvas {
     fn copy_yuv(&mut self, image: &Image) {
         let rows = |plane| image.planes.plane(plane).chunks(image.planes.stride(plane).max(1));
         let converter = Converter::new(image.matrix, image.full_range);
-        let mut tint = vec![[0; 3]; self.width.div_ceil(2)];
+        // R, G, B of one row, and what its chroma adds to them; of even length.
+        let mut tints = [(); 3].map(|()| vec![0; self.width.next_multiple_of(2)]);
+        let mut colours = [(); 3].map(|()| vec![0; self.width]);
         let mut chroma = rows(1).zip(rows(2));
         for (y, (out, luma)) in self.rows_mut().zip(rows(0)).enumerate() {
             if y % 2 == 0
                 && let Some((cb, cr)) = chroma.next()
             {
-                converter.tints(cb, cr, &mut tint);
+                converter.tints(cb, cr, &mut tints);
             }
-            converter.pixels(luma, &tint, out);
+            for (colour, tint) in colours.iter_mut().zip(&tints) {
+                converter.colours(luma, tint, colour);
+            }
+            let [red, green, blue] = &colours;
+            for (out, ((r, g), b)) in out.iter_mut().zip(red.iter().zip(green).zip(blue)) {
+                *out = [*r, *g, *b, 255];
+            }
         }
     }
 }
@@ -76,38 +84,29 @@ impl Converter {
         }
     }
 
-    /// What a row of chroma samples adds to R, G and B.
-    fn tints(&self, cb: &[u8], cr: &[u8], out: &mut [[i16; 3]]) {
+    /// What a row of chroma samples adds to R, G and B, twice each: two pixels share a sample.
+    fn tints(&self, cb: &[u8], cr: &[u8], [red, green, blue]: &mut [Vec<i16>; 3]) {
         let times = |value: u8, factor: i16| {
             let top = (i16::from(value) - 128) << 8;
             ((i32::from(top) * i32::from(factor)) >> 16) as i16
         };
-        for ((out, &cb), &cr) in out.iter_mut().zip(cb).zip(cr) {
-            let green = times(cb, self.green[0]) + times(cr, self.green[1]);
-            *out = [times(cr, self.red), green, times(cb, self.blue)];
+        for (out, &cr) in red.as_chunks_mut().0.iter_mut().zip(cr) {
+            *out = [times(cr, self.red); 2];
+        }
+        for ((out, &cb), &cr) in green.as_chunks_mut().0.iter_mut().zip(cb).zip(cr) {
+            *out = [times(cb, self.green[0]) + times(cr, self.green[1]); 2];
+        }
+        for (out, &cb) in blue.as_chunks_mut().0.iter_mut().zip(cb) {
+            *out = [times(cb, self.blue); 2];
         }
     }
 
-    /// A row of pixels, two to a tint.
-    fn pixels(&self, luma: &[u8], tints: &[[i16; 3]], out: &mut [[u8; 4]]) {
-        let level = |y: u8| {
-            let top = u32::from(y) << 8;
-            ((top * u32::from(self.luma)) >> 16) as i16 - self.black
-        };
-        let pixel = |y: u8, tint: &[i16; 3]| {
-            let y = level(y);
-            let [r, g, b] = tint.map(|t| ((y + t) >> FRACTION).clamp(0, 255) as u8);
-            [r, g, b, 255]
-        };
-        let (pairs, rest) = out.as_chunks_mut::<2>();
-        let (luma_pairs, luma_rest) = luma.as_chunks::<2>();
-        for ((out, luma), tint) in pairs.iter_mut().zip(luma_pairs).zip(tints) {
-            *out = [pixel(luma[0], tint), pixel(luma[1], tint)];
-        }
-        // The odd column; where rows are padded, its luma is in a pair that nobody took.
-        let last = luma_pairs.get(tints.len() - 1).map(|p| p[0]).or(luma_rest.first().copied());
-        if let (Some(out), Some(y), Some(tint)) = (rest.first_mut(), last, tints.last()) {
-            *out = pixel(y, tint);
+    /// A row of one colour.
+    fn colours(&self, luma: &[u8], tint: &[i16], out: &mut [u8]) {
+        for ((out, &y), &tint) in out.iter_mut().zip(luma).zip(tint) {
+            let top = u32::from(u16::from(y) << 8);
+            let level = ((top * u32::from(self.luma)) >> 16) as i16 - self.black;
+            *out = ((level + tint) >> FRACTION).clamp(0, 255) as u8;
         }
     }
 }
