@@ -1,6 +1,4 @@
-//! The picture that is drawn on: conversion from a frame, blending, lines, plates.
-
-use crate::frame::{Image, Layout, Matrix};
+//! The picture that is drawn on: blending, lines, plates, another size.
 
 /// A picture of four bytes a pixel: R, G, B and one that nobody reads.
 pub struct Canvas {
@@ -10,21 +8,13 @@ pub struct Canvas {
 }
 
 impl Canvas {
+    /// A black picture.
     pub fn black(width: usize, height: usize) -> Self {
         Self { width, height, bytes: vec![0; width * height * 4] }
     }
 
-    /// A copy of a frame's picture. Rows that the frame promises but does not have stay black.
-    pub fn of(image: &Image) -> Self {
-        let mut canvas = Self::black(image.width as usize, image.height as usize);
-        match image.layout {
-            Layout::Rgb => canvas.copy_rgb(image),
-            Layout::I420 => canvas.copy_yuv(image),
-        }
-        canvas
-    }
-
-    fn rows_mut(&mut self) -> impl Iterator<Item = &mut [[u8; 4]]> {
+    /// Rows from the top.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [[u8; 4]]> {
         let width = self.width.max(1);
         self.bytes.as_chunks_mut().0.chunks_exact_mut(width)
     }
@@ -38,30 +28,6 @@ impl Canvas {
     fn row(&self, y: usize) -> &[[u8; 4]] {
         let pixels = self.bytes.as_chunks().0;
         pixels.get(y * self.width..(y + 1) * self.width).unwrap_or_default()
-    }
-
-    fn copy_rgb(&mut self, image: &Image) {
-        let source = image.planes.plane(0).chunks(image.planes.stride(0).max(1));
-        for (out, row) in self.rows_mut().zip(source) {
-            for (out, &[r, g, b]) in out.iter_mut().zip(row.as_chunks().0) {
-                *out = [r, g, b, 255];
-            }
-        }
-    }
-
-    fn copy_yuv(&mut self, image: &Image) {
-        let rows = |plane| image.planes.plane(plane).chunks(image.planes.stride(plane).max(1));
-        let converter = Converter::new(image.matrix, image.full_range);
-        let mut tint = vec![[0; 3]; self.width.div_ceil(2)];
-        let mut chroma = rows(1).zip(rows(2));
-        for (y, (out, luma)) in self.rows_mut().zip(rows(0)).enumerate() {
-            if y % 2 == 0
-                && let Some((cb, cr)) = chroma.next()
-            {
-                converter.tints(cb, cr, &mut tint);
-            }
-            converter.pixels(luma, &tint, out);
-        }
     }
 
     /// This picture with another size: the same shape as large as it fits, black around. A row or a
@@ -190,75 +156,50 @@ pub fn inside(low: f32, high: f32, size: usize) -> std::ops::Range<usize> {
     (low.ceil() as usize).min(end)..end
 }
 
-/// Y'CbCr to R'G'B' in 16-bit whole numbers with 5 bits of fraction, so that the compiler makes
-/// eight pixels at a time of it. Factors carry 13 bits, because values are moved to the top of
-/// their 16 bits before the upper half of the product is taken.
-struct Converter {
-    luma: u16,
-    black: i16,
-    red: i16,
-    green: [i16; 2],
-    blue: i16,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-const FRACTION: u32 = 5;
+    const WHITE: Colour = Colour::new([255.0; 3], 1.0);
 
-impl Converter {
-    fn new(matrix: Matrix, full_range: bool) -> Self {
-        let (kr, kb) = match matrix {
-            Matrix::Bt601 => (0.299, 0.114),
-            Matrix::Bt709 => (0.2126, 0.0722),
-        };
-        let kg = 1.0 - kr - kb;
-        let (luma, chroma) = if full_range { (1.0, 1.0) } else { (255.0 / 219.0, 255.0 / 224.0) };
-        let factor = |f: f64| (f * f64::from(1 << (FRACTION + 8))).round();
-        // Half a step is added so that cutting the fraction off rounds.
-        let black = if full_range { 0.0 } else { 16.0 * luma };
-        let black = (black * f64::from(1 << FRACTION) - f64::from(1 << (FRACTION - 1))).round();
-        Self {
-            luma: factor(luma) as u16,
-            black: black as i16,
-            red: factor(2.0 * (1.0 - kr) * chroma) as i16,
-            green: [
-                factor(-2.0 * kb * (1.0 - kb) / kg * chroma) as i16,
-                factor(-2.0 * kr * (1.0 - kr) / kg * chroma) as i16,
-            ],
-            blue: factor(2.0 * (1.0 - kb) * chroma) as i16,
-        }
+    /// Red of every pixel.
+    fn reds(canvas: &Canvas) -> Vec<u8> {
+        canvas.bytes.iter().step_by(4).copied().collect()
     }
 
-    /// What a row of chroma samples adds to R, G and B.
-    fn tints(&self, cb: &[u8], cr: &[u8], out: &mut [[i16; 3]]) {
-        let times = |value: u8, factor: i16| {
-            let top = (i16::from(value) - 128) << 8;
-            ((i32::from(top) * i32::from(factor)) >> 16) as i16
-        };
-        for ((out, &cb), &cr) in out.iter_mut().zip(cb).zip(cr) {
-            let green = times(cb, self.green[0]) + times(cr, self.green[1]);
-            *out = [times(cr, self.red), green, times(cb, self.blue)];
-        }
+    #[test]
+    fn a_dot_is_round_and_keeps_its_area() {
+        let mut canvas = Canvas::black(9, 9);
+        canvas.dot([4.0, 4.0], 5.0, WHITE);
+        let area = reds(&canvas).iter().map(|r| f32::from(*r) / 255.0).sum::<f32>();
+        assert!((area - 19.6).abs() < 1.5, "{area}");
+        assert_eq!([canvas.row(4)[4][0], canvas.row(0)[0][0]], [255, 0]);
     }
 
-    /// A row of pixels, two to a tint.
-    fn pixels(&self, luma: &[u8], tints: &[[i16; 3]], out: &mut [[u8; 4]]) {
-        let level = |y: u8| {
-            let top = u32::from(y) << 8;
-            ((top * u32::from(self.luma)) >> 16) as i16 - self.black
-        };
-        let pixel = |y: u8, tint: &[i16; 3]| {
-            let y = level(y);
-            let [r, g, b] = tint.map(|t| ((y + t) >> FRACTION).clamp(0, 255) as u8);
-            [r, g, b, 255]
-        };
-        let (pairs, rest) = out.as_chunks_mut::<2>();
-        let (luma_pairs, luma_rest) = luma.as_chunks::<2>();
-        for ((out, luma), tint) in pairs.iter_mut().zip(luma_pairs).zip(tints) {
-            *out = [pixel(luma[0], tint), pixel(luma[1], tint)];
-        }
-        // The odd column; where rows are padded, its luma is in a pair that nobody took.
-        let last = luma_pairs.get(tints.len() - 1).map(|p| p[0]).or(luma_rest.first().copied());
-        if let (Some(out), Some(y), Some(tint)) = (rest.first_mut(), last, tints.last()) {
-            *out = pixel(y, tint);
-        }
+    #[test]
+    fn lines_and_plates_may_leave_the_canvas_or_be_no_numbers() {
+        let mut canvas = Canvas::black(4, 4);
+        canvas.line([-9.0, 1.0], [1e9, 1.0], 2.0, WHITE);
+        canvas.line([f32::NAN, 1.0], [2.0, f32::INFINITY], 2.0, WHITE);
+        canvas.plate([-3.0, 3.0, 50.0, 1e12], 2.0, WHITE);
+        canvas.plate([f32::NAN; 4], f32::NAN, WHITE);
+        assert_eq!(canvas.row(1)[2][0], 255);
+    }
+
+    #[test]
+    fn another_size_keeps_the_shape() {
+        let mut canvas = Canvas::black(4, 2);
+        canvas.bytes.fill(200);
+        let tall = canvas.fitted(4, 6);
+        let rows: Vec<u8> = reds(&tall).into_iter().step_by(4).collect();
+        assert_eq!(rows, [0, 0, 200, 200, 0, 0]);
+    }
+
+    #[test]
+    fn an_odd_row_and_column_are_cut_off() {
+        let mut canvas = Canvas::black(3, 3);
+        canvas.row_mut(1)[1] = [7; 4];
+        let even = canvas.fitted(2, 2);
+        assert_eq!(reds(&even), [0, 0, 0, 7]);
     }
 }

@@ -126,11 +126,15 @@ fn axes(canvas: &mut Canvas, face: &Face) {
 
 fn label(canvas: &mut Canvas, font: Font, face: &Face) {
     let text = format!("id {}  {:.0} %", face.id, 100.0 * face.confidence);
-    let [x, y, width, _] = face.box_;
+    let [x, y, width, height] = face.box_;
+    let line = font.height() as f32;
     let room = |size: usize, needed: usize| size.saturating_sub(needed) as f32;
     let x = x + (width - font.width(&text) as f32) / 2.0;
     let x = x.clamp(0.0, room(canvas.width, font.width(&text)));
-    let y = (y - 1.6 * font.height() as f32).clamp(0.0, room(canvas.height, font.height()));
+    // Above the face, but not on the status line; else below it.
+    let (above, below) = (y - 2.2 * line, y + height + 0.8 * line);
+    let y = if above > 2.0 * line { above } else { below };
+    let y = y.clamp(0.0, room(canvas.height, font.height() * 5 / 4));
     plate(canvas, font, [x as usize, y as usize], &text, tint(face.id));
 }
 

@@ -1,15 +1,19 @@
 //! Draws what was found on a copy of the very frame that it was found on, and writes it to a video
 //! file or shows it in a window.
 //!
-//! [`Overlay`] ties two halves together that don't know each other: drawing (`canvas`, `raster`,
-//! `skin`, `text`, `draw`: plain memory in, plain memory out) and `writer` (GStreamer).
+//! [`Overlay`] ties two halves together that don't know each other: drawing (`convert`,
+//! `canvas`, `raster`, `skin`, `text`, `draw`: plain memory in, plain memory out) and `writer` (GStreamer).
 
 mod canvas;
+mod convert;
 mod draw;
 mod raster;
 mod skin;
 mod text;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

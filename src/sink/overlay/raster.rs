@@ -1,12 +1,11 @@
-//! A z-buffered triangle rasteriser for one face: small smooth triangles, drawn with four samples a
-//! pixel where the face is small enough to show its edges and to be cheap, laid on the picture at
-//! the end.
+//! A z-buffered triangle rasteriser for one face: small smooth triangles, drawn on a layer of their
+//! own that is laid on the picture at the end, each pixel the mean of four samples.
 
 use super::canvas::Canvas;
 
-/// Faces up to this many pixels wide or high get four samples a pixel. Larger ones have soft
-/// edges anyway: their surface fades toward its outline.
-const FINE: f32 = 420.0;
+/// Faces up to this many pixels wide or high get four samples a pixel of their own. On larger ones,
+/// where that would cost too much, neighbouring pixels share them: softer, but not jagged.
+const FINE: f32 = 400.0;
 
 /// A transparent picture of the nearest surface over a part of a canvas.
 #[derive(Default)]
@@ -14,7 +13,7 @@ pub struct Layer {
     /// Canvas pixel of the top left corner.
     left: usize,
     top: usize,
-    /// Samples in a row of a pixel: 1 or 2.
+    /// Samples from one pixel to the next: 1 or 2.
     scale: usize,
     /// In samples.
     width: usize,
@@ -35,10 +34,9 @@ impl Layer {
         colours: &[[f32; 4]],
         triangles: &[[u32; 3]],
     ) {
-        self.clear(bounds(points), canvas);
+        self.clear(bounds(points, colours), canvas);
         let scale = self.scale as f32;
-        // Samples lie in the middle of the parts of a pixel, and 0 is the middle of the first one.
-        let place = |v: f32, origin: usize| (v - origin as f32 + 0.5) * scale - 0.5;
+        let place = |v: f32, origin: usize| place(v, origin, scale);
         let mut corners = std::mem::take(&mut self.corners);
         corners.clear();
         corners
@@ -51,10 +49,17 @@ impl Layer {
             );
         }
         self.corners = corners;
-        match self.scale {
-            1 => self.lay_on::<1>(canvas),
-            _ => self.lay_on::<2>(canvas),
-        }
+        self.lay_on(canvas);
+    }
+
+    /// Depth of the nearest surface at a place on the canvas of the last [`draw`](Self::draw).
+    pub fn depth(&self, [x, y]: [f32; 2]) -> f32 {
+        let scale = self.scale as f32;
+        let sample =
+            |v: f32, origin: usize| (place(v, origin, scale) + 0.5).clamp(0.0, 1e6) as usize;
+        let (column, row) = (sample(x, self.left), sample(y, self.top));
+        let inside = column < self.width && row < self.height;
+        if inside { self.depth[row * self.width + column] } else { f32::NEG_INFINITY }
     }
 
     /// Makes room for the part of the box (left, top, right, bottom) that is on the canvas.
@@ -63,7 +68,9 @@ impl Layer {
         let rows = super::canvas::inside(top - 1.0, bottom + 1.0, canvas.height);
         self.scale = if (right - left).max(bottom - top) <= FINE { 2 } else { 1 };
         (self.left, self.top) = (columns.start, rows.start);
-        (self.width, self.height) = (columns.len() * self.scale, rows.len() * self.scale);
+        // Two in a row for every pixel, which neighbours share where the scale is 1.
+        let samples = |pixels: usize| if pixels > 0 { (pixels - 1) * self.scale + 2 } else { 0 };
+        (self.width, self.height) = (samples(columns.len()), samples(rows.len()));
         self.colour.clear();
         self.colour.resize(self.width * self.height, [0; 4]);
         self.depth.clear();
@@ -73,76 +80,110 @@ impl Layer {
     fn triangle(&mut self, [a, b, c]: [[f32; 3]; 3], [ca, cb, cc]: [[f32; 4]; 3]) {
         let (bx, by, cx, cy) = (b[0] - a[0], b[1] - a[1], c[0] - a[0], c[1] - a[1]);
         let area = bx * cy - cx * by;
-        // y points down, so what is counter-clockwise has a negative area. Also ends NaN.
-        if !(area < -1e-6) {
+        // y points down, so what is counter-clockwise has a negative area.
+        if area.is_nan() || area > -1e-6 {
             return;
         }
         // How a value that is linear over the triangle changes by one sample to the right and down.
+        let inverse = 1.0 / area;
         let slope = |a: f32, b: f32, c: f32| {
-            let (b, c) = (b - a, c - a);
-            ((b * cy - c * by) / area, (c * bx - b * cx) / area)
+            let (b, c) = ((b - a) * inverse, (c - a) * inverse);
+            (b * cy - c * by, c * bx - b * cx)
         };
         let (zx, zy) = slope(a[2], b[2], c[2]);
-        let colour: [_; 4] = std::array::from_fn(|i| slope(ca[i], cb[i], cc[i]));
+        let slopes: [_; 4] = std::array::from_fn(|i| slope(ca[i], cb[i], cc[i]));
+        let right = slopes.map(|(x, _)| x);
 
         let mut corners = [a, b, c];
         corners.sort_unstable_by(|p, q| p[1].total_cmp(&q[1]));
         let [high, middle, low] = corners;
-        let edge =
-            |p: [f32; 3], q: [f32; 3], y: f32| p[0] + (y - p[1]) * (q[0] - p[0]) / (q[1] - p[1]);
+        let lean = |p: [f32; 3], q: [f32; 3]| (q[0] - p[0]) / (q[1] - p[1]);
+        let (long, upper, lower) = (lean(high, low), lean(high, middle), lean(middle, low));
         // A sample on an edge belongs to the triangle below or right of it: no gap, none twice.
-        let end = (low[1].ceil() as usize).min(self.height);
-        for row in high[1].ceil() as usize..end {
+        for row in up(high[1])..up(low[1]).min(self.height) {
             let y = row as f32;
-            let one = edge(high, low, y);
-            let other = if y < middle[1] { edge(high, middle, y) } else { edge(middle, low, y) };
-            let end = (one.max(other).ceil() as usize).min(self.width);
-            let start = (one.min(other).ceil() as usize).min(end);
+            let one = high[0] + (y - high[1]) * long;
+            let lean = if y < middle[1] { upper } else { lower };
+            let other = middle[0] + (y - middle[1]) * lean;
+            let end = up(one.max(other)).min(self.width);
+            let start = up(one.min(other)).min(end);
             let (dx, dy) = (start as f32 - a[0], y - a[1]);
             let mut z = a[2] + zx * dx + zy * dy;
             let mut value: [f32; 4] =
-                std::array::from_fn(|i| ca[i] + colour[i].0 * dx + colour[i].1 * dy + 0.5);
+                std::array::from_fn(|i| ca[i] + slopes[i].0 * dx + slopes[i].1 * dy);
             let samples = row * self.width + start..row * self.width + end;
-            for (depth, out) in
-                self.depth[samples.clone()].iter_mut().zip(&mut self.colour[samples])
-            {
+            let depths = &mut self.depth[samples.clone()];
+            for (depth, out) in depths.iter_mut().zip(&mut self.colour[samples]) {
                 if z > *depth {
                     *depth = z;
-                    *out = value.map(|v| v as u8);
+                    *out = value.map(|v| (v + ROUND).to_bits() as u8);
                 }
                 z += zx;
-                value.iter_mut().zip(&colour).for_each(|(v, (x, _))| *v += x);
+                value.iter_mut().zip(right).for_each(|(v, x)| *v += x);
             }
         }
     }
 
-    /// Lays the layer on the canvas, `N` × `N` samples to a pixel.
-    fn lay_on<const N: usize>(&self, canvas: &mut Canvas) {
-        let full = 255 * (N * N) as u32;
-        for (y, rows) in (self.top..).zip(self.colour.chunks_exact((self.width * N).max(1))) {
-            let row = canvas.row_mut(y).iter_mut().skip(self.left);
-            for (x, pixel) in (0..self.width / N).zip(row) {
-                let mut sum = [0u32; 4];
-                for line in rows.chunks_exact(self.width) {
-                    for sample in &line[x * N..][..N] {
-                        sum.iter_mut().zip(sample).for_each(|(s, v)| *s += u32::from(*v));
-                    }
-                }
-                if sum[3] > 0 {
-                    let clear = full - sum[3];
-                    for (below, over) in pixel.iter_mut().zip(&sum[..3]) {
-                        let mixed = u32::from(*below) * clear + 255 * over + full / 2;
-                        *below = (mixed / full).min(255) as u8;
-                    }
-                }
+    /// Lays the layer on the canvas: a pixel is the mean of the four samples around its middle.
+    fn lay_on(&self, canvas: &mut Canvas) {
+        let line = |y: usize| &self.colour[y * self.width..(y + 1) * self.width];
+        for (y, lower) in (1..self.height).step_by(self.scale).enumerate() {
+            let (upper, lower) = (line(lower - 1), line(lower));
+            let row = canvas.row_mut(self.top + y).iter_mut().skip(self.left);
+            let fours = upper.windows(2).zip(lower.windows(2)).step_by(self.scale);
+            for (pixel, (upper, lower)) in row.zip(fours) {
+                *pixel = over(*pixel, [upper[0], upper[1], lower[0], lower[1]]);
             }
         }
     }
 }
 
-/// left, top, right, bottom of points.
-fn bounds(points: &[[f32; 3]]) -> [f32; 4] {
-    points.iter().fold([f32::MAX, f32::MAX, f32::MIN, f32::MIN], |[l, t, r, b], &[x, y, _]| {
+/// The mean of four samples over a pixel. R and B, and G and opacity, share the halves of one
+/// number each: this is done for every pixel of a face.
+#[inline(always)]
+fn over(below: [u8; 4], samples: [[u8; 4]; 4]) -> [u8; 4] {
+    const HALVES: u32 = 0x00ff_00ff;
+    let split = |v: u32| [v & HALVES, v >> 8 & HALVES];
+    let [rb, ga] = samples
+        .map(u32::from_le_bytes)
+        .map(split)
+        .iter()
+        .fold([0, 0], |sum, v| [sum[0] + v[0], sum[1] + v[1]]);
+    if ga == 0 {
+        return below;
+    }
+    let mean = [rb, ga].map(|sum| (sum + 0x0002_0002) >> 2 & HALVES);
+    let through = 255 - (mean[1] >> 16);
+    // x / 255, rounded, is (y + (y >> 8)) >> 8 for y = x + 128.
+    let [rb, ga] = split(u32::from_le_bytes(below)).map(|v| {
+        let v = v * through + 0x0080_0080;
+        (v + (v >> 8 & HALVES)) >> 8 & HALVES
+    });
+    let ([r, _, b, _], [g, ..]) = (rb.to_le_bytes(), ga.to_le_bytes());
+    let ([mr, _, mb, _], [mg, ..]) = (mean[0].to_le_bytes(), mean[1].to_le_bytes());
+    [r.saturating_add(mr), g.saturating_add(mg), b.saturating_add(mb), below[3]]
+}
+
+/// Canvas pixel → sample.
+fn place(v: f32, origin: usize, scale: f32) -> f32 {
+    (v - origin as f32) * scale + 0.5
+}
+
+/// Added to a number from 0 to 255, it leaves the rounded number in the lowest byte of the f32:
+/// several times faster than a conversion that saturates.
+const ROUND: f32 = (1 << 23) as f32;
+
+/// The next whole number, from 0 on.
+fn up(value: f32) -> usize {
+    let value = value.clamp(0.0, 1e6);
+    let whole = value as i32;
+    (whole + i32::from((whole as f32) < value)) as usize
+}
+
+/// left, top, right, bottom of what can be seen.
+fn bounds(points: &[[f32; 3]], colours: &[[f32; 4]]) -> [f32; 4] {
+    let seen = points.iter().zip(colours).filter(|(_, colour)| colour[3] >= 1.0);
+    seen.fold([f32::MAX, f32::MAX, f32::MIN, f32::MIN], |[l, t, r, b], (&[x, y, _], _)| {
         [l.min(x), t.min(y), r.max(x), b.max(y)]
     })
 }
@@ -225,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn large_faces_are_drawn_with_one_sample_a_pixel() {
+    fn large_faces_are_drawn_too() {
         let points = [
             [-400.0, -400.0, 0.0],
             [-400.0, 400.0, 0.0],

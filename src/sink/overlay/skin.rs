@@ -1,7 +1,9 @@
 //! What the surface of a face looks like: which parts of the mesh are skin, lips, eyes, how far it
 //! reaches, and how light falls on it.
 
-use crate::face::{FaceModel, Params};
+use super::canvas::Canvas;
+use super::raster::Layer;
+use crate::face::{FaceModel, Params, rotation};
 
 /// Toward the lights, in camera space (x right, y up, z toward the viewer); not of unit length,
 /// [`unit`] makes them so.
@@ -21,11 +23,19 @@ struct Material {
     gloss: f32,
 }
 
+/// Where light comes from when it comes from everywhere in front: pitches and yaws, degrees.
+const PITCHES: [f32; 4] = [-48.0, -16.0, 16.0, 48.0];
+const YAWS: [f32; 5] = [-70.0, -35.0, 0.0, 35.0, 70.0];
+
+/// Side of the pictures by which it is found out who stands in whose light.
+const SHADOWS: usize = 128;
+
 const SKIN: Material =
-    Material { rgb: [226.0, 228.0, 234.0], tinted: 0.62, opacity: 0.62, gloss: 0.22 };
+    Material { rgb: [226.0, 228.0, 234.0], tinted: 0.62, opacity: 0.58, gloss: 0.3 };
 const LIPS: Material =
     Material { rgb: [226.0, 96.0, 118.0], tinted: 0.1, opacity: 0.66, gloss: 0.4 };
-const MOUTH: Material = Material { rgb: [96.0, 26.0, 36.0], tinted: 0.0, opacity: 0.5, gloss: 0.0 };
+const MOUTH: Material =
+    Material { rgb: [150.0, 50.0, 60.0], tinted: 0.0, opacity: 0.5, gloss: 0.0 };
 const SOCKET: Material =
     Material { rgb: [120.0, 80.0, 80.0], tinted: 0.3, opacity: 0.5, gloss: 0.0 };
 const EYE: Material =
@@ -50,21 +60,18 @@ pub struct Skin {
     /// Corners, counter-clockwise seen from outside.
     pub triangles: Vec<[u32; 3]>,
     materials: Vec<Material>,
+    /// How much of the light from everywhere in front reaches each vertex, 0…1: what makes
+    /// nostrils and the corners of eyes dark.
+    openness: Vec<f32>,
     normals: Vec<[f32; 3]>,
 }
 
 impl Skin {
     /// The look of a model: materials by region, lips and the reach of the mask by its landmarks.
     pub fn of(model: &FaceModel) -> Self {
-        let neutral = Params {
-            f: 1.0,
-            rotation: nalgebra::UnitQuaternion::identity(),
-            t: [0.0; 3],
-            identity: Vec::new(),
-            expression: Vec::new(),
-        };
-        let landmarks = model.landmarks(&neutral);
-        let upright: Vec<_> = landmarks.iter().map(|[x, y]| [*x, -y]).collect();
+        let neutral = view(1.0, [0.0; 3], [0.0; 3]);
+        let landmarks = model.landmarks3d(&neutral);
+        let upright: Vec<_> = landmarks.iter().map(|[x, y, z]| [*x, -y, *z]).collect();
         Self::new(
             &model.triangles,
             &model.triangle_region,
@@ -74,14 +81,13 @@ impl Skin {
         )
     }
 
-    /// `shape` is the neutral mesh in model space, `landmarks` its 68 landmarks seen from the
-    /// front; y points up in both.
+    /// `shape` is the neutral mesh in model space, `landmarks` its 68 landmarks; y points up in both.
     fn new(
         triangles: &[[u32; 3]],
         triangle_region: &[u8],
         regions: &[String],
         shape: &[[f32; 3]],
-        landmarks: &[[f32; 2]],
+        landmarks: &[[f32; 3]],
     ) -> Self {
         let rank = |region: u8| {
             let name = regions.get(usize::from(region)).map_or("", String::as_str);
@@ -102,7 +108,14 @@ impl Skin {
             }
             _ => REGIONS[rank].1,
         });
-        Self { triangles: triangles.to_vec(), materials: materials.collect(), normals: Vec::new() }
+        let mut skin = Self {
+            triangles: triangles.to_vec(),
+            materials: materials.collect(),
+            openness: Vec::new(),
+            normals: Vec::new(),
+        };
+        skin.find_openness(shape);
+        skin
     }
 
     /// Number of vertices.
@@ -118,20 +131,47 @@ impl Skin {
         // Half way between the light and the viewer.
         let half = unit([key[0], key[1], key[2] + 1.0]);
         colours.clear();
-        colours.extend(self.normals.iter().zip(&self.materials).map(|(&normal, material)| {
+        let vertices = self.normals.iter().zip(&self.materials).zip(&self.openness);
+        colours.extend(vertices.map(|((&normal, material), open)| {
             let n = unit(normal);
             let sky = 0.5 + 0.5 * n[1];
-            let light =
-                0.30 + 0.12 * sky + 0.62 * dot(n, key).max(0.0) + 0.16 * dot(n, fill).max(0.0);
-            let highlight = 255.0 * material.gloss * dot(n, half).max(0.0).powi(24);
-            let rim = 60.0 * (1.0 - n[2]).clamp(0.0, 1.0).powi(3);
-            let opacity = material.opacity * smooth(n[2] / 0.45);
+            // Together at most about 1: a channel that is cut off would change the hue.
+            let direct = 0.6 * dot(n, key).max(0.0) + 0.12 * dot(n, fill).max(0.0);
+            let light = (0.36 + 0.12 * sky + direct) * (0.25 + 0.75 * open);
+            let highlight = material.gloss * dot(n, half).max(0.0).powi(24);
+            let rim = 0.2 * (1.0 - n[2]).clamp(0.0, 1.0).powi(3);
+            let white = open * (highlight + rim).min(1.0);
             let lit = |c: usize| {
                 let own = material.rgb[c] + material.tinted * (tint[c] - material.rgb[c]);
-                (own * light + highlight + rim).min(255.0) * opacity
+                let own = (own * light).min(255.0);
+                (own + (255.0 - own) * white) * material.opacity
             };
-            [lit(0), lit(1), lit(2), 255.0 * opacity]
+            [lit(0), lit(1), lit(2), 255.0 * material.opacity]
         }));
+    }
+
+    /// Looks at the neutral mesh from all sides and counts from where each vertex can be seen.
+    fn find_openness(&mut self, shape: &[[f32; 3]]) {
+        let reach = shape.iter().flatten().fold(1e-6f32, |most, v| most.max(v.abs()));
+        let middle = SHADOWS as f32 / 2.0;
+        let scale = middle / (2.0 * reach);
+        let (mut canvas, mut layer) = (Canvas::black(SHADOWS, SHADOWS), Layer::default());
+        let colours = vec![[255.0; 4]; shape.len()];
+        // Light that comes, and that would come if nothing stood in its way.
+        let mut light = vec![[0.0f32; 2]; shape.len()];
+        for (pitch, yaw) in PITCHES.iter().flat_map(|pitch| YAWS.map(|yaw| (*pitch, yaw))) {
+            let points = view(scale, [pitch, yaw, 0.0], [middle, middle, 0.0]).project(shape);
+            self.find_normals(&points);
+            layer.draw(&mut canvas, &points, &colours, &self.triangles);
+            for ((light, normal), &[x, y, z]) in light.iter_mut().zip(&self.normals).zip(&points) {
+                let facing = unit(*normal)[2].max(0.0);
+                // A surface does not shade itself: a pixel's depth of tolerance.
+                let lit = z + 1.0 >= layer.depth([x, y]);
+                light[0] += if lit { facing } else { 0.0 };
+                light[1] += facing;
+            }
+        }
+        self.openness = light.iter().map(|[has, all]| (has + 0.01) / (all + 0.01)).collect();
     }
 
     /// Sums the normals of the triangles around every vertex, weighted by area; y up.
@@ -152,16 +192,24 @@ impl Skin {
     }
 }
 
+/// The neutral face, turned and placed.
+fn view(f: f32, angles: [f32; 3], t: [f32; 3]) -> Params {
+    let rotation = rotation::from_angles(angles);
+    Params { f, rotation, t, identity: Vec::new(), expression: Vec::new() }
+}
+
 /// Where on the neutral face things are, told by its landmarks.
 struct Mask {
-    lips: Vec<[f32; 2]>,
+    lips: Vec<[f32; 3]>,
     /// Middle of the mask and its half axes.
     middle: f32,
     half: [f32; 2],
+    /// Depth of the ears.
+    ears: f32,
 }
 
 impl Mask {
-    fn new(landmarks: &[[f32; 2]]) -> Self {
+    fn new(landmarks: &[[f32; 3]]) -> Self {
         let point = |i: usize| landmarks.get(i).copied().unwrap_or_default();
         let half_width = (point(16)[0] - point(0)[0]).abs() / 2.0;
         // Landmarks end at the brows; the hair line is about half a face's half width above.
@@ -170,18 +218,20 @@ impl Mask {
             lips: landmarks.get(48..60).unwrap_or_default().to_vec(),
             middle: (top + bottom) / 2.0,
             half: [half_width, (top - bottom) / 2.0],
+            ears: (point(0)[2] + point(16)[2]) / 2.0,
         }
     }
 
     /// How visible the skin at a place is: 1 on the face, falling off to 0 toward ears, neck and
     /// hair.
-    fn reach(&self, [x, y, _]: [f32; 3]) -> f32 {
+    fn reach(&self, [x, y, z]: [f32; 3]) -> f32 {
         let out = (x / self.half[0]).hypot((y - self.middle) / self.half[1]);
-        1.0 - smooth((out - 0.9) / 0.25)
+        let behind = (self.ears - z) / self.half[0];
+        (1.0 - smooth((out - 0.9) / 0.25)) * (1.0 - smooth(behind / 0.3))
     }
 
     /// 1 on the lips, 0 elsewhere, with a soft border.
-    fn lips(&self, [x, y, z]: [f32; 3]) -> f32 {
+    fn lips(&self, [x, y, _]: [f32; 3]) -> f32 {
         let mut inside = false;
         let mut nearest = f32::MAX;
         for (i, a) in self.lips.iter().enumerate() {
@@ -194,7 +244,6 @@ impl Mask {
             let along = along.clamp(0.0, 1.0);
             nearest = nearest.min((x - a[0] - along * dx).hypot(y - a[1] - along * dy));
         }
-        let _ = z;
         let border = 0.02 * self.half[0];
         smooth(0.5 + if inside { nearest } else { -nearest } / border / 2.0)
     }
@@ -223,4 +272,58 @@ fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
 fn unit(v: [f32; 3]) -> [f32; 3] {
     let length = dot(v, v).sqrt().max(1e-12);
     v.map(|c| c / length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 68 landmarks: a face 2 wide, chin at -1, brows at 1, a square mouth around (0, -0.5).
+    fn landmarks() -> Vec<[f32; 3]> {
+        let mut points = vec![[0.0; 3]; 68];
+        (points[0], points[16]) = ([-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]);
+        (points[8], points[24]) = ([0.0, -1.0, 0.5], [0.4, 1.0, 0.5]);
+        let corners = [[-0.3, -0.4, 0.5], [0.3, -0.4, 0.5], [0.3, -0.6, 0.5], [-0.3, -0.6, 0.5]];
+        (48..60).for_each(|i| points[i] = corners[(i - 48) / 3]);
+        points
+    }
+
+    #[test]
+    fn the_mask_ends_at_ears_neck_and_hair() {
+        let mask = Mask::new(&landmarks());
+        assert_eq!(mask.reach([0.0, 0.2, 0.5]), 1.0);
+        for far in [[1.3, 0.2, 0.5], [0.0, -1.4, 0.5], [0.0, 2.0, 0.5], [0.0, 0.2, -0.5]] {
+            assert_eq!(mask.reach(far), 0.0, "{far:?}");
+        }
+    }
+
+    #[test]
+    fn lips_are_inside_their_outline() {
+        let mask = Mask::new(&landmarks());
+        assert_eq!(mask.lips([0.0, -0.5, 0.5]), 1.0);
+        assert_eq!(mask.lips([0.0, 0.0, 0.5]), 0.0);
+        assert!((mask.lips([0.3, -0.5, 0.5]) - 0.5).abs() < 0.01);
+    }
+
+    #[test]
+    fn what_faces_the_light_is_brighter_and_what_is_covered_darker() {
+        // A small square under a large one, seen from the front, and one that stands free.
+        let square = |x: f32, half: f32, z: f32| {
+            [[-half, -half], [half, -half], [half, half], [-half, half]].map(|[u, v]| [x + u, v, z])
+        };
+        let shape = [square(0.0, 0.1, 0.0), square(0.0, 0.5, 0.1), square(1.5, 0.1, 0.0)].concat();
+        let quads = (0..3).flat_map(|q| [[0, 1, 2], [0, 2, 3]].map(|t| t.map(|i| i + 4 * q)));
+        let triangles: Vec<[u32; 3]> = quads.collect();
+        let regions = ["face".to_owned()];
+        let mut skin = Skin::new(&triangles, &[0; 6], &regions, &shape, &landmarks());
+        assert!(skin.openness[0] < 0.3 && skin.openness[8] > 0.9, "{:?}", skin.openness);
+        let mut brightness = |pitch: f32| {
+            let points = view(10.0, [pitch, 0.0, 0.0], [0.0; 3]).project(&shape);
+            let mut colours = Vec::new();
+            skin.shade(&points, [200.0; 3], &mut colours);
+            colours[4][0] / colours[4][3]
+        };
+        let (up, down) = (brightness(30.0), brightness(-50.0));
+        assert!(up > down, "{up} {down}");
+    }
 }

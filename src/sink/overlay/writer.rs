@@ -18,6 +18,10 @@ const FLUSH: gst::ClockTime = gst::ClockTime::from_seconds(60);
 
 const EXTENSIONS: &str = ".mp4, .mkv or .webm, or .png or .jpg for one picture";
 
+/// Frames a second where the source does not say. Without any, `mp4mux` gives the last frame no
+/// time, and players skip it.
+const USUAL_RATE: f64 = 25.0;
+
 /// H.264 encoders in the order in which they are tried. One frame in, one frame out at once: what
 /// an encoder holds back is missing from the file of a run that is killed.
 const H264: [(&str, &str); 2] = [
@@ -27,6 +31,10 @@ const H264: [(&str, &str); 2] = [
     ),
     ("openh264enc", "rate-control=quality gop-size=KEY"),
 ];
+
+/// What shows windows, and the variable without which it cannot.
+const SCREENS: [(&str, &str); 3] =
+    [("WAYLAND_DISPLAY", "waylandsink"), ("DISPLAY", "xvimagesink"), ("DISPLAY", "ximagesink")];
 
 /// What is made of the pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +62,9 @@ pub struct Writer {
 impl Writer {
     pub fn open(target: &Target, fps: f64) -> Result<Self> {
         gst::init().map_err(|e| Error::Sink(format!("GStreamer does not start: {e}")))?;
-        let fps = if fps.is_finite() && fps > 0.0 { fps } else { 0.0 };
+        let fps = if fps.is_finite() && fps > 0.0 { fps } else { USUAL_RATE };
         let (kind, chain, name) = match target {
-            Target::Window => {
-                (Kind::Window, "autovideosink name=out sync=false".into(), "the window".into())
-            }
+            Target::Window => (Kind::Window, window()?, "the window".into()),
             Target::File(path) => {
                 let (kind, chain) = chain_for(path, fps)?;
                 // Whatever is wrong with the path is known before the first frame is.
@@ -70,7 +76,13 @@ impl Writer {
         };
         let text = format!("appsrc name=in ! videoconvert ! {chain}");
         let pipeline = gst::parse::launch(&text)
-            .map_err(|e| Error::Sink(format!("cannot write {name}: {}", e.message())))?
+            .map_err(|e| {
+                let why = e.message();
+                Error::Sink(format!(
+                    "cannot write {name}: {why}; install gstreamer1.0-plugins-good and \
+                     gstreamer1.0-plugins-bad"
+                ))
+            })?
             .downcast::<gst::Pipeline>()
             .map_err(|_| Error::Bug("a chain of elements is no pipeline".into()))?;
         let input = pipeline
@@ -81,38 +93,8 @@ impl Writer {
         if let (Target::File(path), Some(out)) = (target, pipeline.by_name("out")) {
             out.set_property("location", path);
         }
-        let writer = Self {
-            pipeline,
-            input,
-            kind,
-            name,
-            fps,
-            timeline: Timeline::new(fps),
-            size: None,
-            warned: false,
-        };
-        if kind == Kind::Window {
-            writer.find_screen()?;
-        }
-        Ok(writer)
-    }
-
-    /// `autovideosink` falls back on one that shows nothing.
-    fn find_screen(&self) -> Result<()> {
-        let started = self.pipeline.set_state(gst::State::Ready);
-        let shown = self
-            .pipeline
-            .iterate_recurse()
-            .into_iter()
-            .flatten()
-            .all(|element| element.factory().is_none_or(|f| !f.name().starts_with("fake")));
-        if started.is_ok() && shown {
-            return Ok(());
-        }
-        Err(Error::Sink(
-            "there is no screen to open a window on; write a file instead (--overlay FILE.mp4)"
-                .into(),
-        ))
+        let timeline = Timeline::new(fps);
+        Ok(Self { pipeline, input, kind, name, fps, timeline, size: None, warned: false })
     }
 
     /// Hands one picture on. `pts` is in seconds; where it does not increase, or starts anew with
@@ -233,12 +215,33 @@ impl Drop for Writer {
     }
 }
 
+/// The first way to open a window that works here. `autovideosink` is none: without a screen it
+/// tries sinks that crash.
+fn window() -> Result<String> {
+    let here = |variable: &str| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
+    let works = |name: &str| {
+        let Ok(sink) = gst::ElementFactory::make(name).build() else { return false };
+        let works = sink.set_state(gst::State::Ready).is_ok();
+        // What could not be opened is closed already.
+        let _ = sink.set_state(gst::State::Null);
+        works
+    };
+    let found = SCREENS.iter().find(|(variable, name)| here(variable) && works(name));
+    found.map(|(_, name)| format!("videoscale ! {name} sync=false")).ok_or_else(|| {
+        Error::Sink(
+            "there is no screen to open a window on; write a file instead (--overlay FILE.mp4)"
+                .into(),
+        )
+    })
+}
+
 /// The elements between conversion and file, by the extension of the file.
 fn chain_for(path: &Path, fps: f64) -> Result<(Kind, String)> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
     // A fragment a second: a file whose end was never written can be played up to its last one.
     const MP4: &str = "mp4mux fragment-duration=1000 fragment-mode=first-moov-then-finalise";
-    let key = if fps > 0.0 { (2.0 * fps).ceil().min(600.0) as u32 } else { 60 };
+    // A picture that stands by itself every two seconds, so that players can jump there.
+    let key = (2.0 * fps).ceil().clamp(1.0, 600.0) as u32;
     match extension.as_str() {
         "mp4" | "m4v" => Ok((Kind::Video, format!("{} ! {MP4}", h264(path, key)?))),
         "mkv" => Ok((Kind::Video, format!("{} ! matroskamux", h264(path, key)?))),
@@ -285,7 +288,7 @@ fn reason(error: &std::io::Error) -> String {
 
 /// Stream times become times in the file: from 0, always increasing.
 struct Timeline {
-    /// Nanoseconds from one frame to the next, as far as known.
+    /// Nanoseconds from one frame to the next, usually.
     step: u64,
     /// Seconds of the stream at which the file's time would be 0.
     zero: f64,
@@ -295,8 +298,7 @@ struct Timeline {
 
 impl Timeline {
     fn new(fps: f64) -> Self {
-        let step = if fps > 0.0 { 1e9 / fps } else { 4e7 };
-        Self { step: step as u64, zero: 0.0, last: None }
+        Self { step: (1e9 / fps) as u64, zero: 0.0, last: None }
     }
 
     /// Time and duration of a frame, in nanoseconds.
