@@ -6,3 +6,6 @@ pub mod rotation;
 
 pub use model::{FaceModel, LANDMARKS};
 pub use params::Params;
+
+#[cfg(test)]
+mod tests;

@@ -2,4 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
+mod faces;
+mod failures;
+mod live;
+mod networks;
+mod records;
+mod sinks;
 mod source;

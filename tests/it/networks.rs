@@ -1,0 +1,111 @@
+//! What OpenVINO computes is what PyTorch computed.
+
+use mmface_live::crop::CropMap;
+use mmface_live::frame::Image;
+use mmface_live::nets::{self, Device, Options, Output, Precision};
+use safetensors::SafeTensors;
+
+use crate::common::{engines, root};
+
+/// f32 differs by the order of additions only.
+const F32_TOLERANCE: f32 = 2e-3;
+/// bf16 carries eight bits.
+const BF16_TOLERANCE: f32 = 5e-2;
+
+/// The crops of the reference through the Rust runtime, as one batch and one by one.
+fn outputs(precision: Precision) -> Option<Vec<Output>> {
+    let engines = engines();
+    let variant = engines.variant("mmface-lite").unwrap();
+    let options = Options { device: Device::Cpu, precision: Some(precision), threads: None };
+    let mut backend = match nets::open(&engines, &variant, &options) {
+        Err(error) if error.to_string().contains("does not compute in bf16") => return None,
+        backend => backend.unwrap(),
+    };
+    assert_eq!(backend.describe().precision, precision);
+    let reference = reference();
+    let reference = SafeTensors::deserialize(&reference).unwrap();
+    let planes = reference.tensor("image").unwrap();
+    assert_eq!(planes.shape()[1..], [3, 256, 256]);
+    // The crop is the whole image: its centre, no scale, no rotation.
+    let whole = CropMap { centre: [127.5, 127.5], scale: 1.0, angle: 0.0 };
+    let images = planes.data().chunks_exact(3 * 256 * 256).map(|planes| {
+        let pixels = (0..256 * 256).flat_map(|i| [0, 1, 2].map(|c| planes[c * 256 * 256 + i]));
+        Image::from_rgb(256, 256, pixels.collect()).unwrap()
+    });
+    Some(
+        images
+            .map(|image| {
+                let alone = backend.submit(&image, &[whole]).unwrap();
+                let alone = backend.collect(alone).unwrap().remove(0);
+                let batch = backend.submit(&image, &[whole, whole]).unwrap();
+                for other in backend.collect(batch).unwrap() {
+                    compare("in a batch", &other, &alone, 2.0 * BF16_TOLERANCE);
+                }
+                alone
+            })
+            .collect(),
+    )
+}
+
+fn reference() -> Vec<u8> {
+    std::fs::read(root().join("engines/mmface-lite/reference.safetensors")).unwrap()
+}
+
+/// PyTorch's outputs.
+fn expected() -> Vec<Output> {
+    let bytes = reference();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let numbers = |name: &str| -> Vec<Vec<f32>> {
+        let tensor = tensors.tensor(name).unwrap();
+        let rows = tensor.data().chunks_exact(tensor.data().len() / tensor.shape()[0]);
+        rows.map(|r| r.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()).collect()
+    };
+    let (pose, presence) = (numbers("pose"), numbers("presence"));
+    let (identity, expression) = (numbers("identity"), numbers("expression"));
+    (0..pose.len())
+        .map(|i| Output {
+            pose: pose[i][..].try_into().unwrap(),
+            identity: identity[i].clone(),
+            expression: expression[i].clone(),
+            presence: presence[i][0],
+        })
+        .collect()
+}
+
+/// All of an output in comparable units: a crop is 256 pixels wide, a turn 57° long.
+fn in_units(output: &Output) -> Vec<f32> {
+    let [f, pitch, yaw, roll, tx, ty, tz] = output.pose;
+    let pose =
+        [f / 10.0, pitch / 57.0, yaw / 57.0, roll / 57.0, tx / 256.0, ty / 256.0, tz / 256.0];
+    [&pose[..], &output.identity, &output.expression, &[output.presence]].concat()
+}
+
+fn compare(what: &str, found: &Output, expected: &Output, tolerance: f32) {
+    let (found, expected) = (in_units(found), in_units(expected));
+    assert_eq!(found.len(), expected.len());
+    let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+    let worst = off.enumerate().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+    println!("{what}: number {} is {} off", worst.0, worst.1);
+    assert!(worst.1 < tolerance, "{what}: number {} is {} off", worst.0, worst.1);
+}
+
+#[test]
+fn f32_is_what_pytorch_computed() {
+    let found = outputs(Precision::F32).unwrap();
+    let expected = expected();
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        compare("f32", found, expected, F32_TOLERANCE);
+    }
+}
+
+#[test]
+fn bf16_comes_close_to_it() {
+    let Some(found) = outputs(Precision::Bf16) else {
+        println!("skipped: this CPU does not compute in bf16");
+        return;
+    };
+    for (found, expected) in found.iter().zip(&expected()) {
+        compare("bf16", found, expected, BF16_TOLERANCE);
+    }
+}
