@@ -54,7 +54,7 @@ impl CenterFace {
             maps.iter().map(|m| m.data_typed()).collect::<opencv::Result<_>>()?;
         Ok(decode(&maps, fit.canvas)
             .into_iter()
-            .map(|one| Detection { bounds: fit.box_to_frame(image, one.bounds), ..one })
+            .map(|one| Detection { bounds: fit.bounds(image, one.bounds), ..one })
             .collect())
     }
 

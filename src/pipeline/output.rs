@@ -251,7 +251,7 @@ impl Rate {
         let now = Instant::now();
         if let Some(last) = self.last.replace(now) {
             let dt = (now - last).as_secs_f64().max(1e-6);
-            let part = (dt / 1.0).min(1.0).max(0.02);
+            let part = dt.clamp(0.02, 1.0);
             self.interval = Some(self.interval.map_or(dt, |i| i + part * (dt - i)));
         }
         self.interval.map_or(0.0, |i| 1.0 / i)
