@@ -202,7 +202,7 @@ impl Records {
                 Record::Header(_) | Record::End(_) => panic!("a second header or end"),
             }
         }
-        let this = Self { header: header.clone(), streams, frames, end: end.clone(), all };
+        let this = Self { header: *header.clone(), streams, frames, end: end.clone(), all };
         this.check();
         this
     }
