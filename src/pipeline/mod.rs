@@ -54,8 +54,6 @@ pub fn run(config: Config, stop: &AtomicBool) -> Result<record::End> {
     let variant = engines.variant(&config.variant)?;
     let (model, model_hash) = engines.face_model()?;
     let model = Arc::new(model);
-    // A missing file or camera is told before networks are compiled.
-    let source = Source::open(config.source.clone())?;
     let backend = nets::open(&engines, &variant, &config.nets)?;
     let detector =
         detect::open(config.detector, config.detector_model.as_deref(), config.detect_size)?;
@@ -68,6 +66,9 @@ pub fn run(config: Config, stop: &AtomicBool) -> Result<record::End> {
         );
     }
 
+    // Opened when all is ready to take its frames, but before the sinks are: a missing source must
+    // not empty the records of yesterday.
+    let source = Source::open(config.source.clone())?;
     let live = config.source.input.is_live() || config.source.realtime;
     let header = Record::Header(Box::new(header(&config, &variant, &*backend, &model, model_hash)));
     let settings = Settings {
