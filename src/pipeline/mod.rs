@@ -40,7 +40,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// The first failure of any stage; records that were made before it are written.
-pub fn run(config: Config, stop: &AtomicBool) -> Result<record::End> {
+pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<record::End> {
     let config = Arc::new(config);
     let cure = "run from the checkout, or name the folder with --engines";
     let manifest = ["share/mmface-live/engines/manifest.toml", "engines/manifest.toml"];
@@ -86,7 +86,7 @@ pub fn run(config: Config, stop: &AtomicBool) -> Result<record::End> {
     };
     let tracker = Tracker::new(settings, model.clone());
     let mut follower = Follower::new(tracker, backend, Worker::start(detector)?, pace);
-    let output = Output::open(&config, &model, live)?;
+    let output = Output::open(&config, &model, live, stop)?;
     let (messages, waiting) = bounded(WAITING);
     let writer = spawn("output", move || output.run(waiting))?;
 
