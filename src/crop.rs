@@ -84,134 +84,189 @@ impl CropMap {
     }
 }
 
+/// Fixed point: bits after the point of a coordinate, and of a value between two bytes.
+const POINT: u32 = 16;
+const FRACTION: u32 = 8;
+
 /// Cuts a crop out of an image: bilinear, black outside the frame.
 ///
 /// `out` becomes 3×256×256 bytes: the planes R, G, B. Y'CbCr is interpolated before it is turned
 /// into R'G'B'; chroma samples lie on every second luma column and between two rows (the siting of
-/// MPEG-2 and H.264).
+/// MPEG-2 and H.264). Positions are rounded to 1/256 of a pixel.
 ///
 /// # Panics
 /// If `out` is not 3·256·256 long.
 pub fn sample(image: &Image, map: &CropMap, out: &mut [u8]) {
     assert_eq!(out.len(), 3 * CROP * CROP, "a crop is 3×256×256 bytes");
+    let pixels = Pixels::new(image);
+    let fixed = |v: f64| (v * f64::from(1u32 << POINT)).round() as i64;
+    let (sin, cos) = f64::from(map.angle).sin_cos();
+    let step = [cos, sin].map(|v| fixed(v * f64::from(map.scale)));
     let (red, rest) = out.split_at_mut(CROP * CROP);
     let (green, blue) = rest.split_at_mut(CROP * CROP);
-    let (sin, cos) = map.angle.sin_cos();
-    let step = [map.scale * cos, map.scale * sin];
-    let pixels = Pixels::new(image);
-    for v in 0..CROP {
-        let [x0, y0] = map.to_frame([0.0, v as f32]);
-        let row = v * CROP..(v + 1) * CROP;
-        let (red, green, blue) =
-            (&mut red[row.clone()], &mut green[row.clone()], &mut blue[row.clone()]);
-        for (u, ((r, g), b)) in red.iter_mut().zip(green).zip(blue).enumerate() {
-            [*r, *g, *b] = pixels.at(x0 + step[0] * u as f32, y0 + step[1] * u as f32);
+    let rows = red
+        .chunks_exact_mut(CROP)
+        .zip(green.chunks_exact_mut(CROP))
+        .zip(blue.chunks_exact_mut(CROP));
+    for (v, ((red, green), blue)) in rows.enumerate() {
+        let [mut x, mut y] = map.to_frame([0.0, v as f32]).map(|c| fixed(f64::from(c)));
+        for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
+            [*r, *g, *b] = pixels.at(x, y);
+            x += step[0];
+            y += step[1];
         }
     }
 }
 
-/// One plane of bytes, `pitch` bytes from a pixel to its right neighbour.
-struct Plane<'a> {
+/// One channel of an image: bytes `pitch` apart.
+struct Channel<'a> {
     bytes: &'a [u8],
     stride: usize,
     pitch: usize,
-    offset: usize,
-    width: usize,
-    height: usize,
+    width: i64,
+    height: i64,
 }
 
-impl Plane<'_> {
-    /// Bilinear value at (x, y). `EDGE` outside: `None` lets the border pixels go on for ever.
+impl Channel<'_> {
+    /// Bilinear value at (x, y), with [`FRACTION`] bits after the point. Outside the channel lies
+    /// `outside`; where that is `None`, its border goes on for ever.
     #[inline(always)]
-    fn at(&self, x: f32, y: f32, outside: Option<f32>) -> f32 {
-        let (fx, fy) = (x.floor(), y.floor());
-        let (ax, ay) = (x - fx, y - fy);
-        let (ix, iy) = (fx as i32, fy as i32);
-        if ix >= 0 && iy >= 0 && (ix as usize) + 1 < self.width && (iy as usize) + 1 < self.height {
-            let at = iy as usize * self.stride + ix as usize * self.pitch + self.offset;
-            let (Some(top), Some(bottom)) = (
-                self.bytes.get(at..at + self.pitch + 1),
-                self.bytes.get(at + self.stride..at + self.stride + self.pitch + 1),
-            ) else {
-                return outside.unwrap_or(0.0);
-            };
-            let left = f32::from(top[0]) + ay * (f32::from(bottom[0]) - f32::from(top[0]));
-            let (t, b) = (f32::from(top[self.pitch]), f32::from(bottom[self.pitch]));
-            let right = t + ay * (b - t);
-            return left + ax * (right - left);
+    fn at(&self, x: i64, y: i64, outside: Option<i32>) -> i32 {
+        let (ix, iy) = (x >> POINT, y >> POINT);
+        let part = |v: i64| ((v >> (POINT - FRACTION)) & ((1 << FRACTION) - 1)) as i32;
+        let (ax, ay) = (part(x), part(y));
+        let mix = |a: i32, b: i32, part: i32| (a << FRACTION) + part * (b - a);
+        let blend = |[a, b, c, d]: [i32; 4]| {
+            mix(a, b, ax) + ((ay * (mix(c, d, ax) - mix(a, b, ax))) >> FRACTION)
+        };
+        if ix >= 0 && iy >= 0 && ix + 1 < self.width && iy + 1 < self.height {
+            let at = iy as usize * self.stride + ix as usize * self.pitch;
+            let row = |at: usize| self.bytes.get(at..=at + self.pitch);
+            if let (Some([a, .., b]), Some([c, .., d])) = (row(at), row(at + self.stride)) {
+                return blend([a, b, c, d].map(|v| i32::from(*v)));
+            }
         }
-        let tap = |ix: i32, iy: i32| -> f32 {
-            let inside =
-                ix >= 0 && iy >= 0 && (ix as usize) < self.width && (iy as usize) < self.height;
+        let tap = |ix: i64, iy: i64| {
+            let inside = (0..self.width).contains(&ix) && (0..self.height).contains(&iy);
             if let (false, Some(value)) = (inside, outside) {
                 return value;
             }
-            let ix = ix.clamp(0, self.width as i32 - 1) as usize;
-            let iy = iy.clamp(0, self.height as i32 - 1) as usize;
-            let at = iy * self.stride + ix * self.pitch + self.offset;
-            self.bytes.get(at).copied().map_or(0.0, f32::from)
+            let (ix, iy) = (ix.clamp(0, self.width - 1), iy.clamp(0, self.height - 1));
+            let at = iy as usize * self.stride + ix as usize * self.pitch;
+            self.bytes.get(at).copied().map_or(0, i32::from)
         };
-        let left = tap(ix, iy) * (1.0 - ay) + tap(ix, iy + 1) * ay;
-        let right = tap(ix + 1, iy) * (1.0 - ay) + tap(ix + 1, iy + 1) * ay;
-        left + ax * (right - left)
+        blend([tap(ix, iy), tap(ix + 1, iy), tap(ix, iy + 1), tap(ix + 1, iy + 1)])
+    }
+
+    /// Whether nothing of the channel comes into the value at (x, y).
+    #[inline(always)]
+    fn is_far(&self, x: i64, y: i64) -> bool {
+        let one = 1 << POINT;
+        x <= -one || y <= -one || x >= self.width << POINT || y >= self.height << POINT
     }
 }
 
 enum Pixels<'a> {
-    Rgb([Plane<'a>; 3]),
-    Yuv { planes: [Plane<'a>; 3], full_range: bool, matrix: Matrix },
+    Rgb([Channel<'a>; 3]),
+    Yuv { channels: [Channel<'a>; 3], black: i32, conversion: Conversion },
 }
 
 impl<'a> Pixels<'a> {
     fn new(image: &'a Image) -> Self {
-        let plane = |index: usize, pitch, offset, width, height| Plane {
-            bytes: image.planes.plane(index),
+        let channel = |index: usize, pitch, offset: usize, width: u32, height: u32| Channel {
+            bytes: image.planes.plane(index).get(offset..).unwrap_or_default(),
             stride: image.planes.stride(index),
             pitch,
-            offset,
-            width,
-            height,
+            width: i64::from(width),
+            height: i64::from(height),
         };
-        let (w, h) = (image.width as usize, image.height as usize);
+        let (w, h) = (image.width, image.height);
         match image.layout {
-            Layout::Rgb => Self::Rgb([0, 1, 2].map(|c| plane(0, 3, c, w, h))),
+            Layout::Rgb => Self::Rgb([0, 1, 2].map(|c| channel(0, 3, c, w, h))),
             Layout::I420 => {
                 let (cw, ch) = (w.div_ceil(2), h.div_ceil(2));
+                let channels =
+                    [channel(0, 1, 0, w, h), channel(1, 1, 0, cw, ch), channel(2, 1, 0, cw, ch)];
+                let black = if image.full_range { 0 } else { 16 };
                 Self::Yuv {
-                    planes: [plane(0, 1, 0, w, h), plane(1, 1, 0, cw, ch), plane(2, 1, 0, cw, ch)],
-                    full_range: image.full_range,
-                    matrix: image.matrix,
+                    channels,
+                    black,
+                    conversion: Conversion::new(image.matrix, image.full_range),
                 }
             }
         }
     }
 
     #[inline(always)]
-    fn at(&self, x: f32, y: f32) -> [u8; 3] {
+    fn at(&self, x: i64, y: i64) -> [u8; 3] {
         match self {
-            Self::Rgb(planes) => [0, 1, 2].map(|c| planes[c].at(x, y, Some(0.0)).round() as u8),
-            Self::Yuv { planes: [luma, cb, cr], full_range, matrix } => {
-                let black = if *full_range { 0.0 } else { 16.0 };
-                let (w, h) = (luma.width as f32, luma.height as f32);
-                if x <= -1.0 || y <= -1.0 || x >= w || y >= h {
+            Self::Rgb(channels) => [0, 1, 2].map(|c| {
+                ((channels[c].at(x, y, Some(0)) + (1 << (FRACTION - 1))) >> FRACTION) as u8
+            }),
+            Self::Yuv { channels: [luma, cb, cr], black, conversion } => {
+                if luma.is_far(x, y) {
                     return [0; 3];
                 }
-                let luma = luma.at(x, y, Some(black));
-                let (cx, cy) = (x * 0.5, (y - 0.5) * 0.5);
-                to_rgb([luma, cb.at(cx, cy, None), cr.at(cx, cy, None)], *matrix, *full_range)
+                let (cx, cy) = (x >> 1, (y - (1 << (POINT - 1))) >> 1);
+                let luma = luma.at(x, y, Some(*black));
+                conversion.rgb([luma, cb.at(cx, cy, None), cr.at(cx, cy, None)])
             }
         }
     }
 }
 
-/// Y'CbCr (0…255 each) to R'G'B', ITU-R BT.601 and BT.709.
-#[inline(always)]
-#[must_use]
-pub fn to_rgb([y, cb, cr]: [f32; 3], matrix: Matrix, full_range: bool) -> [u8; 3] {
-    let (kr, kb) = match matrix {
+/// [`to_rgb`] in whole numbers.
+struct Conversion {
+    black: i32,
+    luma: i32,
+    red: i32,
+    green: [i32; 2],
+    blue: i32,
+}
+
+/// Bits after the point of a conversion's factors.
+const FACTOR: u32 = 12;
+
+impl Conversion {
+    fn new(matrix: Matrix, full_range: bool) -> Self {
+        let (kr, kb) = luma_weights(matrix);
+        let (luma, chroma) = if full_range { (1.0, 1.0) } else { (255.0 / 219.0, 255.0 / 224.0) };
+        let factor = |v: f32| (v * (1 << FACTOR) as f32).round() as i32;
+        let (red, blue) = (2.0 * (1.0 - kr) * chroma, 2.0 * (1.0 - kb) * chroma);
+        Self {
+            black: if full_range { 0 } else { 16 << FRACTION },
+            luma: factor(luma),
+            red: factor(red),
+            green: [blue * kb, red * kr].map(|v| factor(v / (1.0 - kr - kb))),
+            blue: factor(blue),
+        }
+    }
+
+    #[inline(always)]
+    fn rgb(&self, [y, cb, cr]: [i32; 3]) -> [u8; 3] {
+        let y = self.luma * (y - self.black);
+        let (cb, cr) = (cb - (128 << FRACTION), cr - (128 << FRACTION));
+        let bytes = |v: i32| {
+            let half = 1 << (FACTOR + FRACTION - 1);
+            ((v + half) >> (FACTOR + FRACTION)).clamp(0, 255) as u8
+        };
+        let green = y - self.green[0] * cb - self.green[1] * cr;
+        [bytes(y + self.red * cr), bytes(green), bytes(y + self.blue * cb)]
+    }
+}
+
+/// K_R and K_B of a matrix.
+fn luma_weights(matrix: Matrix) -> (f32, f32) {
+    match matrix {
         Matrix::Bt601 => (0.299, 0.114),
         Matrix::Bt709 => (0.2126, 0.0722),
-    };
+    }
+}
+
+/// Y'CbCr (0…255 each) to R'G'B', ITU-R BT.601 and BT.709.
+#[must_use]
+pub fn to_rgb([y, cb, cr]: [f32; 3], matrix: Matrix, full_range: bool) -> [u8; 3] {
+    let (kr, kb) = luma_weights(matrix);
     let kg = 1.0 - kr - kb;
     let (y, chroma) =
         if full_range { (y, 1.0) } else { ((y - 16.0) * (255.0 / 219.0), 255.0 / 224.0) };
@@ -250,6 +305,20 @@ mod tests {
             for (p, q) in points.iter().zip(&turned) {
                 let (p, q) = (a.to_crop(*p), b.to_crop(*q));
                 prop_assert!((p[0] - q[0]).abs() < 0.05 && (p[1] - q[1]).abs() < 0.05);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whole_numbers_convert_like_real_ones(
+            y in 0u8..=255, cb in 0u8..=255, cr in 0u8..=255, full in prop::bool::ANY, hd in prop::bool::ANY,
+        ) {
+            let matrix = if hd { Matrix::Bt709 } else { Matrix::Bt601 };
+            let exact = to_rgb([y, cb, cr].map(f32::from), matrix, full);
+            let whole = Conversion::new(matrix, full).rgb([y, cb, cr].map(|v| i32::from(v) << FRACTION));
+            for (a, b) in exact.iter().zip(whole) {
+                prop_assert!(a.abs_diff(b) <= 1, "{exact:?} {whole:?}");
             }
         }
     }

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use mmface_live::cli::Cli;
@@ -51,14 +51,11 @@ fn run(cli: Cli) -> Result<()> {
             .map_err(|e| Error::Bug(format!("signals cannot be caught: {e}")))?;
     }
     tell(&pipeline::run(config, &stop)?);
-    if stop.load(Ordering::Relaxed) {
-        tracing::info!("stopped by a signal; everything is written");
-    }
     Ok(())
 }
 
 fn tell(end: &record::End) {
-    let record::End { frames, faces, seconds, fps, latency_ms, .. } = end;
+    let record::End { frames, faces, seconds, fps, latency_ms, reason, .. } = end;
     let mut lost = String::new();
     for (count, why) in [(frames.dropped.busy, "too fast"), (frames.dropped.damaged, "damaged")] {
         if count > 0 {
@@ -66,7 +63,7 @@ fn tell(end: &record::End) {
         }
     }
     tracing::info!(
-        "{} frames{lost}, {faces} {} in {seconds:.1} s: {fps:.0} frames a second, {:.1} ms each (95 of 100 within {:.1} ms)",
+        "{reason}: {} frames{lost}, {faces} {} in {seconds:.1} s: {fps:.0} frames a second, {:.1} ms each (95 of 100 within {:.1} ms)",
         frames.processed,
         if *faces == 1 { "face" } else { "faces" },
         latency_ms.p50,

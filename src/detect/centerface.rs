@@ -25,6 +25,8 @@ pub struct CenterFace {
     model: Vec<u8>,
     size: u32,
     nets: HashMap<[i32; 2], Net>,
+    /// Read to see that the file is good; becomes the first of the nets.
+    first: Option<Net>,
 }
 
 impl CenterFace {
@@ -36,8 +38,8 @@ impl CenterFace {
             ))
         };
         let model = std::fs::read(path).map_err(|e| unusable(e.to_string()))?;
-        read(&model).map_err(|e| unusable(e.message.trim().to_string()))?;
-        Ok(Self { model, size, nets: HashMap::new() })
+        let first = Some(read(&model).map_err(|e| unusable(e.message.trim().to_string()))?);
+        Ok(Self { model, size, nets: HashMap::new(), first })
     }
 
     fn run(&mut self, image: &Image) -> opencv::Result<Vec<Detection>> {
@@ -52,7 +54,7 @@ impl CenterFace {
             maps.iter().map(|m| m.data_typed()).collect::<opencv::Result<_>>()?;
         Ok(decode(&maps, fit.canvas)
             .into_iter()
-            .map(|one| Detection { bounds: fit.box_to_frame(image, one.bounds), ..one })
+            .map(|one| Detection { bounds: fit.bounds(image, one.bounds), ..one })
             .collect())
     }
 
@@ -64,7 +66,10 @@ impl CenterFace {
         }
         match self.nets.entry(canvas) {
             std::collections::hash_map::Entry::Occupied(slot) => Ok(slot.into_mut()),
-            std::collections::hash_map::Entry::Vacant(slot) => Ok(slot.insert(read(&self.model)?)),
+            std::collections::hash_map::Entry::Vacant(slot) => {
+                let net = self.first.take().map_or_else(|| read(&self.model), Ok)?;
+                Ok(slot.insert(net))
+            }
         }
     }
 }

@@ -37,7 +37,7 @@ impl Haar {
         let any = Size::new(0, 0);
         self.cascade.detect_multi_scale(&even, &mut found, 1.15, 5, 0, Size::new(24, 24), any)?;
         let found = found.iter().map(|r| Detection {
-            bounds: fit.box_to_frame(image, [r.x, r.y, r.width, r.height].map(|v| v as f32)),
+            bounds: fit.bounds(image, [r.x, r.y, r.width, r.height].map(|v| v as f32)),
             score: SCORE,
             angle: 0.0,
         });

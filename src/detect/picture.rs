@@ -26,15 +26,15 @@ impl Fit {
 
     /// A point of the canvas (pixels from its corner, not from the middle of the first pixel) in
     /// pixels of the frame.
-    pub fn to_frame(&self, image: &Image, [x, y]: [f32; 2]) -> [f32; 2] {
+    fn point(self, image: &Image, [x, y]: [f32; 2]) -> [f32; 2] {
         let scale = |v: f32, all: u32, inner: i32| v * all as f32 / inner as f32 - 0.5;
         [scale(x, image.width, self.inner[0]), scale(y, image.height, self.inner[1])]
     }
 
     /// A box of the canvas in pixels of the frame.
-    pub fn box_to_frame(&self, image: &Image, [x, y, w, h]: [f32; 4]) -> [f32; 4] {
-        let [x0, y0] = self.to_frame(image, [x, y]);
-        let [x1, y1] = self.to_frame(image, [x + w, y + h]);
+    pub fn bounds(self, image: &Image, [x, y, w, h]: [f32; 4]) -> [f32; 4] {
+        let [x0, y0] = self.point(image, [x, y]);
+        let [x1, y1] = self.point(image, [x + w, y + h]);
         [x0, y0, x1 - x0, y1 - y0]
     }
 }

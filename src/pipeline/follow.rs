@@ -10,7 +10,7 @@ use crate::{Result, crop::CropMap};
 
 /// Frames of a file between asking for a detection and using it: time for the detector to work
 /// beside the networks, and a fixed number, so that a file gives the same records every time.
-const DETECTION_DELAY: u32 = 3;
+const DETECTION_DELAY: u32 = 6;
 
 /// How a follower treats time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

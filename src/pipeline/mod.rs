@@ -40,7 +40,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// The first failure of any stage; records that were made before it are written.
-pub fn run(config: Config, stop: &AtomicBool) -> Result<record::End> {
+pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<record::End> {
     let config = Arc::new(config);
     let cure = "run from the checkout, or name the folder with --engines";
     let manifest = ["share/mmface-live/engines/manifest.toml", "engines/manifest.toml"];
@@ -54,8 +54,6 @@ pub fn run(config: Config, stop: &AtomicBool) -> Result<record::End> {
     let variant = engines.variant(&config.variant)?;
     let (model, model_hash) = engines.face_model()?;
     let model = Arc::new(model);
-    // A missing file or camera is told before networks are compiled.
-    let source = Source::open(config.source.clone())?;
     let backend = nets::open(&engines, &variant, &config.nets)?;
     let detector =
         detect::open(config.detector, config.detector_model.as_deref(), config.detect_size)?;
@@ -68,6 +66,9 @@ pub fn run(config: Config, stop: &AtomicBool) -> Result<record::End> {
         );
     }
 
+    // Opened when all is ready to take its frames, but before the sinks are: a missing source must
+    // not empty the records of yesterday.
+    let source = Source::open(config.source.clone())?;
     let live = config.source.input.is_live() || config.source.realtime;
     let header = Record::Header(Box::new(header(&config, &variant, &*backend, &model, model_hash)));
     let settings = Settings {
@@ -85,7 +86,7 @@ pub fn run(config: Config, stop: &AtomicBool) -> Result<record::End> {
     };
     let tracker = Tracker::new(settings, model.clone());
     let mut follower = Follower::new(tracker, backend, Worker::start(detector)?, pace);
-    let output = Output::open(&config, &model, live)?;
+    let output = Output::open(&config, &model, live, stop)?;
     let (messages, waiting) = bounded(WAITING);
     let writer = spawn("output", move || output.run(waiting))?;
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -38,6 +39,10 @@ pub struct Output {
     smoother: Smoother,
     lines: json::Lines,
     overlay: Option<Overlay>,
+    /// How the overlay came to its end.
+    drawn: Result<()>,
+    /// Asks the whole run to end.
+    stop: Arc<AtomicBool>,
     started: Instant,
     latency: Histogram,
     ids: HashSet<u64>,
@@ -46,7 +51,12 @@ pub struct Output {
 
 impl Output {
     /// Opens the sinks.
-    pub fn open(config: &Arc<Config>, model: &Arc<FaceModel>, live: bool) -> Result<Self> {
+    pub fn open(
+        config: &Arc<Config>,
+        model: &Arc<FaceModel>,
+        live: bool,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self> {
         let lines = json::Lines::open(&config.json)?;
         let open = |target| Overlay::start(target, model, live);
         Ok(Self {
@@ -55,6 +65,8 @@ impl Output {
             config: config.clone(),
             model: model.clone(),
             lines,
+            drawn: Ok(()),
+            stop: stop.clone(),
             started: Instant::now(),
             latency: Histogram::default(),
             ids: HashSet::new(),
@@ -75,9 +87,18 @@ impl Output {
                 }
             }
         }
-        let drawn = self.overlay.take().map_or(Ok(()), Overlay::finish);
-        let end = end?;
-        drawn.map(|()| end)
+        self.finish_overlay();
+        match self.drawn {
+            // Closing the window is a way to end a run.
+            Ok(()) | Err(Error::ClosedPipe) => end,
+            Err(error) => Err(error),
+        }
+    }
+
+    fn finish_overlay(&mut self) {
+        if let Some(overlay) = self.overlay.take() {
+            self.drawn = overlay.finish();
+        }
     }
 
     fn handle(&mut self, message: Message) -> Result<Option<record::End>> {
@@ -114,10 +135,14 @@ impl Output {
             dropped,
             faces: faces.iter().map(|f| f.record.clone()).collect(),
         }))?;
-        match &mut self.overlay {
-            Some(overlay) => overlay.draw(frame, faces),
-            None => Ok(()),
+        if let Some(overlay) = &mut self.overlay
+            && !overlay.draw(frame, faces)
+        {
+            // The records go on until the source has stopped, so that they have their end.
+            self.finish_overlay();
+            self.stop.store(true, Ordering::Relaxed);
         }
+        Ok(())
     }
 
     fn fit(&mut self, pts: f64, face: Tracked) -> Fitted {
@@ -154,6 +179,11 @@ impl Output {
 
     fn end(&self, reason: String, frames: record::FrameCounts, reconnects: u32) -> record::End {
         let seconds = self.started.elapsed().as_secs_f64();
+        let reason = match &self.drawn {
+            Ok(()) => reason,
+            Err(Error::ClosedPipe) => "the window was closed".into(),
+            Err(error) => error.to_string(),
+        };
         record::End {
             stream: self.config.stream.clone(),
             frames: record::FrameCounts { processed: self.processed, ..frames },
@@ -198,23 +228,16 @@ impl Overlay {
         Ok(Self { frames, thread, live, rate: Rate::default(), skipped: 0 })
     }
 
-    fn draw(&mut self, frame: Frame, faces: Vec<Fitted>) -> Result<()> {
+    /// False if it draws no more; [`finish`](Self::finish) knows why.
+    fn draw(&mut self, frame: Frame, faces: Vec<Fitted>) -> bool {
         let status = format!("{:.1} fps   {:.2} s", self.rate.tick(), frame.pts);
         let job = (frame, faces, status);
-        let gone = if self.live {
-            match self.frames.try_send(job) {
-                Ok(()) => false,
-                Err(TrySendError::Full(_)) => {
-                    self.skipped += 1;
-                    false
-                }
-                Err(TrySendError::Disconnected(_)) => true,
-            }
-        } else {
-            self.frames.send(job).is_err()
-        };
-        // Its own error comes out of `finish`.
-        if gone { Err(Error::ClosedPipe) } else { Ok(()) }
+        if !self.live {
+            return self.frames.send(job).is_ok();
+        }
+        let sent = self.frames.try_send(job);
+        self.skipped += u64::from(matches!(sent, Err(TrySendError::Full(_))));
+        !matches!(sent, Err(TrySendError::Disconnected(_)))
     }
 
     fn finish(self) -> Result<()> {
@@ -251,7 +274,7 @@ impl Rate {
         let now = Instant::now();
         if let Some(last) = self.last.replace(now) {
             let dt = (now - last).as_secs_f64().max(1e-6);
-            let part = (dt / 1.0).min(1.0).max(0.02);
+            let part = dt.clamp(0.02, 1.0);
             self.interval = Some(self.interval.map_or(dt, |i| i + part * (dt - i)));
         }
         self.interval.map_or(0.0, |i| 1.0 / i)

@@ -59,15 +59,18 @@ impl Outlet {
             image: picture.image,
         };
         self.number += 1;
-        Counters::add(&self.counters.decoded);
         if self.facts.live.load(Ordering::Relaxed) {
             while self.waiting.try_recv().is_ok() {
                 Counters::add(&self.counters.dropped_busy);
             }
         }
         // For a live source there is room now, since nobody else sends.
+        // A frame that was not handed on because of a stop is not counted: whatever is counted is
+        // either processed or dropped.
         select! {
-            send(self.frames, frame) -> _ => {}
+            send(self.frames, frame) -> sent => if sent.is_ok() {
+                Counters::add(&self.counters.decoded);
+            },
             recv(self.stop.0) -> _ => {}
         }
     }

@@ -74,8 +74,9 @@ mod tests {
 
     #[test]
     fn another_scene_is_a_cut_a_pan_or_a_flash_is_not() {
-        let scene =
-            |dx: u32| move |x: u32, y: u32| 60 + 50 * u32::from((x + dx) / 40 % 2 == 0) + y / 2;
+        let scene = |dx: u32| {
+            move |x: u32, y: u32| 60 + 50 * u32::from(((x + dx) / 40).is_multiple_of(2)) + y / 2
+        };
         let mut cuts = CutDetector::default();
         assert!(!cuts.is_cut(&picture(scene(0))));
         assert!(!cuts.is_cut(&picture(scene(3))), "a pan");

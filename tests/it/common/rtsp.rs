@@ -104,7 +104,13 @@ impl RtspServer {
 
 impl Drop for RtspServer {
     fn drop(&mut self) {
-        self.main_loop.quit();
+        // From inside the loop: a call from outside is lost if the loop has not begun to run.
+        let quitting = self.main_loop.clone();
+        let quit = glib::idle_source_new(None, glib::Priority::DEFAULT, move || {
+            quitting.quit();
+            glib::ControlFlow::Break
+        });
+        quit.attach(Some(&self.main_loop.context()));
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
