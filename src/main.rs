@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // A reader of standard error that leaves must not end the run.
+        .log_internal_errors(false)
         .init();
     std::panic::set_hook(Box::new(|panic| tracing::error!("panic: {panic}")));
 
