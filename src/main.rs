@@ -27,10 +27,7 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| tracing::error!("panic: {panic}")));
 
     let result = match cli.command {
-        Some(command) => {
-            command.run();
-            return ExitCode::SUCCESS;
-        }
+        Some(command) => command.run(),
         None => catch_unwind(AssertUnwindSafe(|| run(cli)))
             .unwrap_or_else(|_| Err(Error::Bug("the program panicked".into()))),
     };
