@@ -62,8 +62,9 @@ fn tell(end: &record::End) {
         }
     }
     tracing::info!(
-        "{reason}: {} frames{lost}, {faces} {} in {seconds:.1} s: {fps:.0} frames a second, {:.1} ms each (95 of 100 within {:.1} ms)",
+        "{reason}: {} {}{lost}, {faces} {} in {seconds:.1} s: {fps:.0} frames a second, {:.1} ms each (95 of 100 within {:.1} ms)",
         frames.processed,
+        if frames.processed == 1 { "frame" } else { "frames" },
         if *faces == 1 { "face" } else { "faces" },
         latency_ms.p50,
         latency_ms.p95,
