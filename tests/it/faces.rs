@@ -132,9 +132,12 @@ fn no_more_faces_than_asked_for() {
 fn haar_finds_a_frontal_face_too() {
     let picture = clip("astronaut.png");
     let seen = records(["--file", picture.to_str().unwrap(), "--detector", "haar"]);
-    if needs_trained() {
-        assert_eq!(seen.frames[0].faces.len(), 1);
-    }
+    // Haar is no more than a fallback: it may see faces where the networks are not sure either.
+    let found = seen.faces().any(|face| {
+        let [x, y, w, h] = face.bounds;
+        (x + w / 2.0 - 225.0).hypot(y + h / 2.0 - 125.0) < 30.0 && (70.0..130.0).contains(&h)
+    });
+    assert!(found || !needs_trained());
 }
 
 /// Sizes that no camera has.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use mmface_live::record::Record;
+
 use crate::common::program::{Running, command, run};
 use crate::common::{clip, media, root};
 
@@ -180,6 +182,33 @@ fn an_output_that_cannot_be_written_is_6() {
     let mut headless = command(format!("{RUN} --overlay window").split_whitespace());
     headless.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
     says(Running::start(headless).finish().failure(6), "no screen");
+}
+
+/// What is full only shows while it is written to.
+#[test]
+fn a_disk_that_fills_up_is_6() {
+    let folder = tempfile::tempdir().unwrap();
+    let overlay = folder.path().join("drawn.mp4");
+    std::os::unix::fs::symlink("/dev/full", &overlay).unwrap();
+    let mut program = Running::start(command([
+        "--pipeline",
+        "videotestsrc num-buffers=200",
+        "--overlay",
+        overlay.to_str().unwrap(),
+    ]));
+    let is_end = |record: &Record| matches!(record, Record::End(_));
+    program.read_until(is_end);
+    says(program.finish().failure(6), "drawn.mp4: the disk is full");
+
+    let full = || std::fs::File::create("/dev/full").unwrap();
+    for line in ["schema", "--pipeline videotestsrc"] {
+        let status = command(line.split_whitespace()).stdout(full()).status().unwrap();
+        assert_eq!(status.code(), Some(6), "{line}");
+    }
+    // What is said in passing is no reason to end.
+    let mut short = command(["--pipeline", "videotestsrc num-buffers=3"]);
+    let status = short.stdout(std::process::Stdio::null()).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]
