@@ -21,14 +21,13 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // A reader of standard error that leaves must not end the run.
+        .log_internal_errors(false)
         .init();
     std::panic::set_hook(Box::new(|panic| tracing::error!("panic: {panic}")));
 
     let result = match cli.command {
-        Some(command) => {
-            command.run();
-            return ExitCode::SUCCESS;
-        }
+        Some(command) => command.run(),
         None => catch_unwind(AssertUnwindSafe(|| run(cli)))
             .unwrap_or_else(|_| Err(Error::Bug("the program panicked".into()))),
     };
@@ -63,8 +62,9 @@ fn tell(end: &record::End) {
         }
     }
     tracing::info!(
-        "{reason}: {} frames{lost}, {faces} {} in {seconds:.1} s: {fps:.0} frames a second, {:.1} ms each (95 of 100 within {:.1} ms)",
+        "{reason}: {} {}{lost}, {faces} {} in {seconds:.1} s: {fps:.0} frames a second, {:.1} ms each (95 of 100 within {:.1} ms)",
         frames.processed,
+        if frames.processed == 1 { "frame" } else { "frames" },
         if *faces == 1 { "face" } else { "faces" },
         latency_ms.p50,
         latency_ms.p95,

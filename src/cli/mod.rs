@@ -1,14 +1,16 @@
 //! What can be typed on the command line.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
 use crate::nets::{Device, Precision};
+use crate::sink::json;
 use crate::smooth::Strength;
 use crate::source::Transport;
-use crate::{detect, record};
+use crate::{Result, detect, record};
 
 /// Face model parameters from live video: a camera, an RTSP stream or a file goes in; for every
 /// frame and every face the parameters of a 3D morphable face model come out, one JSON line a frame.
@@ -44,9 +46,17 @@ pub enum Command {
 
 impl Command {
     /// Carries it out.
-    pub fn run(&self) {
+    ///
+    /// # Errors
+    /// [`Error::ClosedPipe`] or [`Error::Sink`] if standard output cannot be written.
+    pub fn run(&self) -> Result<()> {
         match self {
-            Self::Schema => print!("{}", record::schema()),
+            Self::Schema => {
+                let mut out = std::io::stdout();
+                out.write_all(record::schema().as_bytes())
+                    .and_then(|()| out.flush())
+                    .map_err(|e| json::failed("the schema", "standard output", &e))
+            }
         }
     }
 }

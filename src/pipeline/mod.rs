@@ -15,7 +15,7 @@ mod progress;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
@@ -34,6 +34,8 @@ use progress::Progress;
 const WAITING: usize = 4;
 /// How often a waiting run looks whether it should stop.
 const GLANCE: Duration = Duration::from_millis(100);
+/// How long a source that was told to stop may take.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs until the source ends, a stage fails or `stop` is set. Everything that was processed is
 /// written then.
@@ -124,12 +126,18 @@ fn follow(
     let mut progress = Progress::new(config);
     let mut lost = Dropped::default();
     let mut ended = None;
+    let mut stopping: Option<Instant> = None;
     loop {
-        if stop.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) && stopping.is_none() {
+            stopping = Some(Instant::now());
             source.stop();
         }
         let frame = match source.frames.recv_timeout(GLANCE) {
             Ok(frame) => Some(frame),
+            // A device or a network drive that hangs does not even let go.
+            Err(RecvTimeoutError::Timeout) if stopping.is_some_and(|s| s.elapsed() > PATIENCE) => {
+                return Ok(End { reason: "stopped".into(), error: None });
+            }
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => None,
         };

@@ -37,7 +37,8 @@ pub struct Output {
     config: Arc<Config>,
     model: Arc<FaceModel>,
     smoother: Smoother,
-    lines: json::Lines,
+    /// None once their reader has gone.
+    lines: Option<json::Lines>,
     overlay: Option<Overlay>,
     /// How the overlay came to its end.
     drawn: Result<()>,
@@ -64,7 +65,7 @@ impl Output {
             smoother: Smoother::new(config.smooth, model.clone()),
             config: config.clone(),
             model: model.clone(),
-            lines,
+            lines: Some(lines),
             drawn: Ok(()),
             stop: stop.clone(),
             started: Instant::now(),
@@ -103,15 +104,28 @@ impl Output {
 
     fn handle(&mut self, message: Message) -> Result<Option<record::End>> {
         match message {
-            Message::Record(record) => self.lines.write(&record)?,
+            Message::Record(record) => self.write(&record)?,
             Message::Frame { frame, followed, dropped } => self.frame(frame, followed, dropped)?,
             Message::End { reason, frames, reconnects } => {
                 let end = self.end(reason, frames, reconnects);
-                self.lines.write(&Record::End(end.clone()))?;
+                self.write(&Record::End(end.clone()))?;
                 return Ok(Some(end));
             }
         }
         Ok(None)
+    }
+
+    /// Writes a record. A reader who has gone ends the run as a signal does.
+    fn write(&mut self, record: &Record) -> Result<()> {
+        let Some(lines) = &mut self.lines else { return Ok(()) };
+        match lines.write(record) {
+            Err(Error::ClosedPipe) => {
+                self.lines = None;
+                self.stop.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            written => written,
+        }
     }
 
     fn frame(&mut self, frame: Frame, followed: Followed, dropped: Dropped) -> Result<()> {
@@ -121,7 +135,7 @@ impl Output {
         let capture_to_record = frame.arrived.elapsed().as_secs_f64() * 1e3;
         self.latency.add(capture_to_record);
         self.processed += 1;
-        self.lines.write(&Record::Frame(record::Frame {
+        self.write(&Record::Frame(record::Frame {
             stream: self.config.stream.clone(),
             frame: frame.number,
             file: frame.file.as_deref().map(str::to_string),

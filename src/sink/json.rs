@@ -46,12 +46,20 @@ impl Lines {
         serde_json::to_writer(&mut self.line, record)
             .map_err(|e| Error::Bug(format!("a record cannot be serialised: {e}")))?;
         self.line.push(b'\n');
-        self.out.write_all(&self.line).and_then(|()| self.out.flush()).map_err(|e| {
-            if e.kind() == io::ErrorKind::BrokenPipe {
-                return Error::ClosedPipe;
-            }
-            Error::Sink(format!("cannot write records to {}: {e}", self.place))
-        })
+        self.out
+            .write_all(&self.line)
+            .and_then(|()| self.out.flush())
+            .map_err(|e| failed("records", &self.place, &e))
+    }
+}
+
+/// What it means that `what` cannot be written to `place`.
+pub fn failed(what: &str, place: &str, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Error::ClosedPipe,
+        _ => Error::Sink(format!(
+            "cannot write {what} to {place}: {error}; make room, or write elsewhere"
+        )),
     }
 }
 

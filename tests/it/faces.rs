@@ -29,8 +29,8 @@ fn one_face_keeps_its_id() {
     one_face(&watch("single_face.mp4").ids_within(0.0..f64::MAX));
 }
 
-/// Landmarks lie where the picture shows them: mouth under nose under eyes, all in the frame, and
-/// the face as large as it is.
+/// Landmarks lie where the picture shows them: mouth under nose under eyes, the face in the frame and
+/// as large as it is. (Its chin leaves the frame at times.)
 #[test]
 fn landmarks_lie_on_the_face() {
     if !needs_trained() {
@@ -46,7 +46,9 @@ fn landmarks_lie_on_the_face() {
         let heights = [brows, eyes, nose, mouth, chin];
         assert!(heights.is_sorted(), "{heights:?}");
         assert!(mean(36..42, 0) < mean(42..48, 0), "points 36 to 41 are the eye on the left");
-        assert!(points.iter().all(|[x, y]| (0.0..640.0).contains(x) && (0.0..360.0).contains(y)));
+        let [x, y] = points[30];
+        assert!((350.0..550.0).contains(&x) && (150.0..360.0).contains(&y), "nose at {x}, {y}");
+        assert!((180.0..300.0).contains(&face.bounds[3]), "{:?}", face.bounds);
     }
 }
 
