@@ -39,7 +39,11 @@ pub(super) fn check(path: &Path) -> Result<()> {
         Ok(m) if m.is_dir() => {
             refuse(format!("{name} is a folder; use --images {name} for the pictures in it"))
         }
-        Ok(m) if m.is_file() && m.len() == 0 => refuse(format!("{name} is empty")),
+        // Opening a pipe here would take its writer away from the decoder.
+        Ok(m) if !m.is_file() => refuse(format!(
+            "{name} is not a regular file; read a pipe with --pipeline 'filesrc location={name} ! decodebin'"
+        )),
+        Ok(m) if m.len() == 0 => refuse(format!("{name} is empty")),
         Ok(_) => File::open(path).map_or_else(
             |e| refuse(format!("{name} cannot be opened ({e}); check its permissions")),
             |_| Ok(()),
@@ -77,6 +81,9 @@ pub(super) fn explain(path: &Path, failure: &Failure, frames: u64) -> String {
     let name = path.display();
     let text = &failure.text;
     match failure.kind {
+        Kind::NoVideo if is_picture(path) => {
+            format!("{name} is damaged: no picture comes out of it")
+        }
         Kind::NoVideo => format!("{name} has neither video nor picture in it"),
         Kind::UnknownFormat => {
             format!("{name} is no video or picture of a kind that GStreamer knows")

@@ -55,7 +55,11 @@ pub struct Followed {
     pub key: u64,
     /// None while on probation.
     pub id: Option<u64>,
+    /// The last fit: what is shown.
     pub last: Sighting,
+    /// The last fit that was beyond doubt: where the next crop lies. A hand before the face must
+    /// not lead the crop away with it.
+    sure: Sighting,
     pub sightings: u32,
     pub confidence: f32,
     pub missing_since: Option<f64>,
@@ -74,6 +78,7 @@ impl Followed {
             key,
             id: None,
             confidence: first.presence,
+            sure: first.clone(),
             last: first,
             sightings: if strong { super::PROBATION - 1 } else { 0 },
             missing_since: None,
@@ -88,12 +93,12 @@ impl Followed {
         self.missing_since.is_none_or(|since| pts - since < search)
     }
 
-    /// Where to look next: around the last landmarks, moved on as they were moving.
+    /// Where to look next: around the last sure landmarks, moved on as they were moving.
     pub fn next_crop(&self, pts: f64, rule: &CropRule) -> CropMap {
-        let mut map = CropMap::around(&self.last.landmarks, self.last.angle, rule);
+        let mut map = CropMap::around(&self.sure.landmarks, self.sure.angle, rule);
         // Motion is believed for a tenth of a second and half a face: longer is guessing.
-        let ahead = (pts - self.last.pts).clamp(0.0, 0.1) as f32;
-        let limit = self.last.size() / 2.0;
+        let ahead = (pts - self.sure.pts).clamp(0.0, 0.1) as f32;
+        let limit = self.sure.size() / 2.0;
         for k in 0..2 {
             map.centre[k] += (self.velocity[k] * ahead).clamp(-limit, limit);
         }
@@ -101,29 +106,35 @@ impl Followed {
     }
 
     /// Whether the next fit can be the same face: it neither jumped away nor changed its size
-    /// beyond reason.
-    pub fn is_plausible(&self, next: &Sighting) -> bool {
-        let ratio = next.size() / self.last.size();
-        self.last.distance(next) < 0.8 && (0.5..2.0).contains(&ratio)
+    /// beyond reason; a doubtful one may do less of both.
+    pub fn is_plausible(&self, next: &Sighting, doubtful: bool) -> bool {
+        let (reach, growth) = if doubtful { (0.4, 1.4) } else { (0.8, 2.0) };
+        let ratio = next.size() / self.sure.size();
+        self.sure.distance(next) < reach && (1.0 / growth..growth).contains(&ratio)
     }
 
-    pub fn seen(&mut self, next: Sighting) {
-        let dt = (next.pts - self.last.pts) as f32;
-        let (before, now) = (self.last.middle(), next.middle());
-        for k in 0..2 {
-            let measured = if dt > 1e-4 { (now[k] - before[k]) / dt } else { 0.0 };
-            // Averaged over two frames or so: quick enough to keep up, slow enough not to shake.
-            self.velocity[k] = 0.5 * (self.velocity[k] + measured);
-        }
+    /// Takes in the fit of the next frame.
+    pub fn seen(&mut self, next: Sighting, doubtful: bool) {
         self.confidence = next.presence;
-        self.last = next;
         self.sightings = self.sightings.saturating_add(1);
         self.missing_since = None;
+        if !doubtful {
+            let dt = (next.pts - self.sure.pts) as f32;
+            let (before, now) = (self.sure.middle(), next.middle());
+            for k in 0..2 {
+                let measured = if dt > 1e-4 { (now[k] - before[k]) / dt } else { 0.0 };
+                // Averaged over two frames or so: quick enough to keep up, slow enough not to shake.
+                self.velocity[k] = 0.5 * (self.velocity[k] + measured);
+            }
+            self.sure = next.clone();
+        }
+        self.last = next;
     }
 
     pub fn found_again(&mut self, next: Sighting) {
         self.velocity = [0.0; 2];
         self.confidence = next.presence;
+        self.sure = next.clone();
         self.last = next;
         self.fresh = true;
         self.cut = false;

@@ -122,9 +122,8 @@ impl Tracker {
     /// none is followed, now and then while there is room for more, else never.
     pub fn wants_detection(&mut self, pts: f64) -> bool {
         let since = self.last_detection.map_or(f64::INFINITY, |last| (pts - last).abs());
-        let seen = self.faces.iter().filter(|f| f.missing_since.is_none()).count();
-        let lost = self.faces.iter().any(|f| f.missing_since.is_some());
-        let due = if seen == 0 || (lost && seen < self.settings.max_faces) {
+        let seen = self.faces.iter().filter(|f| self.is_sure(f)).count();
+        let due = if seen == 0 || (seen < self.faces.len() && seen < self.settings.max_faces) {
             RETRY.min(self.settings.detect_every)
         } else if seen < self.settings.max_faces {
             self.settings.detect_every
@@ -138,11 +137,16 @@ impl Tracker {
         wants
     }
 
-    /// First crops for the detections that lie on nobody who is in sight, with the detections;
+    /// In sight, and not in doubt.
+    fn is_sure(&self, face: &Followed) -> bool {
+        face.missing_since.is_none() && face.confidence >= self.settings.presence
+    }
+
+    /// First crops for the detections that lie on nobody who is surely in sight, with the detections;
     /// the largest and surest where there is not room for all.
     #[must_use]
     pub fn newcomers(&self, detections: &[Detection]) -> Vec<(CropMap, Detection)> {
-        let in_sight = self.faces.iter().filter(|f| f.missing_since.is_none());
+        let in_sight = self.faces.iter().filter(|f| self.is_sure(f));
         let room = self.settings.max_faces.saturating_sub(in_sight.clone().count());
         let weight = |d: &Detection| d.score * (d.bounds[2] * d.bounds[3]).sqrt();
         let mut sorted = detections.to_vec();
@@ -162,9 +166,12 @@ impl Tracker {
         for ((map, detection), output) in newcomers.iter().zip(outputs) {
             // The first crop lies roughly: what it shows of the face is judged mildly.
             let Some(sighting) = self.sighting(pts, map, output, 0.6) else { continue };
-            if self.faces.iter().any(|f| {
-                f.missing_since.is_none() && overlap(f.last.bounds, sighting.bounds) > DOUBLE
-            }) {
+            let known = |f: &Followed| {
+                let same = overlap(f.last.bounds, sighting.bounds) > DOUBLE;
+                same && (self.is_sure(f)
+                    || f.missing_since.is_none() && f.confidence >= sighting.presence)
+            };
+            if self.faces.iter().any(known) {
                 continue;
             }
             let strong =
@@ -181,7 +188,7 @@ impl Tracker {
     /// The lost face that a newcomer is: the nearest within two sizes of where it was last seen;
     /// after a cut only one that stayed where it was (the cut was none: a flash, say).
     fn lost_here(&self, sighting: &Sighting) -> Option<usize> {
-        let lost = self.faces.iter().enumerate().filter(|(_, f)| f.missing_since.is_some());
+        let lost = self.faces.iter().enumerate().filter(|(_, f)| !self.is_sure(f));
         lost.map(|(i, f)| (i, f.last.distance(sighting)))
             .filter(|(i, distance)| {
                 let face = &self.faces[*i];
@@ -218,8 +225,12 @@ impl Tracker {
             let known = self.faces[at].id.is_some() || self.settings.immediate;
             let sighting = self.sighting(pts, map, output, if known { 0.5 } else { 1.0 });
             let face = &mut self.faces[at];
+            let doubtful = |s: &Sighting| s.presence < self.settings.presence;
             match sighting {
-                Some(sighting) if face.is_plausible(&sighting) => face.seen(sighting),
+                Some(s) if face.is_plausible(&s, doubtful(&s)) => {
+                    let doubtful = doubtful(&s);
+                    face.seen(s, doubtful);
+                }
                 _ => face.lose(pts),
             }
         }

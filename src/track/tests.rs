@@ -141,3 +141,27 @@ fn a_cut_ends_a_face_unless_it_stayed_where_it_was() {
     let same = frame(&mut tracker, 0.04, &[detection(300.0, 0.9)], 0.9);
     assert_eq!(same.iter().map(|f| (f.id, f.fresh)).collect::<Vec<_>>(), [(id, true)]);
 }
+
+#[test]
+fn a_doubtful_fit_does_not_lead_the_crop_away() {
+    let mut tracker = tracker(4);
+    frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9);
+    let before = tracker.crops(0.033);
+    // Something in front of the face: the fit is half unsure and a little off.
+    let off = |map: &CropMap| {
+        let sure = output(map, 0.4);
+        Output {
+            pose: {
+                let mut p = sure.pose;
+                p[4] += 15.0;
+                p
+            },
+            ..sure
+        }
+    };
+    let outputs = before.iter().map(|(_, map)| off(map)).collect();
+    let shown = tracker.update(0.033, &before, outputs);
+    assert_eq!(shown.len(), 1, "it is still shown");
+    assert_eq!(tracker.crops(0.066)[0].1.centre, before[0].1.centre, "but not followed");
+    assert!(tracker.wants_detection(0.2), "and the detector is asked");
+}

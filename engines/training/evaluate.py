@@ -1,0 +1,276 @@
+"""Measures a checkpoint on the validation pictures (people that training never saw).
+
+Errors are mean distances of the 68 points in % of sqrt(area of the labelled points' box), inner 51 (17-67) and all.
+"raw" compares as is; "free" takes each point's mean offset off first (in a frame turned upright by the eye line and
+scaled by the box), learnt on one half of the people and applied to the other, because people and networks place the
+points by different habits. Predictions are always in i·bug's habit, which is what the program ships.
+
+    python evaluate.py --checkpoint runs/long/last.pt --out measured.json
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import losses
+import morphable
+from data import Fits, Pictures, Samples, crop_affine, damage, warp
+from fit import expression_centres
+from networks import DESCRIPTIONS, MMFace
+
+BATCH = 32
+BLENDSHAPES = ["eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight", "mouthFunnel",
+               "mouthPucker", "browInnerUpLeft", "browDownLeft", "browDownRight", "browOuterUpLeft", "browOuterUpRight"]
+
+
+@torch.no_grad()
+def predict(model, targets, crops):
+    """crops u8 [n,256,256,3] -> dict of numpy arrays in crop pixels: landmarks [n,68,2] (i·bug), pose [n,7], identity,
+    expression, presence [n] (probability), features kept as a list of batches."""
+    parts, features = [], []
+    for start in range(0, len(crops), BATCH):
+        image = torch.from_numpy(np.stack(crops[start:start + BATCH])).permute(0, 3, 1, 2)
+        with torch.autocast("cpu", torch.bfloat16):
+            maps, pose, identity, expression, presence = model(image)
+        pose, identity, expression = pose.float(), identity.float(), expression.float()
+        bins = targets.model.yaw_weights(morphable.rotation(pose[:, 1:4]))
+        shape = targets.landmarks3d(torch.cat([identity, expression], 1), bins, torch.zeros(len(pose), dtype=torch.long))
+        placed = morphable.project(shape, pose)[..., :2]
+        parts.append((placed, pose, identity, expression, torch.sigmoid(presence.float())[:, 0]))
+        features.append(maps)
+    names = ["landmarks", "pose", "identity", "expression", "presence"]
+    result = {n: torch.cat(p).numpy() for n, p in zip(names, zip(*parts))}
+    return {**result, "features": features}
+
+
+def picture_rotation(predicted, affines):
+    """Predicted rotations [n,3,3], turned back from the crop into the picture."""
+    scale = np.sqrt(np.linalg.det(affines[:, :, :2]))
+    c, s = affines[:, 0, 0] / scale, affines[:, 0, 1] / scale
+    back = np.zeros((len(c), 3, 3))
+    back[:, 0, 0] = back[:, 1, 1] = c
+    back[:, 0, 1], back[:, 1, 0], back[:, 2, 2] = s, -s, 1
+    return back @ morphable.rotation(torch.from_numpy(predicted["pose"][:, 1:4]).double()).numpy()
+
+
+def to_picture(predicted, affines):
+    """Landmarks in picture pixels [n,68,2] and the roll there [n] in degrees."""
+    inverse = np.linalg.inv(affines[:, :, :2])
+    points = (predicted["landmarks"] - affines[:, None, :, 2]) @ inverse.transpose(0, 2, 1)
+    return points, morphable.angles(torch.from_numpy(picture_rotation(predicted, affines)))[:, 2].numpy()
+
+
+def rotation_between(a, b):
+    """Angle in degrees between rotations [n,3,3]."""
+    cosine = ((a * b).sum((1, 2)) - 1) / 2
+    return np.degrees(np.arccos(cosine.clamp(-1, 1).numpy()))
+
+
+def upright_frame(points, label):
+    """Points in the label's own frame: turned upright by its eye line, scaled by sqrt(box area) to %."""
+    eyes = label[:, 42:48].mean(1) - label[:, 36:42].mean(1)
+    angle = np.arctan2(eyes[:, 1], eyes[:, 0])
+    c, s = np.cos(angle), np.sin(angle)
+    size = np.sqrt((label.max(1) - label.min(1)).prod(1))
+    p = (points - label.mean(1, keepdims=True)) * (100 / size)[:, None, None]
+    return np.stack([c[:, None] * p[..., 0] + s[:, None] * p[..., 1], -s[:, None] * p[..., 0] + c[:, None] * p[..., 1]], -1)
+
+
+def half_of(person):
+    return hashlib.md5(str(person).encode()).digest()[0] & 1
+
+
+def raw_and_free(predicted, label, people):
+    """[raw inner, raw all, free inner, free all] in %."""
+    off = upright_frame(predicted, label) - upright_frame(label, label)
+    half = np.array([half_of(p) for p in people])
+    free = off.copy()
+    for h in (0, 1):
+        if (half == h).any() and (half != h).any():
+            free[half == h] -= off[half != h].mean(0)
+    raw, free = np.linalg.norm(off, axis=-1), np.linalg.norm(free, axis=-1)
+    return [float(x) for x in (raw[:, 17:].mean(), raw.mean(), free[:, 17:].mean(), free.mean())]
+
+
+def crop_all(pictures, rows, affines):
+    return [warp(pictures[i], a) for i, a in zip(rows, affines)]
+
+
+def two_passes(model, targets, pictures, rows, affines):
+    """A first look through the given crops, a second through the crop of its own landmarks."""
+    first = predict(model, targets, crop_all(pictures, rows, affines))
+    points, roll = to_picture(first, affines)
+    again = np.stack([crop_affine(p, r) for p, r in zip(points, roll)])
+    second = predict(model, targets, crop_all(pictures, rows, again))
+    return points, to_picture(second, again)[0], first, second, again
+
+
+def true_affines(fits, rows):
+    return np.stack([crop_affine(fits.points[i], fits.pose[i, 3]) for i in rows])
+
+
+def jittered_affines(fits, rows, seed=5):
+    """What a detector's box gives: no roll, ±10 % in size and place."""
+    random = np.random.default_rng(seed)
+    return np.stack([crop_affine(fits.points[i], 0.0, np.exp(random.normal(0, 0.1)), random.normal(0, 0.07, 2))
+                     for i in rows])
+
+
+def box_affines(boxes, detector):
+    """Detector boxes [n,4] (x, y, w, h) -> crops, as the manifest's [detectors.…] says."""
+    longer = boxes[:, 2:].max(1)
+    centre = boxes[:, :2] + boxes[:, 2:] / 2 + longer[:, None] * np.array(detector["centre"])
+    scale = morphable.CROP / (detector["scale"] * longer)
+    affines = np.zeros((len(boxes), 2, 3))
+    affines[:, 0, 0] = affines[:, 1, 1] = scale
+    affines[:, :, 2] = 127.5 - scale[:, None] * centre
+    return affines
+
+
+def validate(model, targets, fits, pictures, rows):
+    """A quick look while training: [raw inner, raw all, free inner, free all], crop from the true box, and from a
+    jittered box with a second pass."""
+    result = {}
+    for name, here in (("video", rows[fits.source[rows] == "video"]), ("ibug", rows[fits.source[rows] != "video"])):
+        label, people = fits.points[here], fits.person[here]
+        affines = true_affines(fits, here)
+        direct = to_picture(predict(model, targets, crop_all(pictures, here, affines)), affines)[0]
+        second = two_passes(model, targets, pictures, here, jittered_affines(fits, here))[1]
+        result[name] = [round(x, 2) for x in raw_and_free(direct, label, people)]
+        result[name + "_2nd"] = [round(x, 2) for x in raw_and_free(second, label, people)]
+    return result
+
+
+@torch.no_grad()
+def volume_mismatch(model, targets, fits, rows, predicted, affines):
+    """% of voxels that differ, relative to the solid's voxels (r = 64), threshold .5; and intersection over union."""
+    wrong = solid = both = either = 0
+    for k, features in enumerate(predicted["features"]):
+        some = slice(k * BATCH, k * BATCH + len(features))
+        truth = losses.occupancy(targets.surface(torch.from_numpy(rows[some]),
+                                                 torch.from_numpy(affines[some]).float()), 64)
+        with torch.autocast("cpu", torch.bfloat16):
+            ours = model.volume(features) > 0
+        wrong += (ours ^ truth).sum().item()
+        solid += truth.numel()
+        both += (ours & truth).sum().item()
+        either += (ours | truth).sum().item()
+    return 100 * wrong / solid, 100 * both / either
+
+
+def main():
+    here = Path(__file__).parent
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
+    parser.add_argument("--work", type=Path, default=here / "work")
+    parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=here / "measured.json")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    face_model = morphable.FaceModel(options.model)
+    fits = Fits(options.work / "fits.npz", face_model)
+    pictures = Pictures(options.faces, fits.picture, options.work / "pictures.bin")
+    targets = losses.Targets(face_model, fits, dict(np.load(options.work / "habits.npz")))
+    model = MMFace(DESCRIPTIONS["mmface-lite"]).eval()
+    saved = torch.load(options.checkpoint, weights_only=True)
+    model.load_state_dict(saved["average"])
+    model.vmn.to(memory_format=torch.channels_last)
+    measured = json.loads(options.out.read_text())
+    error = {}
+
+    validation = np.flatnonzero((fits.split == "validation") & fits.hand[:fits.count])
+    for name, rows in (("video", validation[fits.source[validation] == "video"]),
+                       ("hard", validation[fits.source[validation] != "video"])):
+        label, people = fits.points[rows], fits.person[rows]
+        print(f"{name}: {len(rows)} pictures; raw inner, raw all, free inner, free all")
+        affines = true_affines(fits, rows)
+        direct = predict(model, targets, crop_all(pictures, rows, affines))
+        points = to_picture(direct, affines)[0]
+        looks = {"true_box": points, "true_box_2nd": two_passes(model, targets, pictures, rows, affines)[1]}
+        looks["jittered_1st"], looks["jittered_2nd"] = two_passes(model, targets, pictures, rows,
+                                                                  jittered_affines(fits, rows))[:2]
+        for look, points in looks.items():
+            numbers = raw_and_free(points, label, people)
+            print(f"  {look}: " + " ".join(f"{x:.2f}" for x in numbers))
+            for kind, value in zip(("raw_inner", "raw_all", "free_inner", "free_all"), numbers):
+                error[f"{name}_{look}_{kind}"] = round(value, 2)
+        boxed = np.isfinite(fits.box[rows]).all(1)
+        if boxed.any():
+            _, second, first, _, _ = two_passes(model, targets, pictures, rows[boxed],
+                                                box_affines(fits.box[rows[boxed]], measured["detectors"]["centerface"]))
+            numbers = raw_and_free(second, label[boxed], people[boxed])
+            print("  detector's box, second pass: " + " ".join(f"{x:.2f}" for x in numbers))
+            error[f"{name}_detector_2nd_free_all"] = round(numbers[3], 2)
+        yaw = np.abs(fits.pose[rows, 2])
+        apart = np.linalg.norm(upright_frame(looks["true_box_2nd"], label) - upright_frame(label, label), axis=-1).mean(1)
+        print("  raw all by yaw: " + ", ".join(f"{a}-{b}° {apart[m].mean():.2f} ({m.sum()})" for a, b in
+                                               ((0, 15), (15, 30), (30, 45), (45, 90))
+                                               for m in [(yaw >= a) & (yaw < b)] if m.any()))
+        mismatch, overlap = volume_mismatch(model, targets, fits, rows, direct, affines)
+        print(f"  volume 64 against the fit: {mismatch:.2f} % of voxels differ, overlap {overlap:.1f} %")
+        error[f"{name}_volume_64_mismatch"] = round(mismatch, 2)
+        euler = morphable.angles(torch.from_numpy(picture_rotation(direct, affines))).numpy()
+        angle_error = np.abs(euler - fits.pose[rows, 1:4]).mean(0)
+        print("  pitch, yaw, roll against the fit: " + " ".join(f"{x:.1f}" for x in angle_error))
+
+    rows = np.flatnonzero((fits.split == "validation") & (fits.source == "turned"))
+    if len(rows):
+        affines = jittered_affines(fits, rows)
+        _, points, _, turned, again = two_passes(model, targets, pictures, rows, affines)
+        off = np.linalg.norm(upright_frame(points, fits.points[rows]) - upright_frame(fits.points[rows], fits.points[rows]),
+                             axis=-1).mean(1)
+        matrix = torch.from_numpy(picture_rotation(turned, again))
+        apart = rotation_between(matrix, morphable.rotation(torch.from_numpy(fits.pose[rows, 1:4]).double()))
+        angle = np.abs(morphable.angles(matrix).numpy() - fits.pose[rows, 1:4])
+        yaw = np.abs(fits.pose[rows, 2])
+        for a, b in ((30, 60), (60, 90)):
+            m = (yaw >= a) & (yaw < b)
+            print(f"rendered heads, yaw {a}-{b}°, {m.sum()}: landmarks {off[m].mean():.2f}, pitch yaw roll off by "
+                  + " ".join(f"{x:.1f}" for x in angle[m].mean(0)) + f"°, rotation by {apart[m].mean():.1f}°")
+        error["rendered_rotation_degrees"] = round(float(apart.mean()), 1)
+        mismatch, overlap = volume_mismatch(model, targets, fits, rows, turned, again)
+        print(f"  volume 64: {mismatch:.2f} % of voxels differ, overlap {overlap:.1f} %")
+        error["rendered_volume_64_mismatch"] = round(mismatch, 2)
+
+    rows = np.flatnonzero((fits.split == "validation") & fits.found)
+    predicted = predict(model, targets, crop_all(pictures, rows, true_affines(fits, rows)))
+    teacher = dict(np.load(options.work / "teacher.npz"))
+    order = {p: k for k, p in enumerate(teacher["picture"])}
+    scores = expression_centres(face_model, teacher["scores"], teacher["names"])[[order[p] for p in fits.picture[rows]]]
+    correlation = {n: np.corrcoef(scores[:, k], predicted["expression"][:, k])[0, 1]
+                   for n in BLENDSHAPES for k in [face_model.expression_names.index(n)]}
+    print("correlation with the teacher's scores: " + ", ".join(f"{k} {v:.2f}" for k, v in correlation.items()))
+    error["expression_correlation_12"] = round(float(np.mean([*correlation.values()])), 2)
+
+    named = np.flatnonzero((fits.source == "video") & (fits.split == "validation"))
+    identity = predict(model, targets, crop_all(pictures, named, true_affines(fits, named)))["identity"]
+    people = fits.person[named]
+    means = np.stack([identity[people == p].mean(0) for p in np.unique(people)])
+    within = np.sqrt(np.mean([((identity[people == p] - m) ** 2).mean() for p, m in zip(np.unique(people), means)]))
+    between = means.std(0).mean()
+    print(f"identity: spread within a person {within:.2f}, between people {between:.2f} (standard deviations)")
+    error["identity_within"], error["identity_between"] = round(float(within), 2), round(float(between), 2)
+
+    random = np.random.default_rng(3)
+    faces = [r for r in validation for _ in range(2)]
+    maker = Samples(pictures, fits, validation, np.ones(len(validation)))
+    absent = [damage(random, maker.negative(random, i)[0], np.zeros((256, 256, 3), np.uint8)) for i in validation]
+    affines = jittered_affines(fits, faces)
+    here = [damage(random, c, np.zeros((256, 256, 3), np.uint8)) for c in crop_all(pictures, faces, affines)]
+    yes, no = (predict(model, targets, c)["presence"] for c in (here, absent))
+    threshold = measured["presence_threshold"]
+    print(f"presence at {threshold}: {100 * (yes < threshold).mean():.2f} % of {len(yes)} damaged faces missed, "
+          f"{100 * (no >= threshold).mean():.2f} % of {len(no)} crops without a face taken for one")
+    error["presence_missed"] = round(100 * float((yes < threshold).mean()), 2)
+    error["presence_false"] = round(100 * float((no >= threshold).mean()), 2)
+    measured["error"] = error
+    options.out.write_text(json.dumps(measured, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

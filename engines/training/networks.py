@@ -1,0 +1,173 @@
+"""VMN and PMN of MMFace (Yi et al., CVPR 2019, supplementary material), with widths from one description.
+
+Shapes are N×C×(D×)H×W. The VMN turns a crop into the feature map N×64×64×64; volume heads and the PMN read that map.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+FEATURES = 64  # channels, height and width of the feature map
+F0 = 11.7  # crop pixels per cm of an average face; the exponent's zero
+
+
+@dataclass(frozen=True)
+class Description:
+    """Everything in which the variants differ. `stem` is a list of ("conv", kernel, stride, channels),
+    ("block", channels) and ("pool",), from 256×256 down to 64×64."""
+
+    stem: tuple
+    hourglass: int  # channels
+    pmn: tuple  # channels of the five 3D convolutions
+    identity_hidden: tuple
+    expression_hidden: tuple
+    pose_hidden: tuple
+    presence_hidden: tuple
+    identity: int
+    expression: int
+
+
+DESCRIPTIONS = {
+    "mmface-paper": Description(
+        stem=(("conv", 7, 2, 64), ("block", 128), ("pool",), ("block", 128), ("block", 256)),
+        hourglass=256, pmn=(64, 128, 256, 512, 1024), identity_hidden=(512, 256), expression_hidden=(512,),
+        pose_hidden=(512,), presence_hidden=(64,), identity=199, expression=29),
+    "mmface-lite": Description(
+        stem=(("conv", 7, 2, 24), ("conv", 3, 2, 64), ("block", 64), ("block", 64)),
+        hourglass=64, pmn=(16, 32, 64, 128, 256), identity_hidden=(256,), expression_hidden=(256,),
+        pose_hidden=(256,), presence_hidden=(64,), identity=60, expression=53),
+}
+
+
+def conv(into, out, kernel, stride=1, relu=True):
+    layers = [nn.Conv2d(into, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out)]
+    return nn.Sequential(*layers, *[nn.ReLU(inplace=True)] * relu)
+
+
+class Block(nn.Module):
+    """Residual bottleneck, as in VRN: 1×1, 3×3, 1×1 at half the channels."""
+
+    def __init__(self, into, out):
+        super().__init__()
+        self.path = nn.Sequential(conv(into, out // 2, 1), conv(out // 2, out // 2, 3), conv(out // 2, out, 1, relu=False))
+        self.skip = nn.Identity() if into == out else conv(into, out, 1, relu=False)
+
+    def forward(self, x):
+        return F.relu(self.path(x) + self.skip(x))
+
+
+class Hourglass(nn.Module):
+    """Four levels of pooling and upsampling with a residual block on every way (Newell et al., ECCV 2016)."""
+
+    def __init__(self, channels, levels=4):
+        super().__init__()
+        self.beside, self.down, self.up = (Block(channels, channels) for _ in range(3))
+        self.below = Hourglass(channels, levels - 1) if levels > 1 else Block(channels, channels)
+
+    def forward(self, x):
+        low = self.up(self.below(self.down(F.max_pool2d(x, 2))))
+        return self.beside(x) + F.interpolate(low, scale_factor=2.0, mode="nearest")
+
+
+class Vmn(nn.Module):
+    """N×3×256×256, RGB, 0..255 (u8 or float) -> features N×64×64×64."""
+
+    def __init__(self, description):
+        super().__init__()
+        layers, channels = [], 3
+        for kind, *numbers in description.stem:
+            if kind == "conv":
+                kernel, stride, out = numbers
+                layers.append(conv(channels, out, kernel, stride))
+                channels = out
+            elif kind == "block":
+                layers.append(Block(channels, numbers[0]))
+                channels = numbers[0]
+            else:
+                layers.append(nn.MaxPool2d(2))
+        width = description.hourglass
+        assert channels == width, "the stem ends at the hourglass's width"
+        self.stem = nn.Sequential(*layers)
+        self.hourglasses = nn.ModuleList(Hourglass(width) for _ in range(2))
+        self.after = nn.ModuleList(nn.Sequential(Block(width, width), conv(width, width, 1)) for _ in range(2))
+        self.merge = conv(width, width, 1, relu=False)
+        self.features = nn.Conv2d(width, FEATURES, 1)
+
+    def forward(self, image):
+        x = self.stem((image.float() - 127.5) / 64)
+        first = self.after[0](self.hourglasses[0](x))
+        second = self.after[1](self.hourglasses[1](x + self.merge(first)))
+        return self.features(second)
+
+
+class VolumeHead(nn.Module):
+    """Features -> logits N×r×r×r of the occupancy: one convolution from 64 slices to r, one 2D upsampling to r×r."""
+
+    def __init__(self, resolution):
+        super().__init__()
+        self.resolution = resolution
+        self.slices = nn.Conv2d(FEATURES, resolution, 1)
+
+    def forward(self, features):
+        x = self.slices(features)
+        if self.resolution != FEATURES:
+            x = F.interpolate(x, size=(self.resolution, self.resolution), mode="bilinear", align_corners=False)
+        return x
+
+
+def branch(into, hidden, out):
+    layers = []
+    for width in hidden:
+        layers += [nn.Linear(into, width), nn.ReLU(inplace=True)]
+        into = width
+    return nn.Sequential(*layers, nn.Linear(into, out))
+
+
+class Pmn(nn.Module):
+    """Features, read as a volume of one channel, -> pose [N,7], identity [N,K], expression [N,E], presence [N,1].
+
+    pose = f (crop pixels per model unit), pitch, yaw, roll (degrees), tx, ty, tz (crop pixels).
+    """
+
+    def __init__(self, description):
+        super().__init__()
+        layers, into = [], 1
+        for i, out in enumerate(description.pmn):
+            last = i == len(description.pmn) - 1
+            layers += [nn.Conv3d(into, out, 4, 1 if last else 2, 0 if last else 1, bias=False), nn.BatchNorm3d(out),
+                       nn.ReLU(inplace=True)]
+            into = out
+        self.volume = nn.Sequential(*layers)
+        self.identity = branch(into, description.identity_hidden, description.identity)
+        self.expression = branch(into, description.expression_hidden, description.expression)
+        self.pose = branch(into, description.pose_hidden, 7)
+        self.presence = branch(into, description.presence_hidden, 1)
+        self.register_buffer("pose_scale", torch.tensor([0.2, 30, 30, 30, 64, 64, 64]))
+        self.register_buffer("pose_zero", torch.tensor([math.log(F0), 0, 0, 0, 127.5, 127.5, -35.0]))
+        for head in (self.identity, self.expression, self.pose, self.presence):
+            nn.init.normal_(head[-1].weight, std=0.01)
+            nn.init.zeros_(head[-1].bias)
+        nn.init.constant_(self.expression[-1].bias, -2.5)
+
+    def forward(self, features):
+        code = self.volume(features.unsqueeze(1)).flatten(1)
+        with torch.autocast("cpu", enabled=False):
+            code = code.float()
+            pose = self.pose(code) * self.pose_scale + self.pose_zero
+            pose = torch.cat([torch.exp(pose[:, :1]), pose[:, 1:]], 1)
+            return (pose, self.identity(code), torch.sigmoid(self.expression(code)), self.presence(code))
+
+
+class MMFace(nn.Module):
+    """VMN, PMN and one volume head. Presence and volume come out as logits; the exported files add the sigmoid."""
+
+    def __init__(self, description, resolution=64):
+        super().__init__()
+        self.vmn, self.pmn, self.volume = Vmn(description), Pmn(description), VolumeHead(resolution)
+
+    def forward(self, image):
+        features = self.vmn(image)
+        return features, *self.pmn(features)

@@ -1,0 +1,203 @@
+"""Trains VMN, PMN and the volume head together. Stops at --until (wall clock) or --samples, fully annealed; resumable.
+
+The learning rate is a cosine over whichever runs out first, so a run on shared cores still ends where it should.
+One single-threaded process per core, gradients averaged between them: on shared cores this is several times faster than
+one process with many threads, which wait for each other in every layer.
+
+    export OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=17179869184
+    export GLIBC_TUNABLES=glibc.malloc.hugetlb=1   # fewer page faults: a fifth faster
+    torchrun --nproc-per-node 2 train.py --out runs/long --until 17:25
+    torchrun --nproc-per-node 2 train.py --out runs/longer --start runs/long/last.pt --until 03:00 --rate 8e-4
+"""
+
+import argparse
+import copy
+import datetime
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from safetensors import safe_open
+
+import losses
+from data import Fits, Pictures, Samples, row_weights
+from evaluate import validate
+from morphable import FaceModel
+from networks import DESCRIPTIONS, MMFace
+
+BATCH = 32  # of all processes together
+CHECK = 300  # steps between two looks at the validation pictures
+WARM_UP = 300  # steps
+AVERAGE = 0.998  # of the weights; faster at first
+VOLUME_PART = 0.4  # of the batch
+
+
+def seconds_until(clock):
+    now = datetime.datetime.now()
+    end = now.replace(hour=int(clock[:2]), minute=int(clock[3:]), second=0)
+    return (end - now).total_seconds() % 86400
+
+
+def optimiser_of(model, rate):
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    return torch.optim.AdamW([{"params": decayed, "weight_decay": 1e-4}, {"params": plain, "weight_decay": 0.0}],
+                             lr=rate, betas=(0.9, 0.99), fused=True)
+
+
+class Average:
+    """Exponential moving average of weights and of the norms' buffers."""
+
+    def __init__(self, model):
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, model):
+        self.steps += 1
+        keep = min(AVERAGE, (1 + self.steps) / (10 + self.steps))
+        mine, theirs = self.model.state_dict(), model.state_dict()
+        moving = [k for k in mine if mine[k].is_floating_point()]
+        torch._foreach_lerp_([mine[k] for k in moving], [theirs[k].detach() for k in moving], 1 - keep)
+
+
+def load_start(path):
+    """A checkpoint of ours, or the averaged weights that export.py keeps as safetensors (fp16, no optimiser)."""
+    if path is None or path.suffix != ".safetensors":
+        return path and torch.load(path, weights_only=True)
+    with safe_open(path, "pt") as file:
+        weights = {k: file.get_tensor(k) for k in file.keys()}
+        samples = int(file.metadata()["samples"])
+    weights = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
+    return {"model": weights, "average": weights, "step": 10**6, "samples": samples}
+
+
+def share(parameters, progress):
+    """Averages the gradients over all processes; returns the first process's progress, so that all stop together."""
+    flat = torch.cat([p.grad.flatten() for p in parameters] + [torch.tensor([progress])])
+    flat[-1] *= dist.get_rank() == 0
+    dist.all_reduce(flat)
+    start = 0
+    for p in parameters:
+        p.grad.copy_(flat[start:start + p.numel()].view_as(p) / dist.get_world_size())
+        start += p.numel()
+    return flat[-1].item()
+
+
+def main():
+    here = Path(__file__).parent
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
+    parser.add_argument("--work", type=Path, default=here / "work")
+    parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
+    parser.add_argument("--variant", default="mmface-lite", choices=DESCRIPTIONS)
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and the log")
+    parser.add_argument("--start", type=Path, help="checkpoint to go on from with a fresh schedule")
+    parser.add_argument("--until", help="HH:MM, local time")
+    parser.add_argument("--samples", type=int, default=10**9)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--damaged", type=float, default=1.0, help="share of crops that are blurred, covered, …; the "
+                        "last quarter of a run does better with less")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--note", default="")
+    options = parser.parse_args()
+
+    dist.init_process_group("gloo", timeout=datetime.timedelta(hours=1))
+    rank, batch = dist.get_rank(), BATCH // dist.get_world_size()
+    torch.manual_seed(options.seed)
+    options.out.mkdir(parents=True, exist_ok=True)
+    face_model = FaceModel(options.model)
+    fits = Fits(options.work / "fits.npz", face_model)
+    if rank > 0:
+        dist.barrier()  # the first process decodes the pictures
+    pictures = Pictures(options.faces, fits.picture, options.work / "pictures.bin")
+    if rank == 0:
+        dist.barrier()
+    targets = losses.Targets(face_model, fits, dict(np.load(options.work / "habits.npz")))
+    rows = np.flatnonzero(fits.split == "train")
+    validation = np.flatnonzero((fits.split == "validation") & fits.hand[:fits.count])
+
+    model = MMFace(DESCRIPTIONS[options.variant])
+    model.vmn.to(memory_format=torch.channels_last)
+    average = Average(model)
+    optimiser = optimiser_of(model, options.rate)
+    step, spent, trained_before = 0, 0.0, 0
+    resumed = (options.out / "last.pt").exists()
+    start = load_start(options.out / "last.pt" if resumed else options.start)
+    if start:
+        model.load_state_dict(start["model"])
+        average.model.load_state_dict(start["average"])
+        average.steps = start["step"]
+        trained_before = start["trained_before"] if resumed else start["samples"]
+        if "optimiser" in start:
+            optimiser.load_state_dict(start["optimiser"])
+        if resumed:
+            step, spent = start["step"], start["spent"]
+    budget = spent + seconds_until(options.until) if options.until else math.inf
+
+    loader = torch.utils.data.DataLoader(
+        Samples(pictures, fits, rows, row_weights(fits, rows), seed=1000 * options.seed + step + rank,
+                damaged=options.damaged), batch_size=batch, num_workers=1, prefetch_factor=8, persistent_workers=True)
+    began, logged, sums = time.time() - spent, time.time(), {}
+    parameters = list(model.parameters())
+    progress = 0.0
+
+    def save(name):
+        torch.save({"model": model.state_dict(), "average": average.model.state_dict(),
+                    "optimiser": optimiser.state_dict(), "step": step, "spent": time.time() - began,
+                    "samples": trained_before + step * BATCH, "trained_before": trained_before,
+                    "pictures": len(rows), "note": options.note}, options.out / (name + ".tmp"))
+        (options.out / (name + ".tmp")).rename(options.out / name)
+
+    def check(full=False):
+        chosen = validation if full else validation[::3]
+        result = validate(average.model, targets, fits, pictures, chosen)
+        line = {"clock": datetime.datetime.now().strftime("%H:%M:%S"), "samples": trained_before + step * BATCH,
+                **result}
+        with open(options.out / "curve.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(line, flush=True)
+        save("last.pt")
+
+    model.train()
+    for image, row, affine, presence in loader:
+        if progress >= 1:
+            break
+        rate = options.rate * min(1, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast("cpu", torch.bfloat16):
+            features, *outputs = model(image.contiguous(memory_format=torch.channels_last))
+            part = int(batch * VOLUME_PART)
+            volume = model.volume(features[:part])
+        parts = losses.losses(targets, outputs, row, affine, presence.float(), volume)
+        optimiser.zero_grad()
+        sum(parts.values()).backward()
+        progress = share(parameters, max((time.time() - began) / budget, step * BATCH / options.samples))
+        if not torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, 1.0)):
+            print("a gradient is not finite: step left out", flush=True)
+            continue
+        optimiser.step()
+        average.update(model)
+        step += 1
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + value.item()
+        if rank == 0 and step % 50 == 0:
+            speed = 50 * BATCH / (time.time() - logged)
+            print(f"{trained_before + step * BATCH} samples, {speed:.1f}/s, rate {rate:.1e}, " +
+                  ", ".join(f"{k} {v / 50:.3f}" for k, v in sums.items()), flush=True)
+            logged, sums = time.time(), {}
+        if rank == 0 and step % CHECK == 0:
+            check()
+            logged = time.time()
+    if rank == 0:
+        check(full=True)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
