@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::common::program::{Records, records, run};
-use crate::common::{clip, media, needs_trained};
+use crate::common::{clip, media};
 use crate::records::TALK;
 
 fn watch(name: &str) -> Records {
@@ -22,9 +22,6 @@ fn one_face(frames: &[Vec<u64>]) {
 
 #[test]
 fn one_face_keeps_its_id() {
-    if !needs_trained() {
-        return;
-    }
     one_face(&TALK.ids_within(0.0..f64::MAX));
     one_face(&watch("single_face.mp4").ids_within(0.0..f64::MAX));
 }
@@ -33,9 +30,6 @@ fn one_face_keeps_its_id() {
 /// as large as it is. (Its chin leaves the frame at times.)
 #[test]
 fn landmarks_lie_on_the_face() {
-    if !needs_trained() {
-        return;
-    }
     for face in TALK.faces() {
         let points = face.landmarks.as_ref().unwrap();
         let mean = |range: std::ops::Range<usize>, k: usize| {
@@ -56,9 +50,7 @@ fn landmarks_lie_on_the_face() {
 fn no_face_is_no_face() {
     let seen = watch("no_face.mp4");
     assert_eq!(seen.frames.len(), 96);
-    if needs_trained() {
-        assert_eq!(seen.faces().count(), 0);
-    }
+    assert_eq!(seen.faces().count(), 0);
 }
 
 /// The scene changes after 2.4 s: before that a face, then a sky.
@@ -66,10 +58,8 @@ fn no_face_is_no_face() {
 fn a_face_that_is_gone_leaves_the_records_within_half_a_second() {
     let seen = watch("face_noface.mov");
     assert_eq!(seen.frames.len(), 169);
-    if needs_trained() {
-        one_face(&seen.ids_within(0.0..2.4));
-        assert!(seen.ids_within(2.9..f64::MAX).concat().is_empty());
-    }
+    one_face(&seen.ids_within(0.0..2.4));
+    assert!(seen.ids_within(2.9..f64::MAX).concat().is_empty());
 }
 
 /// The same the other way round: the face comes at 4.0 s and stays to 6.3 s.
@@ -77,10 +67,8 @@ fn a_face_that_is_gone_leaves_the_records_within_half_a_second() {
 fn a_face_that_appears_is_soon_in_the_records() {
     let seen = watch("noface_face.mov");
     assert_eq!(seen.frames.len(), 169);
-    if needs_trained() {
-        assert!(seen.ids_within(0.0..3.9).concat().is_empty());
-        one_face(&seen.ids_within(4.2..6.3));
-    }
+    assert!(seen.ids_within(0.0..3.9).concat().is_empty());
+    one_face(&seen.ids_within(4.2..6.3));
 }
 
 /// Pictures that show a face, as their names tell, and how many.
@@ -111,10 +99,8 @@ fn pictures_of_a_folder_stand_for_themselves() {
     assert_eq!(seen.header.smoothing, "off");
     let ids: BTreeSet<_> = seen.faces().map(|face| face.id).collect();
     assert_eq!(ids.len(), seen.faces().count(), "pictures share no id");
-    if needs_trained() {
-        let counts: Vec<_> = seen.frames.iter().map(|f| f.faces.len()).collect();
-        assert_eq!(counts, PICTURES.map(|(_, faces)| faces));
-    }
+    let counts: Vec<_> = seen.frames.iter().map(|f| f.faces.len()).collect();
+    assert_eq!(counts, PICTURES.map(|(_, faces)| faces));
 }
 
 #[test]
@@ -123,9 +109,7 @@ fn no_more_faces_than_asked_for() {
     let seen = records(["--file", picture.to_str().unwrap(), "--faces", "2"]);
     let count = seen.frames[0].faces.len();
     assert!(count <= 2, "{count} faces");
-    if needs_trained() {
-        assert_eq!(count, 2);
-    }
+    assert_eq!(count, 2);
 }
 
 #[test]
@@ -137,7 +121,7 @@ fn haar_finds_a_frontal_face_too() {
         let [x, y, w, h] = face.bounds;
         (x + w / 2.0 - 225.0).hypot(y + h / 2.0 - 125.0) < 30.0 && (70.0..130.0).contains(&h)
     });
-    assert!(found || !needs_trained());
+    assert!(found);
 }
 
 /// Sizes that no camera has.
@@ -175,7 +159,5 @@ fn grey_transparent_and_deep_pictures_are_read() {
     }
     let seen = records([Path::new("--images"), folder.path()]);
     assert_eq!(seen.frames.len(), 3);
-    if needs_trained() {
-        assert!(seen.frames.iter().all(|frame| frame.faces.len() == 1));
-    }
+    assert!(seen.frames.iter().all(|frame| frame.faces.len() == 1));
 }

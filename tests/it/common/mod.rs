@@ -24,15 +24,3 @@ pub fn root() -> &'static Path {
 pub fn engines() -> Engines {
     Engines::open(&root().join("engines")).unwrap()
 }
-
-/// Whether the networks have learnt what a face is. Tests that need it fail where they have not,
-/// unless `MMFACE_ALLOW_UNTRAINED` is set.
-pub fn needs_trained() -> bool {
-    let trained = engines().variant("mmface-lite").unwrap().trained;
-    let allowed = std::env::var_os("MMFACE_ALLOW_UNTRAINED").is_some();
-    assert!(trained || allowed, "the networks in engines/ are untrained");
-    if !trained {
-        println!("skipped: the networks in engines/ are untrained");
-    }
-    trained
-}
