@@ -1,5 +1,6 @@
 //! Flags and a configuration file become one checked [`Config`].
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ impl Config {
         }
         let pictures = match &input {
             Input::Images(_) => true,
-            Input::File(path) => is_picture(path),
+            Input::File(path) => source::is_picture(path),
             _ => false,
         };
         let mut source = source::Options::new(input);
@@ -164,37 +165,39 @@ fn keep_apart(
     json: &sink::json::Target,
     overlay: Option<&sink::overlay::Target>,
 ) -> Result<()> {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let mut outputs = Vec::new();
+    let mut outputs: Vec<(&str, &Path)> = Vec::new();
     if let sink::json::Target::File(path) = json {
-        outputs.push(("--json", real(path)));
+        outputs.push(("--json", path));
     }
     if let Some(sink::overlay::Target::File(path)) = overlay {
-        outputs.push(("--overlay", real(path)));
+        outputs.push(("--overlay", path));
     }
-    if let Input::File(source) = input {
-        let source = real(source);
-        if let Some((flag, _)) =
-            outputs.iter().find(|(_, path)| *path == source && !path.starts_with("/dev"))
-        {
-            return Err(Error::Usage(format!(
-                "{flag} would write over the source {}",
-                source.display()
-            )));
+    let is_read = |output: &Path| match input {
+        Input::File(source) => same(output, source),
+        Input::Images(folder) => {
+            let real = output.canonicalize().unwrap_or_default();
+            source::is_picture(&real) && real.parent().is_some_and(|parent| same(parent, folder))
         }
+        _ => false,
+    };
+    if let Some((flag, path)) = outputs.iter().find(|(_, path)| is_read(path)) {
+        let path = path.display();
+        return Err(Error::Usage(format!("{flag} would write over the source {path}")));
     }
     match &outputs[..] {
-        [(_, a), (_, b)] if a == b && !a.starts_with("/dev") => {
+        [(_, a), (_, b)] if same(a, b) => {
             Err(Error::Usage("--json and --overlay name the same file".into()))
         }
         _ => Ok(()),
     }
 }
 
-fn is_picture(path: &Path) -> bool {
-    let known = ["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff"];
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    known.contains(&extension.as_str())
+/// Whether two paths lead to one file or folder. Devices such as /dev/null may be named twice.
+fn same(a: &Path, b: &Path) -> bool {
+    match (a.metadata(), b.metadata()) {
+        (Ok(a), Ok(b)) => (a.is_file() || a.is_dir()) && (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => std::path::absolute(a).ok() == std::path::absolute(b).ok(),
+    }
 }
 
 #[cfg(test)]
@@ -248,7 +251,8 @@ mod tests {
     #[test]
     fn outputs_do_not_write_over_each_other() {
         assert!(config("--file a.mp4 --overlay a.mp4").is_err());
-        assert!(config("--file a.mp4 --overlay b.mp4 --json b.mp4").is_err());
+        assert!(config("--file a.mp4 --overlay b.mp4 --json ./b.mp4").is_err());
+        assert!(config("--file a.mp4 --overlay b.mp4 --json /dev/null").is_ok());
         assert!(config("--file a.mp4 --overlay b.mp4 --json -").is_ok());
     }
 

@@ -12,7 +12,8 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Engine`] that names what is missing and `cure`.
 pub fn find(said: Option<&Path>, variable: &str, names: &[&str], cure: &str) -> Result<PathBuf> {
-    let said = said.map(Path::to_path_buf).or_else(|| std::env::var_os(variable).map(Into::into));
+    let set = || std::env::var_os(variable).filter(|value| !value.is_empty());
+    let said = said.map(Path::to_path_buf).or_else(|| set().map(Into::into));
     if let Some(path) = said {
         return if path.exists() {
             Ok(path)

@@ -17,7 +17,8 @@ use crate::{Error, Result};
 const PICTURES: [&str; 9] = ["jpg", "jpeg", "jpe", "png", "bmp", "webp", "tif", "tiff", "pnm"];
 
 /// Whether the name of `path` ends like that of a picture.
-pub(super) fn is_picture(path: &Path) -> bool {
+#[must_use]
+pub fn is_picture(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     PICTURES.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }

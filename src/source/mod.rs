@@ -29,6 +29,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::frame::{Frame, StreamInfo};
 use crate::{Error, Result};
+pub use file::is_picture;
 pub use mask::mask;
 use outlet::{Outlet, Stop};
 

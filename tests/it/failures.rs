@@ -222,12 +222,17 @@ fn an_overlay_of_no_known_kind_is_2() {
 #[test]
 fn nothing_is_written_over_the_source() {
     let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("mine.mp4");
-    std::fs::copy(clip("single_face.mp4"), &source).unwrap();
-    let other = folder.path().join(".").join("mine.mp4");
+    let (source, linked) = (folder.path().join("mine.jpg"), folder.path().join("other.jpg"));
+    std::fs::copy(clip("single_face.jpg"), &source).unwrap();
+    std::fs::hard_link(&source, &linked).unwrap();
+    let detour = folder.path().join(".").join("mine.jpg");
     for flag in ["--json", "--overlay"] {
-        let done = run([Path::new("--file"), &source, Path::new(flag), &other]);
-        says(done.failure(2), "would write over the source");
+        for (input, path) in [("--file", &*source), ("--images", folder.path())] {
+            for output in [&detour, &linked] {
+                let done = run([Path::new(input), path, Path::new(flag), output]);
+                says(done.failure(2), "would write over the source");
+            }
+        }
     }
-    assert_eq!(std::fs::read(&source).unwrap(), std::fs::read(clip("single_face.mp4")).unwrap());
+    assert_eq!(std::fs::read(&source).unwrap(), std::fs::read(clip("single_face.jpg")).unwrap());
 }
