@@ -7,10 +7,10 @@ use safetensors::SafeTensors;
 
 use crate::common::{engines, root};
 
-/// f32 differs by the order of additions only.
-const F32_TOLERANCE: f32 = 2e-3;
-/// bf16 carries eight bits.
-const BF16_TOLERANCE: f32 = 5e-2;
+/// f32 differs by the order of additions only: 5e-7 where it was measured.
+const F32_TOLERANCE: f32 = 1e-4;
+/// bf16 carries eight bits: 5e-3 where it was measured.
+const BF16_TOLERANCE: f32 = 2e-2;
 
 /// The crops of the reference through the Rust runtime, as one batch and one by one.
 fn outputs(precision: Precision) -> Option<Vec<Output>> {
@@ -39,7 +39,7 @@ fn outputs(precision: Precision) -> Option<Vec<Output>> {
                 let alone = backend.collect(alone).unwrap().remove(0);
                 let batch = backend.submit(&image, &[whole, whole]).unwrap();
                 for other in backend.collect(batch).unwrap() {
-                    compare("in a batch", &other, &alone, 2.0 * BF16_TOLERANCE);
+                    compare("in a batch", &other, &alone, BF16_TOLERANCE);
                 }
                 alone
             })
