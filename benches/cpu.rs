@@ -11,7 +11,7 @@ use mmface_live::crop::{self, CROP, CropMap};
 use mmface_live::detect;
 use mmface_live::face::Params;
 use mmface_live::frame::Image;
-use mmface_live::nets::{self, Engines, Options, Precision};
+use mmface_live::nets::{self, Device, Engines, Options, Precision};
 use mmface_live::source::{Input, Source};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -51,7 +51,8 @@ fn networks(c: &mut Criterion) {
     let variant = engines.variant("mmface-lite").expect("a variant");
     let map = CropMap::square([320.0, 180.0], 200.0, 0.0);
     for precision in [Precision::Bf16, Precision::F32] {
-        let options = Options { precision: Some(precision), ..Options::default() };
+        let options =
+            Options { device: Device::Cpu, precision: Some(precision), ..Options::default() };
         // A CPU without bf16 has one figure fewer.
         let Ok(mut backend) = nets::open(&engines, &variant, &options) else { continue };
         for faces in [1, 4] {

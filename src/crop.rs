@@ -58,12 +58,30 @@ impl CropMap {
         Self::square([cos * x - sin * y, sin * x + cos * y], rule.scale * longer, angle)
     }
 
+    /// The same place looked at a little differently: moved by parts of the crop's side, enlarged,
+    /// turned (radians).
+    #[must_use]
+    pub fn nudged(&self, [dx, dy]: [f32; 2], enlarged: f32, turned: f32) -> Self {
+        let side = CROP as f32;
+        Self {
+            centre: self.to_frame([MIDDLE + dx * side, MIDDLE + dy * side]),
+            scale: self.scale * enlarged,
+            angle: self.angle + turned,
+        }
+    }
+
     /// Crop pixel → frame pixel.
     #[must_use]
     pub fn to_frame(&self, [u, v]: [f32; 2]) -> [f32; 2] {
         let (sin, cos) = self.angle.sin_cos();
         let (u, v) = (self.scale * (u - MIDDLE), self.scale * (v - MIDDLE));
         [self.centre[0] + cos * u - sin * v, self.centre[1] + sin * u + cos * v]
+    }
+
+    /// What one crop pixel to the right is in the frame, with [`POINT`] bits after the point.
+    pub(crate) fn step(&self) -> [i64; 2] {
+        let (sin, cos) = f64::from(self.angle).sin_cos();
+        [cos, sin].map(|v| fixed(v * f64::from(self.scale)))
     }
 
     /// Frame pixel → crop pixel.
@@ -88,6 +106,10 @@ impl CropMap {
 const POINT: u32 = 16;
 const FRACTION: u32 = 8;
 
+fn fixed(v: f64) -> i64 {
+    (v * f64::from(1u32 << POINT)).round() as i64
+}
+
 /// Cuts a crop out of an image: bilinear, black outside the frame.
 ///
 /// `out` becomes 3×256×256 bytes: the planes R, G, B. Y'CbCr is interpolated before it is turned
@@ -99,9 +121,7 @@ const FRACTION: u32 = 8;
 pub fn sample(image: &Image, map: &CropMap, out: &mut [u8]) {
     assert_eq!(out.len(), 3 * CROP * CROP, "a crop is 3×256×256 bytes");
     let pixels = Pixels::new(image);
-    let fixed = |v: f64| (v * f64::from(1u32 << POINT)).round() as i64;
-    let (sin, cos) = f64::from(map.angle).sin_cos();
-    let step = [cos, sin].map(|v| fixed(v * f64::from(map.scale)));
+    let step = map.step();
     let (red, rest) = out.split_at_mut(CROP * CROP);
     let (green, blue) = rest.split_at_mut(CROP * CROP);
     let rows = red
@@ -215,21 +235,25 @@ impl<'a> Pixels<'a> {
     }
 }
 
-/// [`to_rgb`] in whole numbers.
-struct Conversion {
-    black: i32,
-    luma: i32,
-    red: i32,
-    green: [i32; 2],
-    blue: i32,
+/// [`to_rgb`] in whole numbers: factors with [`FACTOR`] bits after the point.
+pub(crate) struct Conversion {
+    /// Y' of black, with [`FRACTION`] bits after the point.
+    pub black: i32,
+    pub luma: i32,
+    /// Of Cr.
+    pub red: i32,
+    /// Of Cb and Cr, both taken off.
+    pub green: [i32; 2],
+    /// Of Cb.
+    pub blue: i32,
 }
 
 /// Bits after the point of a conversion's factors.
 const FACTOR: u32 = 12;
 
 impl Conversion {
-    fn new(matrix: Matrix, full_range: bool) -> Self {
-        let (kr, kb) = luma_weights(matrix);
+    pub fn new(matrix: Matrix, full_range: bool) -> Self {
+        let (kr, kb) = matrix.weights();
         let (luma, chroma) = if full_range { (1.0, 1.0) } else { (255.0 / 219.0, 255.0 / 224.0) };
         let factor = |v: f32| (v * (1 << FACTOR) as f32).round() as i32;
         let (red, blue) = (2.0 * (1.0 - kr) * chroma, 2.0 * (1.0 - kb) * chroma);
@@ -255,18 +279,10 @@ impl Conversion {
     }
 }
 
-/// K_R and K_B of a matrix.
-fn luma_weights(matrix: Matrix) -> (f32, f32) {
-    match matrix {
-        Matrix::Bt601 => (0.299, 0.114),
-        Matrix::Bt709 => (0.2126, 0.0722),
-    }
-}
-
 /// Y'CbCr (0…255 each) to R'G'B', ITU-R BT.601 and BT.709.
 #[must_use]
 pub fn to_rgb([y, cb, cr]: [f32; 3], matrix: Matrix, full_range: bool) -> [u8; 3] {
-    let (kr, kb) = luma_weights(matrix);
+    let (kr, kb) = matrix.weights();
     let kg = 1.0 - kr - kb;
     let (y, chroma) =
         if full_range { (y, 1.0) } else { ((y - 16.0) * (255.0 / 219.0), 255.0 / 224.0) };

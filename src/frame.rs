@@ -21,6 +21,17 @@ pub enum Matrix {
     Bt709,
 }
 
+impl Matrix {
+    /// The weights of red and blue in luma.
+    #[must_use]
+    pub const fn weights(self) -> (f32, f32) {
+        match self {
+            Self::Bt601 => (0.299, 0.114),
+            Self::Bt709 => (0.2126, 0.0722),
+        }
+    }
+}
+
 /// Whoever owns the bytes of an image: a decoder's buffer, or plain memory.
 pub trait Planes: Send + Sync {
     /// The bytes of plane `index` (0 to 2), rows [`stride`](Self::stride) bytes apart.

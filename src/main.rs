@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use mmface_live::cli::Cli;
+use mmface_live::cli::{Cli, RunArgs};
 use mmface_live::config::Config;
 use mmface_live::{Error, Result, pipeline, record};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -26,11 +26,12 @@ fn main() -> ExitCode {
         .init();
     std::panic::set_hook(Box::new(|panic| tracing::error!("panic: {panic}")));
 
-    let result = match cli.command {
+    let work = AssertUnwindSafe(|| match &cli.command {
         Some(command) => command.run(),
-        None => catch_unwind(AssertUnwindSafe(|| run(cli)))
-            .unwrap_or_else(|_| Err(Error::Bug("the program panicked".into()))),
-    };
+        None => run(cli.run),
+    });
+    let result =
+        catch_unwind(work).unwrap_or_else(|_| Err(Error::Bug("the program panicked".into())));
     match result {
         Ok(()) | Err(Error::ClosedPipe) => ExitCode::SUCCESS,
         Err(error) => {
@@ -40,10 +41,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
-    let config = Config::new(cli.run)?;
+fn run(args: RunArgs) -> Result<()> {
+    let config = Config::new(args)?;
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         // The second one ends a program that does not end at the first.
         signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
             .and_then(|_| signal_hook::flag::register(signal, stop.clone()))

@@ -1,5 +1,8 @@
 //! What can be typed on the command line.
 
+mod doctor;
+mod engines;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -33,6 +36,7 @@ Examples:
   mmface-live --rtsp rtsp://user:password@camera/stream | your-program
   mmface-live --images portraits/ --landmarks --json portraits.jsonl
   mmface-live --config pipelines/rtsp.toml --faces 2
+  mmface-live doctor                                   what works here, and what to do where not
 
 Records go to standard output, everything else to standard error; RUST_LOG=debug says more.
 Exit codes: 0 done, 2 wrong use, 3 source, 4 engines, 5 device, 6 output, 70 a bug.";
@@ -42,13 +46,18 @@ Exit codes: 0 done, 2 wrong use, 3 source, 4 engines, 5 device, 6 output, 70 a b
 pub enum Command {
     /// Print the JSON Schema of the records
     Schema,
+    /// Say what works on this machine, and what to do where it does not
+    Doctor(doctor::Args),
+    /// List, build and check the engines of the GPU
+    #[command(subcommand)]
+    Engines(engines::Command),
 }
 
 impl Command {
     /// Carries it out.
     ///
     /// # Errors
-    /// [`Error::ClosedPipe`] or [`Error::Sink`] if standard output cannot be written.
+    /// What went wrong; [`Error::ClosedPipe`] or [`Error::Sink`] if standard output cannot be written.
     pub fn run(&self) -> Result<()> {
         match self {
             Self::Schema => {
@@ -57,6 +66,8 @@ impl Command {
                     .and_then(|()| out.flush())
                     .map_err(|e| json::failed("the schema", "standard output", &e))
             }
+            Self::Doctor(args) => doctor::run(args),
+            Self::Engines(command) => engines::run(command),
         }
     }
 }
@@ -153,6 +164,12 @@ pub struct RunArgs {
     /// Folder with manifest.toml, where it is not in its usual place
     #[arg(long, value_name = "DIR", env = "MMFACE_ENGINES", help_heading = "Networks")]
     pub engines: Option<PathBuf>,
+    /// Where built GPU engines are kept [default: the user's cache folder]
+    #[arg(long, value_name = "DIR", env = "MMFACE_ENGINE_CACHE", help_heading = "Networks")]
+    pub engine_cache: Option<PathBuf>,
+    /// Tell the GPU every operation anew, instead of replaying a CUDA graph
+    #[arg(long, help_heading = "Networks")]
+    pub no_cuda_graph: bool,
 }
 
 /// `--precision`.
@@ -164,8 +181,10 @@ pub enum PrecisionArg {
     Auto,
     /// 32-bit floats.
     F32,
-    /// bfloat16.
+    /// bfloat16; the CPU.
     Bf16,
+    /// 16-bit floats; the GPU.
+    F16,
 }
 
 impl From<PrecisionArg> for Option<Precision> {
@@ -174,6 +193,7 @@ impl From<PrecisionArg> for Option<Precision> {
             PrecisionArg::Auto => None,
             PrecisionArg::F32 => Some(Precision::F32),
             PrecisionArg::Bf16 => Some(Precision::Bf16),
+            PrecisionArg::F16 => Some(Precision::F16),
         }
     }
 }
@@ -216,6 +236,8 @@ impl RunArgs {
             threads: self.threads.or(file.threads),
             variant: self.variant.or(file.variant),
             engines: self.engines.or(file.engines),
+            engine_cache: self.engine_cache.or(file.engine_cache),
+            no_cuda_graph: self.no_cuda_graph || file.no_cuda_graph,
         }
     }
 

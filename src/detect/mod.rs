@@ -83,6 +83,12 @@ pub fn open(kind: Kind, model: Option<&Path>, size: u32) -> Result<Box<dyn Detec
     })
 }
 
+/// OpenCV's version.
+#[must_use]
+pub fn version() -> String {
+    opencv::core::get_version_string().unwrap_or_else(|_| "unknown version".into())
+}
+
 /// Intersection over union of two boxes [x, y, w, h].
 #[must_use]
 pub fn overlap(a: [f32; 4], b: [f32; 4]) -> f32 {

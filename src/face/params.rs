@@ -1,6 +1,6 @@
 //! **p** = [f, r, t, α_id, α_exp]: what the parametric network says of one face.
 
-use nalgebra::UnitQuaternion;
+use nalgebra::{Quaternion, UnitQuaternion};
 
 use super::rotation;
 use crate::crop::CropMap;
@@ -51,6 +51,29 @@ impl Params {
         self
     }
 
+    /// The mean of several fits of one face in one frame: scales geometrically, rotations as the
+    /// normalised sum of quaternions (good for rotations that are near each other). `None` of none.
+    #[must_use]
+    pub fn mean(fits: &[Self]) -> Option<Self> {
+        let (first, count) = (fits.first()?, fits.len() as f32);
+        let average = |of: &dyn Fn(&Self) -> f32| fits.iter().map(of).sum::<f32>() / count;
+        let sum = fits.iter().fold(Quaternion::default(), |sum, fit| {
+            let q = fit.rotation.into_inner();
+            // A quaternion and its negative are one rotation.
+            if q.dot(first.rotation.quaternion()) < 0.0 { sum - q } else { sum + q }
+        });
+        let each = |list: &dyn Fn(&Self) -> &[f32]| -> Vec<f32> {
+            (0..list(first).len()).map(|i| average(&|fit| list(fit)[i])).collect()
+        };
+        Some(Self {
+            f: average(&|fit| fit.f.ln()).exp(),
+            rotation: UnitQuaternion::from_quaternion(sum),
+            t: [0, 1, 2].map(|k| average(&|fit| fit.t[k])),
+            identity: each(&|fit| &fit.identity),
+            expression: each(&|fit| &fit.expression),
+        })
+    }
+
     /// Projects a point of model space: x, y in pixels, z in pixels toward the camera.
     #[must_use]
     pub fn project(&self, points: &[[f32; 3]]) -> Vec<[f32; 3]> {
@@ -90,6 +113,20 @@ mod tests {
             let tolerance = 1e-3 * scale * 256.0;
             prop_assert!((there[0] - here[0]).abs() < tolerance && (there[1] - here[1]).abs() < tolerance);
         }
+    }
+
+    #[test]
+    fn the_mean_lies_between() {
+        let fit = |f: f32, yaw: f32, x: f32| {
+            Params::from_outputs([f, 0.0, yaw, 0.0, x, 5.0, 0.0], &[x], &[0.5]).expect("finite")
+        };
+        assert!(Params::mean(&[]).is_none());
+        let mut other = fit(8.0, 30.0, 4.0);
+        other.rotation = UnitQuaternion::new_unchecked(-other.rotation.into_inner());
+        let mean = Params::mean(&[fit(2.0, 10.0, 2.0), other]).expect("two fits");
+        assert!((mean.f - 4.0).abs() < 1e-4 && (mean.t[0] - 3.0).abs() < 1e-4);
+        assert!((rotation::to_angles(&mean.rotation)[1] - 20.0).abs() < 0.01);
+        assert_eq!((mean.identity, mean.expression), (vec![3.0], vec![0.5]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::read;
 use crate::crop::{CROP, CropMap, CropRule};
 use crate::face::FaceModel;
-use crate::{Error, Result};
+use crate::{Error, Result, locate};
 
 const SCHEMA: u32 = 1;
 
@@ -82,6 +82,26 @@ impl DetectorRule {
 }
 
 impl Engines {
+    /// The engines in `said`, or beside the program, or in the checkout.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if there are none, or as [`open`](Self::open).
+    pub fn find(said: Option<&Path>) -> Result<Self> {
+        if let Some(folder) = said {
+            return Self::open(folder);
+        }
+        let cure = "run from the checkout, or name the folder with --engines";
+        let manifest = ["share/mmface-live/engines/manifest.toml", "engines/manifest.toml"];
+        let path = locate::find(None, "MMFACE_ENGINES_MANIFEST", &manifest, cure)?;
+        Self::open(path.parent().unwrap_or(&path))
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Reads the manifest in `folder`.
     ///
     /// # Errors
@@ -152,10 +172,13 @@ impl Engines {
     /// # Errors
     /// [`Error::Engine`] or [`Error::EngineHash`].
     pub fn network(&self, variant: &Variant, network: &str) -> Result<Vec<u8>> {
-        let file = variant.networks.get(network).ok_or_else(|| {
-            Error::Engine(format!("the variant {} has no network {network:?}", variant.name))
-        })?;
+        let file = variant.file(network)?;
         self.checked(&file.file, &file.sha256)
+    }
+
+    /// The names of all variants.
+    pub fn variants(&self) -> impl Iterator<Item = &str> {
+        self.manifest.variants.keys().map(String::as_str)
     }
 
     fn checked(&self, file: &Path, expected: &str) -> Result<Vec<u8>> {
@@ -171,6 +194,31 @@ impl Engines {
 }
 
 impl Variant {
+    fn file(&self, network: &str) -> Result<&NetworkFile> {
+        self.networks.get(network).ok_or_else(|| {
+            Error::Engine(format!("the variant {} has no network {network:?}", self.name))
+        })
+    }
+
+    /// The SHA-256 of one of its networks, as the manifest says it.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if there is no such network.
+    pub fn network_hash(&self, network: &str) -> Result<&str> {
+        self.file(network).map(|file| file.sha256.as_str())
+    }
+
+    /// Whether there is a network of that name.
+    #[must_use]
+    pub fn has_network(&self, network: &str) -> bool {
+        self.networks.contains_key(network)
+    }
+
+    /// The names of its networks.
+    pub fn networks(&self) -> impl Iterator<Item = &str> {
+        self.networks.keys().map(String::as_str)
+    }
+
     /// One hash for all networks of the variant.
     #[must_use]
     pub fn hash(&self) -> String {

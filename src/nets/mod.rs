@@ -6,8 +6,10 @@
 
 mod manifest;
 mod openvino;
+pub mod slots;
+pub mod tensorrt;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use manifest::{DetectorRule, Engines, Variant};
 pub use openvino::cpu_name;
@@ -33,6 +35,9 @@ pub struct Output {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ticket(u64);
 
+/// Crops that may be submitted at once.
+pub const MAX_BATCH: usize = 64;
+
 /// Runs VMN and PMN on some device.
 pub trait Backend: Send {
     /// What it is, for the header: backend, device, precision.
@@ -51,16 +56,30 @@ pub trait Backend: Send {
     /// # Errors
     /// [`Error::Device`] if the device fails.
     fn collect(&mut self, ticket: Ticket) -> Result<Vec<Output>>;
+
+    /// Whether [`prefetch`](Self::prefetch) does anything: whether it is worth it to know the next
+    /// frame while this one is in flight.
+    fn looks_ahead(&self) -> bool {
+        false
+    }
+
+    /// Brings an image that will be submitted soon up to the device, beside what is in flight.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device fails.
+    fn prefetch(&mut self, _image: &Image) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What a backend is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// The library: `openvino`.
+    /// The library: `openvino` or `tensorrt`.
     pub backend: &'static str,
-    /// The device: `cpu`.
+    /// The device: `cpu` or `cuda`.
     pub device: &'static str,
-    /// The arithmetic really used: `f32` or `bf16`.
+    /// The arithmetic really used.
     pub precision: Precision,
 }
 
@@ -71,6 +90,20 @@ pub enum Precision {
     F32,
     /// bfloat16 where the CPU computes in it.
     Bf16,
+    /// 16-bit floats on the GPU.
+    F16,
+}
+
+impl Precision {
+    /// The name in the manifest of `network` in this precision. The CPU's library computes in what
+    /// it is told; TensorRT in what the file says, so f16 is a file of its own.
+    #[must_use]
+    pub fn network(self, network: &str) -> String {
+        match self {
+            Self::F32 | Self::Bf16 => network.to_string(),
+            Self::F16 => format!("{network}-f16"),
+        }
+    }
 }
 
 impl std::fmt::Display for Precision {
@@ -78,6 +111,7 @@ impl std::fmt::Display for Precision {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::F16 => "f16",
         })
     }
 }
@@ -104,21 +138,31 @@ pub struct Options {
     pub precision: Option<Precision>,
     /// Threads of the CPU; `None` takes all cores.
     pub threads: Option<u32>,
+    /// Where built engines are kept; `None` is the user's cache folder.
+    pub engine_cache: Option<PathBuf>,
+    /// The GPU is told every operation anew, instead of replaying a graph.
+    pub no_cuda_graph: bool,
+    /// One slot on the GPU, instead of two that take turns.
+    pub one_slot: bool,
 }
 
-/// Opens the backend that `options` asks for, with the networks of `variant`.
+/// Opens the backend that `options` asks for, with the networks of `variant`. [`Device::Auto`] takes
+/// the GPU if driver, GPU, libraries and engines are all usable, else the CPU, and logs why.
 ///
 /// # Errors
-/// [`Error::Usage`] for a device that this build does not have, [`Error::Engine`] if a library or
-/// a network is missing, damaged or unusable.
+/// [`Error::Device`] if the device is not there or fails, [`Error::Engine`] if a library or a network
+/// is missing, damaged or unusable, [`Error::Usage`] for a precision that the device does not have.
 pub fn open(engines: &Engines, variant: &Variant, options: &Options) -> Result<Box<dyn Backend>> {
+    let cpu = || -> Result<Box<dyn Backend>> {
+        Ok(Box::new(openvino::OpenVino::open(engines, variant, options)?))
+    };
     match options.device {
-        Device::Auto | Device::Cpu => {
-            Ok(Box::new(openvino::OpenVino::open(engines, variant, options)?))
-        }
-        Device::Cuda => Err(Error::Device(
-            "this version has no CUDA backend yet; use --device cpu (or auto)".into(),
-        )),
+        Device::Cpu => cpu(),
+        Device::Cuda => tensorrt::open(engines, variant, options),
+        Device::Auto => tensorrt::open(engines, variant, options).or_else(|why| {
+            tracing::info!("the CPU is used: {why}");
+            cpu()
+        }),
     }
 }
 

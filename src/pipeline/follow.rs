@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::detect::{Detection, Worker};
 use crate::frame::Frame;
-use crate::nets::{Backend, Output};
+use crate::nets::{Backend, MAX_BATCH, Output};
 use crate::track::{CutDetector, Tracked, Tracker};
 use crate::{Result, crop::CropMap};
 
@@ -53,8 +53,8 @@ impl Follower {
         Self { tracker, backend, detector, pace, cuts, connection: 0, waited: 0, stale: false }
     }
 
-    /// The faces of one frame.
-    pub fn follow(&mut self, frame: &Frame) -> Result<Followed> {
+    /// The faces of one frame; `next` comes after it, if that is known yet.
+    pub fn follow(&mut self, frame: &Frame, next: Option<&Frame>) -> Result<Followed> {
         let pts = frame.pts;
         if self.pace == Pace::Pictures || frame.connection != self.connection {
             self.connection = frame.connection;
@@ -70,22 +70,31 @@ impl Follower {
         let started = Instant::now();
         let newcomers = self.tracker.newcomers(&found);
         let maps: Vec<CropMap> = newcomers.iter().map(|(map, _)| *map).collect();
-        let outputs = self.infer(frame, &maps)?;
+        let outputs = self.infer(frame, None, &maps)?;
         self.tracker.admit(pts, &newcomers, outputs);
         let crops = self.tracker.crops(pts);
         let maps: Vec<CropMap> = crops.iter().map(|(_, map)| *map).collect();
-        let outputs = self.infer(frame, &maps)?;
+        let outputs = self.infer(frame, next, &maps)?;
         let faces = self.tracker.update(pts, &crops, outputs);
         let infer_ms = started.elapsed().as_secs_f64() * 1e3;
         Ok(Followed { faces, detect_ms, infer_ms })
     }
 
-    fn infer(&mut self, frame: &Frame, maps: &[CropMap]) -> Result<Vec<Output>> {
-        if maps.is_empty() {
-            return Ok(Vec::new());
+    fn infer(
+        &mut self,
+        frame: &Frame,
+        next: Option<&Frame>,
+        maps: &[CropMap],
+    ) -> Result<Vec<Output>> {
+        let mut outputs = Vec::new();
+        for batch in maps.chunks(MAX_BATCH) {
+            let ticket = self.backend.submit(&frame.image, batch)?;
+            if let Some(next) = next {
+                self.backend.prefetch(&next.image)?;
+            }
+            outputs.extend(self.backend.collect(ticket)?);
         }
-        let ticket = self.backend.submit(&frame.image, maps)?;
-        self.backend.collect(ticket)
+        Ok(outputs)
     }
 
     /// Detections to be used on this frame, and how long they took. The detector works beside the

@@ -25,7 +25,7 @@ use crate::nets::{self, Backend, Engines, Variant};
 use crate::record::{self, Dropped, Record, timestamp};
 use crate::source::{End, Event, Source};
 use crate::track::{Settings, Tracker};
-use crate::{Error, Result, detect, locate};
+use crate::{Error, Result, detect};
 use follow::{Follower, Pace};
 use output::{Message, Output};
 use progress::Progress;
@@ -44,15 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The first failure of any stage; records that were made before it are written.
 pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<record::End> {
     let config = Arc::new(config);
-    let cure = "run from the checkout, or name the folder with --engines";
-    let manifest = ["share/mmface-live/engines/manifest.toml", "engines/manifest.toml"];
-    let engines = match &config.engines {
-        Some(folder) => Engines::open(folder)?,
-        None => {
-            let path = locate::find(None, "MMFACE_ENGINES_MANIFEST", &manifest, cure)?;
-            Engines::open(path.parent().unwrap_or(&path))?
-        }
-    };
+    let engines = Engines::find(config.engines.as_deref())?;
     let variant = engines.variant(&config.variant)?;
     let (model, model_hash) = engines.face_model()?;
     let model = Arc::new(model);
@@ -126,13 +118,15 @@ fn follow(
     let mut progress = Progress::new(config);
     let mut lost = Dropped::default();
     let mut ended = None;
+    let mut next = None;
     let mut stopping: Option<Instant> = None;
     loop {
         if stop.load(Ordering::Relaxed) && stopping.is_none() {
             stopping = Some(Instant::now());
             source.stop();
         }
-        let frame = match source.frames.recv_timeout(GLANCE) {
+        let received = next.take().map_or_else(|| source.frames.recv_timeout(GLANCE), Ok);
+        let frame = match received {
             Ok(frame) => Some(frame),
             // A device or a network drive that hangs does not even let go.
             Err(RecvTimeoutError::Timeout) if stopping.is_some_and(|s| s.elapsed() > PATIENCE) => {
@@ -161,7 +155,11 @@ fn follow(
         if source.is_live() && follower.pace == Pace::File {
             follower.pace = Pace::Live;
         }
-        let followed = follower.follow(&frame)?;
+        // A live source must be free to replace the frame that waits by a newer one.
+        if follower.pace == Pace::File && follower.backend.looks_ahead() {
+            next = source.frames.try_recv().ok();
+        }
+        let followed = follower.follow(&frame, next.as_ref())?;
         progress.frame(frame.pts, source);
         let now = Dropped {
             busy: source.counters.dropped_busy.load(Ordering::Relaxed),

@@ -65,9 +65,13 @@ pub(super) fn decoder(path: &Path) -> Result<gst::Pipeline> {
 /// A picture goes in as one piece: some decoders (BMP, TIFF) do not put pieces together. JPEG passes a
 /// parser, which is what reads how the camera was held.
 fn picture_decoder(path: &Path) -> Result<gst::Pipeline> {
-    let bytes = std::fs::read(path)
+    let mut bytes = std::fs::read(path)
         .map_err(|e| Error::Source(format!("{} cannot be read: {e}", path.display())))?;
-    let parser = if bytes.starts_with(&[0xff, 0xd8]) { "! jpegparse" } else { "" };
+    let is_jpeg = bytes.starts_with(&[0xff, 0xd8]);
+    if is_jpeg {
+        mend_grey_jpeg(&mut bytes);
+    }
+    let parser = if is_jpeg { "! jpegparse" } else { "" };
     let pipeline = pipeline(&format!("appsrc name={FILE} {parser} ! {DECODE} ! {TAIL}"))?;
     if let Ok(source) = element(&pipeline, FILE)?.downcast::<AppSrc>() {
         // These fail only when the pipeline is being shut down.
@@ -75,6 +79,23 @@ fn picture_decoder(path: &Path) -> Result<gst::Pipeline> {
         let _ = source.end_of_stream();
     }
     Ok(pipeline)
+}
+
+/// GStreamer 1.22's decoder fails on grey JPEGs with a sampling factor other than 1×1, a number that
+/// means nothing where there is one component: it becomes 1×1.
+fn mend_grey_jpeg(bytes: &mut [u8]) {
+    let mut at = 2;
+    while let Some(&[0xff, marker, high, low]) = bytes.get(at..).and_then(|b| b.first_chunk()) {
+        if matches!(marker, 0xc0..=0xc2) {
+            // After the length: precision, height, width, count of components, then each one's
+            // number and sampling factor.
+            if let (Some(1), Some(factor)) = (bytes.get(at + 9).copied(), bytes.get_mut(at + 11)) {
+                *factor = 0x11;
+            }
+            return;
+        }
+        at += 2 + usize::from(u16::from_be_bytes([high, low]));
+    }
 }
 
 /// One sentence about a failure, after `frames` good frames.

@@ -10,6 +10,7 @@ mod connection;
 mod custom;
 mod failure;
 mod file;
+mod health;
 mod images;
 mod mask;
 mod outlet;
@@ -30,6 +31,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::frame::{Frame, StreamInfo};
 use crate::{Error, Result};
 pub use file::is_picture;
+pub use health::health;
 pub use mask::mask;
 use outlet::{Outlet, Stop};
 

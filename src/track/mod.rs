@@ -39,6 +39,16 @@ const SAME_AFTER_CUT: f32 = 0.6;
 /// Two followed faces that overlap by more than this are one.
 const DOUBLE: f32 = 0.55;
 
+/// How a picture's face is looked at besides the crop itself: shift (parts of the side),
+/// enlargement, turn (radians). The networks' errors differ from view to view, so their mean errs
+/// less; a video has the next frame instead.
+const VIEWS: [([f32; 2], f32, f32); 4] = [
+    ([0.03, 0.0], 1.04, 0.06),
+    ([-0.03, 0.0], 0.96, -0.06),
+    ([0.0, 0.03], 0.96, 0.06),
+    ([0.0, -0.03], 1.04, -0.06),
+];
+
 /// What a tracker has to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -165,7 +175,8 @@ impl Tracker {
     pub fn admit(&mut self, pts: f64, newcomers: &[(CropMap, Detection)], outputs: Vec<Output>) {
         for ((map, detection), output) in newcomers.iter().zip(outputs) {
             // The first crop lies roughly: what it shows of the face is judged mildly.
-            let Some(sighting) = self.sighting(pts, map, output, 0.6) else { continue };
+            let view = std::iter::once((map, output));
+            let Some(sighting) = self.sighting(pts, view, 0.6) else { continue };
             let known = |f: &Followed| {
                 let same = overlap(f.last.bounds, sighting.bounds) > DOUBLE;
                 same && (self.is_sure(f)
@@ -199,15 +210,21 @@ impl Tracker {
             .map(|(i, _)| i)
     }
 
-    /// Where to look in the frame at `pts`.
+    /// Where to look in the frame at `pts`: one crop for each face, several if it is a picture.
     #[must_use]
     pub fn crops(&self, pts: f64) -> Vec<(Key, CropMap)> {
+        let views = if self.settings.immediate { &VIEWS[..] } else { &[] };
         self.faces
             .iter()
             .filter(|f| f.is_searched(pts, SEARCH))
             .map(|f| (Key(f.key), f.next_crop(pts, &self.settings.crop)))
             .filter(|(_, map)| map.is_sane())
             .take(self.settings.max_faces)
+            .flat_map(|(key, map)| {
+                let nudged =
+                    views.iter().map(move |(by, size, turn)| map.nudged(*by, *size, *turn));
+                std::iter::once(map).chain(nudged).map(move |map| (key, map))
+            })
             .collect()
     }
 
@@ -219,11 +236,14 @@ impl Tracker {
         crops: &[(Key, CropMap)],
         outputs: Vec<Output>,
     ) -> Vec<Tracked> {
-        for ((key, map), output) in crops.iter().zip(outputs) {
-            let Some(at) = self.faces.iter().position(|f| f.key == key.0) else { continue };
+        let mut outputs = outputs.into_iter();
+        for views in crops.chunk_by(|a, b| a.0 == b.0) {
+            let outputs: Vec<Output> = outputs.by_ref().take(views.len()).collect();
+            let Some(at) = self.faces.iter().position(|f| f.key == views[0].0.0) else { continue };
             // Who is followed already is not dropped for a moment's doubt.
             let known = self.faces[at].id.is_some() || self.settings.immediate;
-            let sighting = self.sighting(pts, map, output, if known { 0.5 } else { 1.0 });
+            let maps = views.iter().map(|(_, map)| map);
+            let sighting = self.sighting(pts, maps.zip(outputs), if known { 0.5 } else { 1.0 });
             let face = &mut self.faces[at];
             let doubtful = |s: &Sighting| s.presence < self.settings.presence;
             match sighting {
@@ -259,13 +279,25 @@ impl Tracker {
         shown
     }
 
-    /// `mild` lowers the threshold of presence.
-    fn sighting(&self, pts: f64, map: &CropMap, output: Output, mild: f32) -> Option<Sighting> {
-        if output.presence.is_nan() || output.presence < self.settings.presence * mild {
-            return None;
+    /// What the networks see in one or several views of a face; `mild` lowers the threshold of
+    /// presence.
+    fn sighting<'a>(
+        &self,
+        pts: f64,
+        views: impl Iterator<Item = (&'a CropMap, Output)>,
+        mild: f32,
+    ) -> Option<Sighting> {
+        let (mut fits, mut presence, mut count) = (Vec::new(), 0.0, 0.0);
+        for (map, output) in views {
+            let params = Params::from_outputs(output.pose, &output.identity, &output.expression);
+            fits.extend(params.map(|p| p.in_frame(map)));
+            presence += output.presence;
+            count += 1.0;
         }
-        let params = Params::from_outputs(output.pose, &output.identity, &output.expression)?;
-        Some(Sighting::new(pts, params.in_frame(map), output.presence, &self.model))
+        let (presence, params) = (presence / count, Params::mean(&fits)?);
+        // A presence that is no number is none.
+        let seen = presence >= self.settings.presence * mild;
+        seen.then(|| Sighting::new(pts, params, presence, &self.model))
     }
 
     /// Two tracks that have come to lie on one face are one; the older stays.

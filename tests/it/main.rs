@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
+mod engines;
 mod faces;
 mod failures;
+mod gpu;
+mod kernel;
 mod live;
 mod networks;
 mod records;
 mod sinks;
+mod slots;
 mod source;

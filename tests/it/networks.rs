@@ -16,7 +16,7 @@ const BF16_TOLERANCE: f32 = 2e-2;
 fn outputs(precision: Precision) -> Option<Vec<Output>> {
     let engines = engines();
     let variant = engines.variant("mmface-lite").unwrap();
-    let options = Options { device: Device::Cpu, precision: Some(precision), threads: None };
+    let options = Options { device: Device::Cpu, precision: Some(precision), ..Options::default() };
     let mut backend = match nets::open(&engines, &variant, &options) {
         Err(error) if error.to_string().contains("does not compute in bf16") => return None,
         backend => backend.unwrap(),

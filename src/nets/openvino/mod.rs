@@ -53,6 +53,12 @@ impl OpenVino {
                     "this CPU does not compute in bf16; use --precision f32 (or auto)".into(),
                 ));
             }
+            Some(Precision::F16) => {
+                return Err(Error::Usage(
+                    "--precision f16 is for the GPU; the CPU computes in f32 or bf16 (or auto)"
+                        .into(),
+                ));
+            }
             Some(precision) => precision,
         };
         let mut settings = vec![

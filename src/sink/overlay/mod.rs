@@ -21,6 +21,7 @@ use self::canvas::Canvas;
 use self::draw::Painter;
 use self::skin::Skin;
 use self::writer::Writer;
+pub use self::writer::health;
 use crate::Result;
 use crate::face::{FaceModel, Params};
 use crate::frame::Frame;

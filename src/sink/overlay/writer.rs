@@ -275,6 +275,16 @@ fn h264(path: &Path, key: u32) -> Result<String> {
     Ok(format!("video/x-raw,format=I420 ! {name} {settings} ! h264parse"))
 }
 
+/// The H.264 encoder that `.mp4` and `.mkv` will get.
+///
+/// # Errors
+/// [`Error::Sink`] if there is none.
+pub fn health() -> Result<String> {
+    gst::init().map_err(|e| Error::Sink(format!("GStreamer does not start: {e}")))?;
+    let chain = h264(Path::new("a video"), 60)?;
+    Ok(chain.split_whitespace().nth(2).unwrap_or("H.264").to_string())
+}
+
 /// An I/O error without its number.
 fn reason(error: &std::io::Error) -> String {
     match error.kind() {

@@ -1,0 +1,173 @@
+"""Writes vmn-f16.onnx and pmn-f16.onnx beside the f32 files and enters them in the manifest, if they agree with f32.
+
+TensorRT computes in what the file says, so f16 is a file of its own. All convolutions become f16; the heads behind them
+stay f32, because they cost nothing and a shift of 140 crop pixels in f16 is a tenth of a pixel off. The files are
+compared on real faces. Few CPUs compute in f16, so a third file rounds to f16 behind every layer and adds up in f32, as
+tensor cores do.
+
+    python half.py --pictures ../../vendor/media --detector ../../vendor/models/centerface.onnx
+"""
+
+import argparse
+import hashlib
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+# How far f16 may be from f32 on any crop: crop pixels, degrees, and so on. A pixel of the crop is .4 % of the face.
+TOLERANCE = {"scale, %": 0.5, "rotation, degrees": 0.5, "shift, crop pixels": 0.4,
+             "identity, standard deviations": 0.1, "expression": 0.03, "presence": 0.03}
+
+
+def halve(model):
+    """Makes everything f16 up to where f32 is asked for behind it. Bytes that are cast to f32 begin it, a cast of
+    something computed to f32 ends it. Returns the names of what is f16 now."""
+    graph = model.graph
+    initializers = {i.name: i for i in graph.initializer}
+    half = {i.name for i in graph.input if i.type.tensor_type.elem_type == TensorProto.FLOAT}
+    bytes_in = {i.name for i in graph.input if i.type.tensor_type.elem_type == TensorProto.UINT8}
+    stored = {n.output[0]: n for n in graph.node if n.op_type == "Cast" and n.input[0] in initializers}
+    constants = {n.output[0]: n for n in graph.node if n.op_type == "Constant"}
+    kept, made = [], set()
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in bytes_in:
+            node.attribute[0].i = TensorProto.FLOAT16
+            half.add(node.output[0])
+        elif node.op_type == "Cast" and node.input[0] in half:
+            pass  # ends it
+        elif any(name in half for name in node.input):
+            for k, name in enumerate(node.input):
+                if name in stored:  # the weight without its cast
+                    node.input[k] = stored[name].input[0]
+                    made.add(name)
+                elif name in initializers and initializers[name].data_type == TensorProto.FLOAT:
+                    array = numpy_helper.to_array(initializers[name]).astype(np.float16)
+                    initializers[name].CopyFrom(numpy_helper.from_array(array, name))
+                elif name in constants and node.op_type in ("Sub", "Div", "Add", "Mul"):
+                    value = constants[name].attribute[0].t
+                    value.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(value).astype(np.float16), value.name))
+            half.update(node.output)
+        kept.append(node)
+    kept = [n for n in kept if n.output[0] not in made]
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(kept)
+    for value in [*graph.input, *graph.output]:
+        if value.name in half:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.checker.check_model(model)
+    return half
+
+
+def rounded(model, half):
+    """The f32 model with every tensor in `half` rounded to f16."""
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        for k, name in enumerate(node.output):
+            if name in half:
+                node.output[k] = name + "/exact"
+                nodes.append(helper.make_node("Cast", [name + "/exact"], [name + "/f16"], to=TensorProto.FLOAT16))
+                nodes.append(helper.make_node("Cast", [name + "/f16"], [name], to=TensorProto.FLOAT))
+    del model.graph.node[:], model.graph.value_info[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def faces(centerface, picture):
+    """x, y, w, h of what CenterFace is sure of, at most eight."""
+    height, width = (n // 32 * 32 for n in picture.shape[:2])
+    blob = cv2.dnn.blobFromImage(picture[:height, :width], size=(width, height), swapRB=True)
+    centerface.setInput(blob)
+    heat, size, offset, _ = centerface.forward(["537", "538", "539", "540"])
+    heat = heat[0, 0]
+    peaks = np.argwhere((heat > 0.5) & (heat == cv2.dilate(heat, np.ones((5, 5)))))
+    for y, x in sorted(peaks, key=lambda p: -heat[tuple(p)])[:8]:
+        h, w = np.exp(size[0, :, y, x]) * 4
+        dy, dx = offset[0, :, y, x]
+        yield (x + dx + 0.5) * 4 - w / 2, (y + dy + 0.5) * 4 - h / 2, w, h
+
+
+def crops(pictures, detector, rule):
+    """u8 [N,3,256,256] of the faces in the pictures of a folder, each upright and turned."""
+    found = []
+    for path in sorted(p for p in pictures.iterdir() if p.suffix in (".jpg", ".png")):
+        picture = cv2.imread(str(path))
+        scale = min(1.0, 1280 / max(picture.shape))
+        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        # One a picture: a network is not used again for another size.
+        for x, y, w, h in faces(cv2.dnn.readNetFromONNX(str(detector)), picture):
+            side = rule["scale"] * max(w, h)
+            centre = np.array([x + w / 2, y + h / 2]) + np.array(rule["centre"]) * max(w, h)
+            for turn in (0, 12, -25):
+                to_picture = cv2.getRotationMatrix2D((127.5, 127.5), turn, side / 256)
+                to_picture[:, 2] += centre - 127.5
+                crop = cv2.warpAffine(picture, to_picture, (256, 256), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+                found.append(crop[:, :, ::-1].transpose(2, 0, 1))
+    return np.ascontiguousarray(found)
+
+
+def run(models, images):
+    """The PMN's outputs for every crop: pose, identity, expression, presence."""
+    sessions = [onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+                for model in models]
+    rows = []
+    for image in images:
+        features = sessions[0].run(None, {"image": image[None]})[0]
+        rows.append(sessions[1].run(["pose", "identity", "expression", "presence"], {"features": features}))
+    return [np.concatenate(column) for column in zip(*rows)]
+
+
+def differences(f32, f16):
+    """The worst over all crops, in the units of TOLERANCE."""
+    (pose, *rest), (pose16, *rest16) = f32, f16
+    turn = np.abs((pose[:, 1:4] - pose16[:, 1:4] + 180) % 360 - 180)
+    worst = [np.abs(pose16[:, 0] / pose[:, 0] - 1) * 100, turn, np.abs(pose[:, 4:6] - pose16[:, 4:6]),
+             *(np.abs(a - b) for a, b in zip(rest, rest16))]
+    return dict(zip(TOLERANCE, (float(w.max()) for w in worst)))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=Path, required=True, help="folder with pictures of faces")
+    parser.add_argument("--detector", type=Path, required=True, help="centerface.onnx")
+    parser.add_argument("--variant", default="mmface-lite")
+    parser.add_argument("--engines", type=Path, default=Path(__file__).parent / "..")
+    options = parser.parse_args()
+
+    path, folder = options.engines / "manifest.toml", options.engines / options.variant
+    text = path.read_text()
+    exact, approximate = [], []
+    for network in ("vmn", "pmn"):
+        exact.append(onnx.load(folder / f"{network}.onnx"))
+        model = onnx.load(folder / f"{network}.onnx")
+        half = halve(model)
+        onnx.save(model, folder / f"{network}-f16.onnx")
+        approximate.append(rounded(onnx.load(folder / f"{network}.onnx"), half))
+    images = crops(options.pictures, options.detector, tomllib.loads(text)["detectors"]["centerface"])
+    worst = differences(run(exact, images), run(approximate, images))
+    print(f"{len(images)} crops; worst difference (allowed)")
+    for what, allowed in TOLERANCE.items():
+        print(f"  {what:32} {worst[what]:.4f} ({allowed})")
+    # Entries of an earlier run go.
+    text = re.sub(r"\n\[variants\.[^\]]*-f16\]\n(?:[^\[\n].*\n)*", "", text)
+    agrees = all(worst[what] <= allowed for what, allowed in TOLERANCE.items())
+    if agrees:
+        for network in ("vmn", "pmn"):
+            file = f"{options.variant}/{network}-f16.onnx"
+            sha256 = hashlib.sha256((options.engines / file).read_bytes()).hexdigest()
+            entry = f'[variants.{options.variant}.networks.{network}-f16]\nfile = "{file}"\nsha256 = "{sha256}"\n'
+            text = text.replace("\n[detectors.", f"\n{entry}\n[detectors.", 1)
+    path.write_text(text)
+    if not agrees:
+        sys.exit("f16 does not agree with f32: it is not offered")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+//! `mmface-live doctor`: what works here, and what to do where something does not.
+
+use std::path::PathBuf;
+
+use crate::detect::{self, Kind};
+use crate::nets::tensorrt::{self, Cache};
+use crate::nets::{self, Engines};
+use crate::{Result, sink, source};
+
+/// Where to look.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder with manifest.toml, where it is not in its usual place
+    #[arg(long, value_name = "DIR", env = "MMFACE_ENGINES")]
+    engines: Option<PathBuf>,
+    /// Where built GPU engines are kept [default: the user's cache folder]
+    #[arg(long, value_name = "DIR", env = "MMFACE_ENGINE_CACHE")]
+    engine_cache: Option<PathBuf>,
+}
+
+/// One thing that was looked at.
+fn tell(what: &str, found: &Result<String>) {
+    match found {
+        Ok(text) => println!("  ok  {what:<14} {text}"),
+        Err(why) => println!("  --  {what:<14} {why}"),
+    }
+}
+
+/// Prints what there is. The first part is needed by every run, the rest by some.
+///
+/// # Errors
+/// The first thing that is missing and that every run needs.
+pub fn run(args: &Args) -> Result<()> {
+    println!("to run");
+    let needed = [
+        ("GStreamer", source::health()),
+        ("OpenCV", Ok(detect::version())),
+        ("detector", detect::open(Kind::Centerface, None, 320).map(|_| "CenterFace".into())),
+        ("OpenVINO", nets::cpu_name()),
+        ("engines", engines(args)),
+    ];
+    for (what, found) in &needed {
+        tell(what, found);
+    }
+    println!("for video out");
+    tell("encoder", &sink::overlay::health());
+    println!("for --camera");
+    tell("cameras", &cameras());
+    println!("for --device cuda");
+    tell(
+        "GPU",
+        &tensorrt::gpu().map(|gpu| {
+            let (major, minor) = gpu.driver;
+            let memory = gpu.memory as f64 / f64::from(1 << 30);
+            format!(
+                "{}, {}, {memory:.0} GiB; its driver serves CUDA {major}.{minor}",
+                gpu.name, gpu.chip
+            )
+        }),
+    );
+    tell("TensorRT", &tensorrt::tensorrt_version());
+    tell("NVRTC", &tensorrt::nvrtc_version());
+    tell("built engines", &built(args));
+    needed.into_iter().find_map(|(_, found)| found.err()).map_or(Ok(()), Err)
+}
+
+fn engines(args: &Args) -> Result<String> {
+    let engines = Engines::find(args.engines.as_deref())?;
+    engines.face_model()?;
+    let mut all = Vec::new();
+    for name in engines.variants() {
+        let variant = engines.variant(name)?;
+        for network in variant.networks() {
+            engines.network(&variant, network)?;
+        }
+        all.push(format!("{name}{}", if variant.trained { "" } else { " (untrained)" }));
+    }
+    Ok(format!("{}, every file as it should be", all.join(", ")))
+}
+
+fn cameras() -> Result<String> {
+    let mut found: Vec<_> = std::fs::read_dir("/dev")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with("video"))
+        .collect();
+    found.sort();
+    if found.is_empty() {
+        return Err(crate::Error::Source("none in /dev: plug one in".into()));
+    }
+    let refused: Vec<_> = found
+        .iter()
+        .filter(|name| std::fs::File::open(format!("/dev/{name}")).is_err())
+        .map(String::as_str)
+        .collect();
+    if refused.is_empty() {
+        return Ok(found.join(", "));
+    }
+    let refused = refused.join(", ");
+    Err(crate::Error::Source(format!("{refused} cannot be opened: join the group `video`")))
+}
+
+fn built(args: &Args) -> Result<String> {
+    let cache = Cache::new(args.engine_cache.as_deref());
+    let count = cache.names().iter().filter(|name| name.ends_with(".engine")).count();
+    Ok(match cache.folder() {
+        Some(folder) => format!("{count} in {}; see `mmface-live engines check`", folder.display()),
+        None => "nowhere to keep them: name a folder with --engine-cache".into(),
+    })
+}

@@ -1,0 +1,244 @@
+//! `mmface-live engines`: what the GPU's engines are, and how they come to be.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::nets::tensorrt::{self, Cache, Chip, Found, Recipe};
+use crate::nets::{Engines, Precision, Variant};
+use crate::{Error, Result};
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say which networks there are, and what is built for which chip
+    List(Where),
+    /// Build engines from the networks; works without a GPU
+    Build(Build),
+    /// Say whether every engine is usable here, and if not, why
+    Check(Where),
+}
+
+/// Which engines, and where.
+#[derive(Debug, Args)]
+pub struct Where {
+    /// Which networks [default: all]
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+    /// Folder with manifest.toml, where it is not in its usual place
+    #[arg(long, value_name = "DIR", env = "MMFACE_ENGINES")]
+    engines: Option<PathBuf>,
+    /// Where built engines are kept [default: the user's cache folder]
+    #[arg(long, value_name = "DIR", env = "MMFACE_ENGINE_CACHE")]
+    engine_cache: Option<PathBuf>,
+}
+
+/// What to build.
+#[derive(Debug, Args)]
+pub struct Build {
+    #[command(flatten)]
+    place: Where,
+    /// Chips, as sm_80,sm_86,sm_89,sm_120 [default: the one that is here]
+    #[arg(long, value_name = "CHIP", value_delimiter = ',')]
+    target: Vec<Chip>,
+    /// Build anew what is there already
+    #[arg(long)]
+    force: bool,
+}
+
+/// Carries it out.
+///
+/// # Errors
+/// [`Error::Engine`] if an engine cannot be built or is not usable; [`Error::Device`] if there is no
+/// GPU to ask.
+pub fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::List(place) => list(place),
+        Command::Build(what) => build(what),
+        Command::Check(place) => check(place),
+    }
+}
+
+/// A network that becomes an engine.
+struct Network {
+    variant: Variant,
+    name: String,
+    precision: Precision,
+}
+
+impl Network {
+    fn recipe<'a>(&'a self, library: &'a str, chip: Chip) -> Result<Recipe<'a>> {
+        Ok(Recipe {
+            variant: &self.variant.name,
+            network: &self.name,
+            onnx: self.variant.network_hash(&self.name)?,
+            library,
+            chip,
+            precision: self.precision,
+        })
+    }
+}
+
+impl Where {
+    /// The networks that the GPU runs, in every precision that there is.
+    fn networks(&self) -> Result<(Engines, Vec<Network>)> {
+        let engines = Engines::find(self.engines.as_deref())?;
+        let variants: Vec<String> = match &self.variant {
+            Some(name) => vec![name.clone()],
+            None => engines.variants().map(str::to_string).collect(),
+        };
+        let mut networks = Vec::new();
+        for name in variants {
+            let variant = engines.variant(&name)?;
+            for precision in [Precision::F32, Precision::F16] {
+                for network in ["vmn", "pmn"].map(|network| precision.network(network)) {
+                    if variant.has_network(&network) {
+                        networks.push(Network {
+                            variant: variant.clone(),
+                            name: network,
+                            precision,
+                        });
+                    }
+                }
+            }
+        }
+        Ok((engines, networks))
+    }
+
+    fn cache(&self) -> Cache {
+        Cache::new(self.engine_cache.as_deref())
+    }
+}
+
+fn list(place: &Where) -> Result<()> {
+    let (engines, networks) = place.networks()?;
+    let cache = place.cache();
+    println!("networks in {}", engines.folder().display());
+    for network in &networks {
+        let Network { variant, name, precision } = network;
+        let hash = variant.network_hash(name)?;
+        println!(
+            "  {:<14} {name:<10} {precision:<5} {}",
+            variant.name,
+            &hash[..hash.len().min(12)]
+        );
+    }
+    match cache.folder() {
+        Some(folder) => println!("built, in {}", folder.display()),
+        None => println!("nowhere to keep engines: name a folder with --engine-cache"),
+    }
+    let names = cache.names();
+    for name in names.iter().filter(|name| name.ends_with(".engine")) {
+        let current = networks.iter().any(|n| is_of(name, n));
+        println!("  {name}{}", if current { "" } else { "  (of other networks)" });
+    }
+    if !names.iter().any(|name| name.ends_with(".engine")) {
+        println!("  nothing; `mmface-live engines build` does it, else the first run on a GPU");
+    }
+    Ok(())
+}
+
+/// Whether an engine was built from this network, whatever the chip.
+fn is_of(name: &str, network: &Network) -> bool {
+    network.recipe("", Chip::new(0, 0)).is_ok_and(|recipe| {
+        let full = recipe.file_name();
+        full.split("--").next().is_some_and(|start| name.starts_with(&format!("{start}-")))
+    })
+}
+
+fn build(what: &Build) -> Result<()> {
+    let (engines, networks) = what.place.networks()?;
+    let cache = what.place.cache();
+    let Some(folder) = cache.folder() else {
+        return Err(Error::Usage("there is no home folder: name one with --engine-cache".into()));
+    };
+    let chips = if what.target.is_empty() {
+        let gpu = tensorrt::gpu().map_err(|e| {
+            Error::Device(format!("{e}; or name a chip to build for: --target sm_89"))
+        })?;
+        vec![gpu.chip]
+    } else {
+        what.target.clone()
+    };
+    let library = tensorrt::tensorrt_version()?;
+    // What one chip refuses in one precision, it may take in another: the rest is built anyway.
+    let mut refused = 0;
+    for chip in chips {
+        for network in &networks {
+            let name = network.recipe(&library, chip)?.file_name();
+            if !what.force && matches!(cache.find(&name), Found::Good(_)) {
+                tracing::info!("{name} is there");
+                continue;
+            }
+            let onnx = engines.network(&network.variant, &network.name)?;
+            let title = format!("{} of {}", network.name, network.variant.name);
+            match tensorrt::build(&title, &onnx, chip) {
+                Ok(engine) => cache.store(&name, &engine),
+                Err(error) => {
+                    tracing::error!("{error}");
+                    refused += 1;
+                    continue;
+                }
+            }
+            if !matches!(cache.find(&name), Found::Good(_)) {
+                let folder = folder.display();
+                return Err(Error::Engine(format!("{name} could not be kept in {folder}")));
+            }
+        }
+    }
+    println!("{}", folder.display());
+    match refused {
+        0 => Ok(()),
+        count => Err(Error::Engine(format!("{count} engines could not be built"))),
+    }
+}
+
+fn check(place: &Where) -> Result<()> {
+    let (_, networks) = place.networks()?;
+    let cache = place.cache();
+    let library = tensorrt::tensorrt_version();
+    let gpu = tensorrt::gpu();
+    let mut unusable = 0;
+    let mut tell = |name: &str, verdict: std::result::Result<(), String>| match verdict {
+        Ok(()) => println!("ok       {name}"),
+        Err(why) => {
+            unusable += 1;
+            println!("not here {name}: {why}");
+        }
+    };
+    for name in cache.names().iter().filter(|name| name.ends_with(".engine")) {
+        tell(
+            name,
+            match (cache.find(name), &library, &gpu) {
+                (Found::Bad(why), ..) => Err(format!("it {why}; the next run builds it anew")),
+                (Found::Missing, ..) => Err("it has just gone".into()),
+                (_, Err(e), _) | (_, _, Err(e)) => Err(e.to_string()),
+                (Found::Good(engine), Ok(library), Ok(gpu)) => {
+                    if !networks.iter().any(|n| is_of(name, n)) {
+                        Err("it was built from other networks".into())
+                    } else if !name.contains(&format!("-{library}-")) {
+                        Err(format!("it was built by another TensorRT than {library}"))
+                    } else if !name.contains(&format!("-{}-", gpu.chip)) {
+                        Err(format!("this GPU is {}", gpu.chip))
+                    } else {
+                        tensorrt::check(&engine).map_err(|e| e.to_string())
+                    }
+                }
+            },
+        );
+    }
+    if let (Ok(library), Ok(gpu)) = (&library, &gpu) {
+        for network in &networks {
+            let name = network.recipe(library, gpu.chip)?.file_name();
+            if cache.find(&name) == Found::Missing {
+                tell(&name, Err("it is not built; the next run does it".into()));
+            }
+        }
+    }
+    library?;
+    gpu?;
+    if unusable > 0 {
+        return Err(Error::Engine(format!("{unusable} engines are of no use here")));
+    }
+    Ok(())
+}

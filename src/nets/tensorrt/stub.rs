@@ -1,0 +1,69 @@
+//! What a build without the feature `cuda` says.
+
+use super::{Chip, Gpu};
+use crate::nets::{Backend, Engines, Options, Variant};
+use crate::{Error, Result};
+
+fn absent<T>() -> Result<T> {
+    Err(Error::Device(
+        "this program was built without CUDA; build it with the feature `cuda` (it is on by \
+         default), or use --device cpu"
+            .into(),
+    ))
+}
+
+/// The GPU.
+///
+/// # Errors
+/// [`Error::Device`], as all of these.
+pub fn gpu() -> Result<Gpu> {
+    absent()
+}
+
+/// Flavour and version of TensorRT.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn tensorrt_version() -> Result<String> {
+    absent()
+}
+
+/// Version of NVRTC.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn nvrtc_version() -> Result<String> {
+    absent()
+}
+
+/// Builds an engine.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn build(_title: &str, _onnx: &[u8], _chip: Chip) -> Result<Vec<u8>> {
+    absent()
+}
+
+/// Checks an engine.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn check(_engine: &[u8]) -> Result<()> {
+    absent()
+}
+
+/// Compiles the preprocessing kernel.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn compile_kernel(_chip: Chip) -> Result<String> {
+    absent()
+}
+
+/// Opens the backend.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn open(_: &Engines, _: &Variant, _: &Options) -> Result<Box<dyn Backend>> {
+    absent()
+}
