@@ -1,8 +1,8 @@
 """Writes vmn-f16.onnx and pmn-f16.onnx beside the f32 files and enters them in the manifest, if they agree with f32.
 
-TensorRT computes in what the file says, so f16 is a file of its own. All convolutions become f16; the heads behind them
-stay f32, because they cost nothing and a shift of 140 crop pixels in f16 is a tenth of a pixel off. The files are
-compared on real faces. Few CPUs compute in f16, so a third file rounds to f16 behind every layer and adds up in f32, as
+TensorRT computes in what the file says, so f16 is a file of its own. Convolutions and matrix products become f16 (Turing
+chips know no others in f32); what scales the outputs behind them stays f32, because a shift of 140 crop pixels in f16 is a
+tenth of a pixel off. The files are compared on real faces. Few CPUs compute in f16, so a third file rounds to f16 behind every layer and adds up in f32, as
 tensor cores do.
 
     python half.py --pictures ../../vendor/media --detector ../../vendor/models/centerface.onnx
@@ -26,41 +26,59 @@ TOLERANCE = {"scale, %": 0.5, "rotation, degrees": 0.5, "shift, crop pixels": 0.
              "identity, standard deviations": 0.1, "expression": 0.03, "presence": 0.03}
 
 
+# What is computed in f16; anything else ends it.
+HALVED = {"Conv", "Gemm", "Relu", "Add", "Sub", "Div", "MaxPool", "Resize", "Flatten", "Unsqueeze"}
+
+
 def halve(model):
-    """Makes everything f16 up to where f32 is asked for behind it. Bytes that are cast to f32 begin it, a cast of
-    something computed to f32 ends it. Returns the names of what is f16 now."""
+    """Makes everything f16 from the bytes or features that go in to the last product. Returns the names of what is f16
+    now."""
     graph = model.graph
     initializers = {i.name: i for i in graph.initializer}
+    constants = {n.output[0]: n for n in graph.node if n.op_type == "Constant"}
+    stored = {n.output[0]: n for n in graph.node if n.op_type == "Cast" and n.input[0] in initializers}
     half = {i.name for i in graph.input if i.type.tensor_type.elem_type == TensorProto.FLOAT}
     bytes_in = {i.name for i in graph.input if i.type.tensor_type.elem_type == TensorProto.UINT8}
-    stored = {n.output[0]: n for n in graph.node if n.op_type == "Cast" and n.input[0] in initializers}
-    constants = {n.output[0]: n for n in graph.node if n.op_type == "Constant"}
-    kept, made = [], set()
+    nodes, same = [], {}  # same: what was cast to f32 and no longer is
     for node in graph.node:
+        for k, name in enumerate(node.input):
+            node.input[k] = same.get(name, name)
+        halved = any(name in half for name in node.input)
         if node.op_type == "Cast" and node.input[0] in bytes_in:
             node.attribute[0].i = TensorProto.FLOAT16
-            half.add(node.output[0])
-        elif node.op_type == "Cast" and node.input[0] in half:
-            pass  # ends it
-        elif any(name in half for name in node.input):
+            half.update(node.output)
+        elif node.op_type == "Cast" and halved:
+            same[node.output[0]] = node.input[0]
+            continue
+        elif halved and node.op_type in HALVED:
             for k, name in enumerate(node.input):
                 if name in stored:  # the weight without its cast
                     node.input[k] = stored[name].input[0]
-                    made.add(name)
                 elif name in initializers and initializers[name].data_type == TensorProto.FLOAT:
                     array = numpy_helper.to_array(initializers[name]).astype(np.float16)
                     initializers[name].CopyFrom(numpy_helper.from_array(array, name))
-                elif name in constants and node.op_type in ("Sub", "Div", "Add", "Mul"):
+                elif name in constants and node.op_type in ("Sub", "Div", "Add"):
                     value = constants[name].attribute[0].t
                     value.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(value).astype(np.float16), value.name))
             half.update(node.output)
-        kept.append(node)
-    kept = [n for n in kept if n.output[0] not in made]
-    del graph.node[:], graph.value_info[:]
-    graph.node.extend(kept)
+        elif halved:
+            for k, name in enumerate(node.input):
+                if name in half:
+                    node.input[k] = name + "/f32"
+                    nodes.append(helper.make_node("Cast", [name], [name + "/f32"], to=TensorProto.FLOAT))
+        nodes.append(node)
     for value in [*graph.input, *graph.output]:
-        if value.name in half:
+        if value.name == "features":  # the only thing between the two networks
             value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    for output in [o.name for o in graph.output if o.name in half and o.name != "features"]:
+        for node in nodes:
+            if output in node.output:
+                node.output[0] = output + "/f16"
+        nodes.append(helper.make_node("Cast", [output + "/f16"], [output], to=TensorProto.FLOAT))
+    used = {name for node in nodes for name in node.input}
+    nodes = [n for n in nodes if n.op_type != "Cast" or n.output[0] in used or any(o.name == n.output[0] for o in graph.output)]
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
     onnx.checker.check_model(model)
     return half
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use mmface_live::nets::Engines;
-use mmface_live::nets::tensorrt::{Chip, build, check, compile_kernel, gpu};
+use mmface_live::nets::tensorrt::{Chip, Compiled, build, check, compile_kernel, gpu};
 use tempfile::TempDir;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -17,7 +17,8 @@ fn chip(number: u32) -> Chip {
 #[test]
 fn the_kernel_compiles_for_every_chip() {
     for number in [75, 80, 86, 89, 90, 100, 120] {
-        let ptx = compile_kernel(chip(number)).unwrap();
+        let Compiled { ptx, code } = compile_kernel(chip(number)).unwrap();
+        assert!(code.starts_with(b"\x7fELF"), "{number}");
         assert!(ptx.contains(&format!(".target sm_{number}")), "{number}");
         assert!(ptx.contains(".visible .entry crop("), "{number}");
     }

@@ -17,6 +17,15 @@ pub use cache::{Cache, Found, Recipe};
 pub use chip::Chip;
 pub use cuda::{build, check, compile_kernel, gpu, nvrtc_version, open, tensorrt_version};
 
+/// The preprocessing kernel for one chip.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// To be read.
+    pub ptx: String,
+    /// To be run: an ELF file.
+    pub code: Vec<u8>,
+}
+
 /// A GPU, as its driver describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gpu {

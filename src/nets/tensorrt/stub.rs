@@ -1,6 +1,6 @@
 //! What a build without the feature `cuda` says.
 
-use super::{Chip, Gpu};
+use super::{Chip, Compiled, Gpu};
 use crate::nets::{Backend, Engines, Options, Variant};
 use crate::{Error, Result};
 
@@ -56,7 +56,7 @@ pub fn check(_engine: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Device`].
-pub fn compile_kernel(_chip: Chip) -> Result<String> {
+pub fn compile_kernel(_chip: Chip) -> Result<Compiled> {
     absent()
 }
 

@@ -161,7 +161,7 @@ impl Cuda {
     /// A device with `count` slots.
     pub fn new(
         context: Arc<CudaContext>,
-        ptx: &str,
+        kernel: Vec<u8>,
         mut networks: Networks,
         count: usize,
         graphs: bool,
@@ -170,7 +170,7 @@ impl Cuda {
         // SAFETY: streams are ordered by the scheduler's events, not by cudarc's own.
         unsafe { context.disable_event_tracking() };
         let sizes = networks.sizes()?;
-        let module = context.load_module(Ptx::from_src(ptx)).map_err(started)?;
+        let module = context.load_module(Ptx::from_binary(kernel)).map_err(started)?;
         let crop = module.load_function(kernel::NAME).map_err(started)?;
         let slots = (0..count).map(|_| {
             let contexts = networks.contexts()?;

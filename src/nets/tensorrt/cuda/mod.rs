@@ -58,7 +58,7 @@ pub fn open(engines: &Engines, variant: &Variant, options: &Options) -> Result<B
     let version = tensorrt_version()?;
     let precision = precision(variant, options)?;
     let cache = Cache::new(options.engine_cache.as_deref());
-    let ptx = nvrtc::cached(&cache, chip)?;
+    let kernel = nvrtc::cached(&cache, chip)?;
     let open = |network: &str| -> Result<Opened> {
         let network = precision.network(network);
         let onnx = engines.network(variant, &network)?;
@@ -76,7 +76,7 @@ pub fn open(engines: &Engines, variant: &Variant, options: &Options) -> Result<B
     };
     let networks = Networks { vmn: open("vmn")?, pmn: open("pmn")? };
     let count = if options.one_slot { 1 } else { 2 };
-    let device = Cuda::new(context, &ptx, networks, count, !options.no_cuda_graph)?;
+    let device = Cuda::new(context, kernel, networks, count, !options.no_cuda_graph)?;
     Ok(Box::new(TensorRt { precision, slots: Slots::new(device, count) }))
 }
 
