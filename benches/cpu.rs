@@ -33,13 +33,14 @@ fn crops(c: &mut Criterion) {
 
 fn detectors(c: &mut Criterion) {
     let image = frame();
-    for size in [320, 640] {
-        let mut detector = detect::open(detect::Kind::Centerface, None, size).expect("a detector");
+    for size in [320, 512, 640] {
+        let mut detector =
+            detect::open(detect::Kind::Centerface, None, Some(size)).expect("a detector");
         c.bench_function(&format!("cpu/detect/centerface-{size}"), |b| {
             b.iter(|| detector.detect(&image).expect("detects"));
         });
     }
-    let mut detector = detect::open(detect::Kind::Haar, None, 640).expect("a detector");
+    let mut detector = detect::open(detect::Kind::Haar, None, Some(640)).expect("a detector");
     c.bench_function("cpu/detect/haar-640", |b| {
         b.iter(|| detector.detect(&image).expect("detects"))
     });

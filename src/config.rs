@@ -22,8 +22,8 @@ pub struct Config {
     pub detector: detect::Kind,
     /// Its file, where it is not in its usual place.
     pub detector_model: Option<PathBuf>,
-    /// Longest side of the pictures that the detector sees.
-    pub detect_size: u32,
+    /// Longest side of the pictures that the detector sees; `None` goes by the frame's size.
+    pub detect_size: Option<u32>,
     /// Seconds between detections while there is room for one more face.
     pub detect_every: f64,
     /// At most this many faces.
@@ -110,7 +110,12 @@ impl Config {
             pictures,
             detector: args.detector.unwrap_or_default(),
             detector_model: args.detector_model,
-            detect_size: one_of("detect-size", args.detect_size.unwrap_or(640), 64, 4096)?,
+            // A picture has time for its small faces.
+            detect_size: args
+                .detect_size
+                .map(|n| one_of("detect-size", n, 64, 4096))
+                .transpose()?
+                .or(pictures.then_some(960)),
             detect_every,
             faces: one_of("faces", args.faces.unwrap_or(4), 1, 64)? as usize,
             engines: args.engines,

@@ -80,6 +80,11 @@ def upright_frame(points, label):
     return np.stack([c[:, None] * p[..., 0] + s[:, None] * p[..., 1], -s[:, None] * p[..., 0] + c[:, None] * p[..., 1]], -1)
 
 
+def distances(predicted, label):
+    """[n]: mean distance of the 68 points in %."""
+    return np.linalg.norm(upright_frame(predicted, label) - upright_frame(label, label), axis=-1).mean(1)
+
+
 def half_of(person):
     return hashlib.md5(str(person).encode()).digest()[0] & 1
 
@@ -146,9 +151,9 @@ def validate(model, targets, fits, pictures, rows):
 
 
 @torch.no_grad()
-def volume_mismatch(model, targets, fits, rows, predicted, affines):
-    """% of voxels that differ, relative to the solid's voxels (r = 64), threshold .5; and intersection over union."""
-    wrong = solid = both = either = 0
+def volume_mismatch(model, targets, rows, predicted, affines):
+    """% of all voxels that differ (r = 64, threshold .5), and intersection over union in %."""
+    wrong = voxels = both = either = 0
     for k, features in enumerate(predicted["features"]):
         some = slice(k * BATCH, k * BATCH + len(features))
         truth = losses.occupancy(targets.surface(torch.from_numpy(rows[some]),
@@ -156,10 +161,116 @@ def volume_mismatch(model, targets, fits, rows, predicted, affines):
         with torch.autocast("cpu", torch.bfloat16):
             ours = model.volume(features) > 0
         wrong += (ours ^ truth).sum().item()
-        solid += truth.numel()
+        voxels += truth.numel()
         both += (ours & truth).sum().item()
         either += (ours | truth).sum().item()
-    return 100 * wrong / solid, 100 * both / either
+    return 100 * wrong / voxels, 100 * both / either
+
+
+class Measure:
+    """All measurements of one checkpoint; `error` collects what goes into the manifest."""
+
+    def __init__(self, model, targets, fits, pictures, measured):
+        self.model, self.targets, self.fits, self.pictures, self.measured = model, targets, fits, pictures, measured
+        self.validation = np.flatnonzero((fits.split == "validation") & fits.hand[:fits.count])
+        self.error = {}
+
+    def look(self, rows, affines):
+        return predict(self.model, self.targets, crop_all(self.pictures, rows, affines))
+
+    def two_passes(self, rows, affines):
+        return two_passes(self.model, self.targets, self.pictures, rows, affines)
+
+    def volume(self, name, rows, predicted, affines):
+        mismatch, overlap = volume_mismatch(self.model, self.targets, rows, predicted, affines)
+        print(f"  volume 64 against the fit: {mismatch:.2f} % of voxels differ, overlap {overlap:.1f} %")
+        self.error[f"{name}_volume_64_mismatch"] = round(mismatch, 2)
+
+    def landmarks(self, name, rows):
+        """Hand-labelled pictures, through crops of several origins."""
+        fits = self.fits
+        label, people = fits.points[rows], fits.person[rows]
+        print(f"{name}: {len(rows)} pictures; raw inner, raw all, free inner, free all")
+        affines = true_affines(fits, rows)
+        direct = self.look(rows, affines)
+        looks = {"true_box": to_picture(direct, affines)[0], "true_box_2nd": self.two_passes(rows, affines)[1]}
+        looks["jittered_1st"], looks["jittered_2nd"] = self.two_passes(rows, jittered_affines(fits, rows))[:2]
+        for look, points in looks.items():
+            numbers = raw_and_free(points, label, people)
+            print(f"  {look}: " + " ".join(f"{x:.2f}" for x in numbers))
+            for kind, value in zip(("raw_inner", "raw_all", "free_inner", "free_all"), numbers):
+                self.error[f"{name}_{look}_{kind}"] = round(value, 2)
+        boxed = np.isfinite(fits.box[rows]).all(1)
+        if boxed.any():
+            boxes = box_affines(fits.box[rows[boxed]], self.measured["detectors"]["centerface"])
+            numbers = raw_and_free(self.two_passes(rows[boxed], boxes)[1], label[boxed], people[boxed])
+            print("  detector's box, second pass: " + " ".join(f"{x:.2f}" for x in numbers))
+            self.error[f"{name}_detector_2nd_free_all"] = round(numbers[3], 2)
+        yaw = np.abs(fits.pose[rows, 2])
+        apart = distances(looks["true_box_2nd"], label)
+        print("  raw all by yaw: " + ", ".join(f"{a}-{b}° {apart[m].mean():.2f} ({m.sum()})" for a, b in
+                                               ((0, 15), (15, 30), (30, 45), (45, 90))
+                                               for m in [(yaw >= a) & (yaw < b)] if m.any()))
+        euler = morphable.angles(torch.from_numpy(picture_rotation(direct, affines))).numpy()
+        print("  pitch, yaw, roll against the fit: "
+              + " ".join(f"{x:.1f}" for x in np.abs(euler - fits.pose[rows, 1:4]).mean(0)))
+        self.volume(name, rows, direct, affines)
+
+    def rendered(self):
+        """Heads of validation people that turn.py turned: exact pose and volume."""
+        fits = self.fits
+        rows = np.flatnonzero((fits.split == "validation") & (fits.source == "turned"))
+        if not len(rows):
+            return
+        _, points, _, turned, again = self.two_passes(rows, jittered_affines(fits, rows))
+        off = distances(points, fits.points[rows])
+        matrix = torch.from_numpy(picture_rotation(turned, again))
+        apart = rotation_between(matrix, morphable.rotation(torch.from_numpy(fits.pose[rows, 1:4]).double()))
+        yaw = np.abs(fits.pose[rows, 2])
+        for a, b in ((30, 60), (60, 90)):
+            m = (yaw >= a) & (yaw < b)
+            print(f"rendered heads, yaw {a}-{b}°, {m.sum()}: landmarks {off[m].mean():.2f}, "
+                  f"rotation off by {apart[m].mean():.1f}° (median {np.median(apart[m]):.1f}°)")
+            self.error[f"rendered_{a}_{b}_rotation_degrees"] = round(float(apart[m].mean()), 1)
+        self.volume("rendered", rows, turned, again)
+
+    def expression(self, teacher):
+        """Correlation with MediaPipe's blendshape scores."""
+        fits, names = self.fits, self.targets.model.expression_names
+        rows = np.flatnonzero((fits.split == "validation") & fits.found)
+        ours = self.look(rows, true_affines(fits, rows))["expression"]
+        order = {p: k for k, p in enumerate(teacher["picture"])}
+        scores = expression_centres(self.targets.model, teacher["scores"], teacher["names"])
+        scores = scores[[order[p] for p in fits.picture[rows]]]
+        correlation = {n: np.corrcoef(scores[:, k], ours[:, k])[0, 1] for n in BLENDSHAPES for k in [names.index(n)]}
+        print("correlation with the teacher's scores: " + ", ".join(f"{k} {v:.2f}" for k, v in correlation.items()))
+        self.error["expression_correlation_12"] = round(float(np.mean([*correlation.values()])), 2)
+
+    def identity(self):
+        """How far one person's coefficients spread over frames, and how far people lie apart."""
+        fits = self.fits
+        rows = np.flatnonzero((fits.source == "video") & (fits.split == "validation"))
+        identity = self.look(rows, true_affines(fits, rows))["identity"]
+        groups = [identity[fits.person[rows] == p] for p in np.unique(fits.person[rows])]
+        within = np.sqrt(np.mean([((g - g.mean(0)) ** 2).mean() for g in groups]))
+        between = np.stack([g.mean(0) for g in groups]).std(0).mean()
+        print(f"identity: spread within a person {within:.2f}, between people {between:.2f} (standard deviations)")
+        self.error["identity_within"], self.error["identity_between"] = round(float(within), 2), round(float(between), 2)
+
+    def presence(self):
+        """Misses among damaged faces, false alarms among damaged crops without one."""
+        random, plain = np.random.default_rng(3), np.zeros((256, 256, 3), np.uint8)
+        fits, faces = self.fits, np.repeat(self.validation, 2)
+        maker = Samples(self.pictures, fits, self.validation, np.ones(len(self.validation)))
+        present = [damage(random, c, plain) for c in crop_all(self.pictures, faces, jittered_affines(fits, faces))]
+        absent = [damage(random, maker.negative(random, i)[0], plain) for i in self.validation]
+        yes, no = (predict(self.model, self.targets, c)["presence"] for c in (present, absent))
+        for threshold in (0.2, 0.35, 0.5, 0.65, 0.8):
+            print(f"presence at {threshold}: {100 * (yes < threshold).mean():.2f} % of {len(yes)} damaged faces missed, "
+                  f"{100 * (no >= threshold).mean():.2f} % of {len(no)} crops without a face taken for one")
+        shipped = self.measured["presence_threshold"]
+        self.error["presence_missed"] = round(100 * float((yes < shipped).mean()), 2)
+        self.error["presence_false"] = round(100 * float((no >= shipped).mean()), 2)
 
 
 def main():
@@ -169,106 +280,27 @@ def main():
     parser.add_argument("--work", type=Path, default=here / "work")
     parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=here / "measured.json")
+    parser.add_argument("--out", type=Path, default=here / "measured.json", help="read and written")
     options = parser.parse_args()
-    torch.set_num_threads(2)
+
     face_model = morphable.FaceModel(options.model)
     fits = Fits(options.work / "fits.npz", face_model)
     pictures = Pictures(options.faces, fits.picture, options.work / "pictures.bin")
     targets = losses.Targets(face_model, fits, dict(np.load(options.work / "habits.npz")))
     model = MMFace(DESCRIPTIONS["mmface-lite"]).eval()
-    saved = torch.load(options.checkpoint, weights_only=True)
-    model.load_state_dict(saved["average"])
+    model.load_state_dict(torch.load(options.checkpoint, weights_only=True)["average"])
     model.vmn.to(memory_format=torch.channels_last)
+
     measured = json.loads(options.out.read_text())
-    error = {}
-
-    validation = np.flatnonzero((fits.split == "validation") & fits.hand[:fits.count])
-    for name, rows in (("video", validation[fits.source[validation] == "video"]),
-                       ("hard", validation[fits.source[validation] != "video"])):
-        label, people = fits.points[rows], fits.person[rows]
-        print(f"{name}: {len(rows)} pictures; raw inner, raw all, free inner, free all")
-        affines = true_affines(fits, rows)
-        direct = predict(model, targets, crop_all(pictures, rows, affines))
-        points = to_picture(direct, affines)[0]
-        looks = {"true_box": points, "true_box_2nd": two_passes(model, targets, pictures, rows, affines)[1]}
-        looks["jittered_1st"], looks["jittered_2nd"] = two_passes(model, targets, pictures, rows,
-                                                                  jittered_affines(fits, rows))[:2]
-        for look, points in looks.items():
-            numbers = raw_and_free(points, label, people)
-            print(f"  {look}: " + " ".join(f"{x:.2f}" for x in numbers))
-            for kind, value in zip(("raw_inner", "raw_all", "free_inner", "free_all"), numbers):
-                error[f"{name}_{look}_{kind}"] = round(value, 2)
-        boxed = np.isfinite(fits.box[rows]).all(1)
-        if boxed.any():
-            _, second, first, _, _ = two_passes(model, targets, pictures, rows[boxed],
-                                                box_affines(fits.box[rows[boxed]], measured["detectors"]["centerface"]))
-            numbers = raw_and_free(second, label[boxed], people[boxed])
-            print("  detector's box, second pass: " + " ".join(f"{x:.2f}" for x in numbers))
-            error[f"{name}_detector_2nd_free_all"] = round(numbers[3], 2)
-        yaw = np.abs(fits.pose[rows, 2])
-        apart = np.linalg.norm(upright_frame(looks["true_box_2nd"], label) - upright_frame(label, label), axis=-1).mean(1)
-        print("  raw all by yaw: " + ", ".join(f"{a}-{b}° {apart[m].mean():.2f} ({m.sum()})" for a, b in
-                                               ((0, 15), (15, 30), (30, 45), (45, 90))
-                                               for m in [(yaw >= a) & (yaw < b)] if m.any()))
-        mismatch, overlap = volume_mismatch(model, targets, fits, rows, direct, affines)
-        print(f"  volume 64 against the fit: {mismatch:.2f} % of voxels differ, overlap {overlap:.1f} %")
-        error[f"{name}_volume_64_mismatch"] = round(mismatch, 2)
-        euler = morphable.angles(torch.from_numpy(picture_rotation(direct, affines))).numpy()
-        angle_error = np.abs(euler - fits.pose[rows, 1:4]).mean(0)
-        print("  pitch, yaw, roll against the fit: " + " ".join(f"{x:.1f}" for x in angle_error))
-
-    rows = np.flatnonzero((fits.split == "validation") & (fits.source == "turned"))
-    if len(rows):
-        affines = jittered_affines(fits, rows)
-        _, points, _, turned, again = two_passes(model, targets, pictures, rows, affines)
-        off = np.linalg.norm(upright_frame(points, fits.points[rows]) - upright_frame(fits.points[rows], fits.points[rows]),
-                             axis=-1).mean(1)
-        matrix = torch.from_numpy(picture_rotation(turned, again))
-        apart = rotation_between(matrix, morphable.rotation(torch.from_numpy(fits.pose[rows, 1:4]).double()))
-        angle = np.abs(morphable.angles(matrix).numpy() - fits.pose[rows, 1:4])
-        yaw = np.abs(fits.pose[rows, 2])
-        for a, b in ((30, 60), (60, 90)):
-            m = (yaw >= a) & (yaw < b)
-            print(f"rendered heads, yaw {a}-{b}°, {m.sum()}: landmarks {off[m].mean():.2f}, pitch yaw roll off by "
-                  + " ".join(f"{x:.1f}" for x in angle[m].mean(0)) + f"°, rotation by {apart[m].mean():.1f}°")
-        error["rendered_rotation_degrees"] = round(float(apart.mean()), 1)
-        mismatch, overlap = volume_mismatch(model, targets, fits, rows, turned, again)
-        print(f"  volume 64: {mismatch:.2f} % of voxels differ, overlap {overlap:.1f} %")
-        error["rendered_volume_64_mismatch"] = round(mismatch, 2)
-
-    rows = np.flatnonzero((fits.split == "validation") & fits.found)
-    predicted = predict(model, targets, crop_all(pictures, rows, true_affines(fits, rows)))
-    teacher = dict(np.load(options.work / "teacher.npz"))
-    order = {p: k for k, p in enumerate(teacher["picture"])}
-    scores = expression_centres(face_model, teacher["scores"], teacher["names"])[[order[p] for p in fits.picture[rows]]]
-    correlation = {n: np.corrcoef(scores[:, k], predicted["expression"][:, k])[0, 1]
-                   for n in BLENDSHAPES for k in [face_model.expression_names.index(n)]}
-    print("correlation with the teacher's scores: " + ", ".join(f"{k} {v:.2f}" for k, v in correlation.items()))
-    error["expression_correlation_12"] = round(float(np.mean([*correlation.values()])), 2)
-
-    named = np.flatnonzero((fits.source == "video") & (fits.split == "validation"))
-    identity = predict(model, targets, crop_all(pictures, named, true_affines(fits, named)))["identity"]
-    people = fits.person[named]
-    means = np.stack([identity[people == p].mean(0) for p in np.unique(people)])
-    within = np.sqrt(np.mean([((identity[people == p] - m) ** 2).mean() for p, m in zip(np.unique(people), means)]))
-    between = means.std(0).mean()
-    print(f"identity: spread within a person {within:.2f}, between people {between:.2f} (standard deviations)")
-    error["identity_within"], error["identity_between"] = round(float(within), 2), round(float(between), 2)
-
-    random = np.random.default_rng(3)
-    faces = [r for r in validation for _ in range(2)]
-    maker = Samples(pictures, fits, validation, np.ones(len(validation)))
-    absent = [damage(random, maker.negative(random, i)[0], np.zeros((256, 256, 3), np.uint8)) for i in validation]
-    affines = jittered_affines(fits, faces)
-    here = [damage(random, c, np.zeros((256, 256, 3), np.uint8)) for c in crop_all(pictures, faces, affines)]
-    yes, no = (predict(model, targets, c)["presence"] for c in (here, absent))
-    threshold = measured["presence_threshold"]
-    print(f"presence at {threshold}: {100 * (yes < threshold).mean():.2f} % of {len(yes)} damaged faces missed, "
-          f"{100 * (no >= threshold).mean():.2f} % of {len(no)} crops without a face taken for one")
-    error["presence_missed"] = round(100 * float((yes < threshold).mean()), 2)
-    error["presence_false"] = round(100 * float((no >= threshold).mean()), 2)
-    measured["error"] = error
+    measure = Measure(model, targets, fits, pictures, measured)
+    video = fits.source[measure.validation] == "video"
+    measure.landmarks("video", measure.validation[video])
+    measure.landmarks("hard", measure.validation[~video])
+    measure.rendered()
+    measure.expression(dict(np.load(options.work / "teacher.npz")))
+    measure.identity()
+    measure.presence()
+    measured["error"] = measure.error
     options.out.write_text(json.dumps(measured, indent=1) + "\n")
 
 

@@ -153,9 +153,3 @@ def losses(targets, outputs, row, affine, presence, volume_logits=None):
             solid = (solid & (presence[:m] > 0.5).view(-1, 1, 1, 1)).to(volume_logits.dtype)
         result["volume"] = VOLUME * F.binary_cross_entropy_with_logits(volume_logits, solid).float()
     return result
-
-
-def landmark_error(predicted, label):
-    """[N,68] distances in % of sqrt(box area of the label)."""
-    size = (label.amax(1) - label.amin(1)).prod(1).sqrt()
-    return 100 * (predicted - label).norm(dim=-1) / size[:, None]

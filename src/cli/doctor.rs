@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> Result<()> {
     let needed = [
         ("GStreamer", source::health()),
         ("OpenCV", Ok(detect::version())),
-        ("detector", detect::open(Kind::Centerface, None, 320).map(|_| "CenterFace".into())),
+        ("detector", detect::open(Kind::Centerface, None, None).map(|_| "CenterFace".into())),
         ("OpenVINO", nets::cpu_name()),
         ("engines", engines(args)),
     ];

@@ -123,7 +123,8 @@ pub struct RunArgs {
     /// The detector's file, where it is not in its usual place
     #[arg(long, value_name = "FILE", help_heading = "Faces")]
     pub detector_model: Option<PathBuf>,
-    /// Longest side of the picture that the detector sees: larger finds smaller faces [default: 640]
+    /// Longest side of the picture that the detector sees: larger finds smaller faces
+    /// [default: a third of the frame's longer side within 512 and 960; 960 for pictures]
     #[arg(long, value_name = "PIXELS", help_heading = "Faces")]
     pub detect_size: Option<u32>,
     /// Seconds between looks for new faces while there is room for one more [default: 1]

@@ -23,14 +23,14 @@ const MAX_NETS: usize = 6;
 
 pub struct CenterFace {
     model: Vec<u8>,
-    size: u32,
+    size: Option<u32>,
     nets: HashMap<[i32; 2], Net>,
     /// Read to see that the file is good; becomes the first of the nets.
     first: Option<Net>,
 }
 
 impl CenterFace {
-    pub fn open(path: &Path, size: u32) -> Result<Self> {
+    pub fn open(path: &Path, size: Option<u32>) -> Result<Self> {
         let unusable = |why: String| {
             Error::Engine(format!(
                 "the detector's network {} cannot be used ({why}); run `make setup` or use --detector haar",

@@ -17,11 +17,11 @@ const SCORE: f32 = 0.6;
 
 pub struct Haar {
     cascade: CascadeClassifier,
-    size: u32,
+    size: Option<u32>,
 }
 
 impl Haar {
-    pub fn open(path: &Path, size: u32) -> Result<Self> {
+    pub fn open(path: &Path, size: Option<u32>) -> Result<Self> {
         let cascade = CascadeClassifier::new(path).map_err(|e| {
             let why = e.message.trim().to_string();
             Error::Engine(format!("the Haar cascade {} cannot be used ({why})", path.display()))

@@ -16,9 +16,12 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// The longer side at most `size`; pictures are never enlarged.
-    pub fn new(width: u32, height: u32, size: u32) -> Self {
-        let scale = (f64::from(size) / f64::from(width.max(height))).min(1.0);
+    /// The longer side at most `size`, which is a third of it within limits if nobody says; pictures
+    /// are never enlarged.
+    pub fn new(width: u32, height: u32, size: Option<u32>) -> Self {
+        let longer = width.max(height);
+        let size = size.unwrap_or((longer / 3).clamp(512, 960));
+        let scale = (f64::from(size) / f64::from(longer)).min(1.0);
         let even = |v: u32| (((f64::from(v) * scale / 2.0).round() as i32) * 2).max(2);
         let inner = [even(width), even(height)];
         Self { inner, canvas: inner.map(|v| (v + 31) / 32 * 32) }
