@@ -55,6 +55,19 @@ fn tensorrt_builds_every_network_for_two_chips() {
 }
 
 #[test]
+fn turing_takes_the_networks_in_f16_only() {
+    let turing = chip(75);
+    for (title, onnx) in networks() {
+        if title.contains("-f16 of") {
+            build(&title, &onnx, turing).unwrap();
+        } else if title.starts_with("pmn of") {
+            let error = build(&title, &onnx, turing).unwrap_err().to_string();
+            assert!(error.contains("FP32 3D convolution"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_built_is_told_with_tensorrts_reason() {
     let error = build("garbage", b"no network", chip(89)).unwrap_err();
     assert_eq!(error.exit_code(), 4);
