@@ -92,7 +92,10 @@ impl FaceModel {
     #[must_use]
     pub fn landmarks(&self, params: &Params) -> Vec<[f32; 2]> {
         let weights = || params.identity.iter().chain(&params.expression);
-        let turn = rotation::matrix(&params.rotation)[(0, 2)].clamp(-1.0, 1.0).asin().to_degrees();
+        // The yaw of the upright head: seen in a tilted one, part of its pitch would pass for yaw.
+        let angle = rotation::upright_angle(&params.rotation);
+        let upright = rotation::turned_in_plane(&params.rotation, -angle);
+        let turn = rotation::matrix(&upright)[(0, 2)].clamp(-1.0, 1.0).asin().to_degrees();
         let (bin, part) = between(&self.yaw_bins, turn);
         let mut shape = self.landmarks[bin].shape(weights());
         if part > 0.0 {
@@ -264,6 +267,24 @@ mod tests {
         assert_eq!(between(&bins, 15.0), (1, 0.25));
         assert_eq!(between(&bins, 60.0), (2, 0.0));
         assert_eq!(between(&bins, 80.0), (2, 0.0));
+    }
+
+    #[test]
+    fn landmarks_of_a_tilted_head_are_the_tilted_landmarks() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
+        let bytes = std::fs::read(path).expect("the face model");
+        let model = FaceModel::from_bytes(&bytes, Path::new(path)).expect("a face model");
+        let (identity, expression) =
+            (vec![0.0; model.identities], vec![0.0; model.expressions.len()]);
+        let pose = [8.0, 25.0, 20.0, 0.0, 127.5, 127.5, 0.0];
+        let params = Params::from_outputs(pose, &identity, &expression).expect("finite");
+        let map = crate::crop::CropMap { centre: [127.5, 127.5], scale: 1.0, angle: 0.8 };
+        let upright = model.landmarks(&params);
+        let tilted = model.landmarks(&params.in_frame(&map));
+        for (a, b) in upright.iter().zip(&tilted) {
+            let [x, y] = map.to_frame(*a);
+            assert!((x - b[0]).abs() < 0.01 && (y - b[1]).abs() < 0.01, "{:?} {b:?}", [x, y]);
+        }
     }
 
     #[test]
