@@ -22,7 +22,7 @@ use crate::face::{FaceModel, Params};
 use crate::nets::{DetectorRule, Output};
 
 /// A face without a sighting keeps its last fit in the records for this long …
-const HOLD: f64 = 0.3;
+const HOLD: f64 = 0.45;
 /// … is looked for in every frame for this long …
 const SEARCH: f64 = 0.6;
 /// … and gets its id back if it is found again within this time.
