@@ -83,13 +83,13 @@ impl Follower {
     fn infer(
         &mut self,
         frame: &Frame,
-        next: Option<&Frame>,
+        mut next: Option<&Frame>,
         maps: &[CropMap],
     ) -> Result<Vec<Output>> {
         let mut outputs = Vec::new();
         for batch in maps.chunks(MAX_BATCH) {
             let ticket = self.backend.submit(&frame.image, batch)?;
-            if let Some(next) = next {
+            if let Some(next) = next.take() {
                 self.backend.prefetch(&next.image)?;
             }
             outputs.extend(self.backend.collect(ticket)?);

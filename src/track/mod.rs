@@ -170,8 +170,8 @@ impl Tracker {
             .collect()
     }
 
-    /// Takes up those newcomers that the networks also see. One that lies where a face was lost,
-    /// or is the only one when only one was lost, is that face.
+    /// Takes up those newcomers that the networks also see. One that lies near where a face was
+    /// lost is that face.
     pub fn admit(&mut self, pts: f64, newcomers: &[(CropMap, Detection)], outputs: Vec<Output>) {
         for ((map, detection), output) in newcomers.iter().zip(outputs) {
             // The first crop lies roughly: what it shows of the face is judged mildly.
@@ -245,12 +245,9 @@ impl Tracker {
             let maps = views.iter().map(|(_, map)| map);
             let sighting = self.sighting(pts, maps.zip(outputs), if known { 0.5 } else { 1.0 });
             let face = &mut self.faces[at];
-            let doubtful = |s: &Sighting| s.presence < self.settings.presence;
+            let doubtful = sighting.as_ref().is_some_and(|s| s.presence < self.settings.presence);
             match sighting {
-                Some(s) if face.is_plausible(&s, doubtful(&s)) => {
-                    let doubtful = doubtful(&s);
-                    face.seen(s, doubtful);
-                }
+                Some(s) if face.is_plausible(&s, doubtful) => face.seen(s, doubtful),
                 _ => face.lose(pts),
             }
         }
