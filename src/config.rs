@@ -194,7 +194,6 @@ fn keep_apart(
             let real = output.canonicalize().unwrap_or_default();
             source::is_picture(&real) && real.parent().is_some_and(|parent| same(parent, folder))
         }
-        Input::Pictures { files, .. } => files.iter().any(|(path, _)| same(output, path)),
         _ => false,
     };
     if let Some((flag, path)) = outputs.iter().find(|(_, path)| is_read(path)) {

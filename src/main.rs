@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
-use mmface_live::cli::{self, Cli, RunArgs};
+use mmface_live::cli::{self, Cli, Command, RunArgs};
 use mmface_live::config::Config;
-use mmface_live::{Error, Result, pipeline, record};
+use mmface_live::{Error, Result, eval, pipeline, record};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| tracing::error!("panic: {panic}")));
 
     let work = AssertUnwindSafe(|| match cli.command {
-        Some(command) => command.run(),
+        Some(command) => other(command),
         None => run(cli.run),
     });
     let result =
@@ -43,6 +43,15 @@ fn run(args: RunArgs) -> Result<()> {
     let stop = cli::stop_on_signals()?;
     tell(&pipeline::run(config, None, &stop)?);
     Ok(())
+}
+
+fn other(command: Command) -> Result<()> {
+    match command {
+        Command::Schema => cli::schema(),
+        Command::Doctor(args) => cli::doctor::run(&args),
+        Command::Engines(command) => cli::engines::run(&command),
+        Command::Eval(args) => eval::run(*args, &cli::stop_on_signals()?),
+    }
 }
 
 fn tell(end: &record::End) {

@@ -43,16 +43,16 @@ def landmarker(model, **options):
         BaseOptions(model_asset_path=str(model)), min_face_detection_confidence=0.3, **options))
 
 
-def look(network, picture):
+def look(network, picture, milliseconds=None):
     """One picture [h,w,3], BGR: points of its faces [faces,478,3] in pixels, MediaPipe's result, and how long it took
-    in milliseconds."""
+    in milliseconds. Frames of a video have a time."""
     from mediapipe import Image, ImageFormat
     # its short-range detector wants some room around the face
     room = max(picture.shape[:2]) // 4
     framed = cv2.copyMakeBorder(picture, room, room, room, room, cv2.BORDER_CONSTANT)
     image = Image(image_format=ImageFormat.SRGB, data=np.ascontiguousarray(framed[..., ::-1]))
     started = time.perf_counter()
-    result = network.detect(image)
+    result = network.detect(image) if milliseconds is None else network.detect_for_video(image, milliseconds)
     took = 1e3 * (time.perf_counter() - started)
     h, w = framed.shape[:2]
     # normalised coordinates run over pixel edges: half a pixel off our centres

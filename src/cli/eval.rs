@@ -1,14 +1,11 @@
 //! `mmface-live eval`: how accurate the program is, on labelled pictures.
 
-use std::collections::HashSet;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use serde::Serialize;
 
 use super::RunArgs;
-use crate::config::same;
-use crate::eval::{self, Dataset, Judged};
-use crate::sink::json;
-use crate::{Error, Result};
 
 /// The help of this subcommand.
 pub const ABOUT: &str = "\
@@ -42,21 +39,34 @@ Formats and definitions: docs/evaluation.md. Exit codes are those of a run.";
 pub struct Args {
     /// Labelled pictures: a file of JSON lines, or a folder of .jpg and .mat pairs
     #[arg(required = true, value_name = "DATASET")]
-    datasets: Vec<PathBuf>,
+    pub datasets: Vec<PathBuf>,
     /// Hold these landmarks against the labels [default: 3d for folders, else visible]
     #[arg(long, value_enum, value_name = "visible|3d", help_heading = "Labels")]
-    points: Option<Judged>,
+    pub points: Option<Judged>,
     /// Only the pictures whose names stand in this file, one a line
     #[arg(long, value_name = "FILE", help_heading = "Labels")]
-    only: Option<PathBuf>,
+    pub only: Option<PathBuf>,
     /// Write the table as JSON
     #[arg(long, value_name = "FILE", help_heading = "Results")]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
     /// Write the records, as a run with --landmarks does
     #[arg(long, value_name = "FILE", help_heading = "Results")]
-    records: Option<PathBuf>,
+    pub records: Option<PathBuf>,
+    /// How the program runs meanwhile.
     #[command(flatten)]
-    run: RunArgs,
+    pub run: RunArgs,
+}
+
+/// Which of a record's landmarks are held against the labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Judged {
+    /// `landmarks`: the contour follows the visible outline.
+    Visible,
+    /// `landmarks3d`, their x and y: fixed on the face, hidden ones too.
+    #[value(name = "3d")]
+    #[serde(rename = "3d")]
+    Fixed,
 }
 
 /// Refuses and hides those flags of a run that are about sources, outputs and time.
@@ -68,66 +78,4 @@ fn without_meaning(arg: clap::Arg) -> clap::Arg {
         }
         _ => arg,
     }
-}
-
-/// Measures, prints and writes.
-///
-/// # Errors
-/// [`Error::Source`] for labels that cannot be read, [`Error::Sink`] for results that cannot be
-/// written, and those of a run.
-pub fn run(args: Args) -> Result<()> {
-    keep_apart(&args)?;
-    let only = args.only.as_deref().map(names).transpose()?;
-    let read = |path: &PathBuf| Dataset::read(path, only.as_ref());
-    let datasets = args.datasets.iter().map(read).collect::<Result<Vec<_>>>()?;
-    args.out.as_deref().map_or(Ok(()), has_a_place)?;
-    let stop = super::stop_on_signals()?;
-    let report = eval::run(&datasets, args.points, args.records, args.run, &stop)?;
-    let mut stdout = std::io::stdout();
-    let printed = writeln!(stdout, "{report}")
-        .and_then(|()| stdout.flush())
-        .map_err(|e| json::failed("the table", "standard output", &e));
-    if let Some(path) = &args.out {
-        let text = serde_json::to_string_pretty(&report)
-            .map_err(|e| Error::Bug(format!("the results cannot be serialised: {e}")))?;
-        std::fs::write(path, text + "\n")
-            .map_err(|e| json::failed("the results", &path.display().to_string(), &e))?;
-    }
-    printed
-}
-
-/// Results must not be written over labels or over each other.
-fn keep_apart(args: &Args) -> Result<()> {
-    let outputs = [("--out", &args.out), ("--records", &args.records)];
-    for (flag, path) in outputs.iter().filter_map(|(flag, path)| Some((flag, path.as_deref()?))) {
-        if path == Path::new("-") {
-            return Err(Error::Usage(format!("{flag} - would run into the table: name a file")));
-        }
-        if args.datasets.iter().chain(&args.only).any(|read| same(path, read)) {
-            let path = path.display();
-            return Err(Error::Usage(format!("{flag} would write over the labels in {path}")));
-        }
-    }
-    match outputs.map(|(_, path)| path.as_deref()) {
-        [Some(a), Some(b)] if same(a, b) => {
-            Err(Error::Usage("--out and --records name the same file".into()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Better known now than after an hour, but without a trace in the results of yesterday.
-fn has_a_place(path: &Path) -> Result<()> {
-    let folder = std::path::absolute(path).ok().and_then(|path| Some(path.parent()?.to_owned()));
-    if folder.is_some_and(|folder| folder.is_dir()) && !path.is_dir() {
-        return Ok(());
-    }
-    let path = path.display();
-    Err(Error::Sink(format!("cannot write {path}; name a file in a folder that exists with --out")))
-}
-
-fn names(path: &Path) -> Result<HashSet<String>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::Usage(format!("cannot read --only {}: {e}", path.display())))?;
-    Ok(text.lines().map(|line| line.trim().to_string()).filter(|line| !line.is_empty()).collect())
 }

@@ -1,8 +1,8 @@
 //! What can be typed on the command line.
 
-mod doctor;
-mod engines;
-mod eval;
+pub mod doctor;
+pub mod engines;
+pub mod eval;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -61,24 +61,15 @@ pub enum Command {
     Eval(Box<eval::Args>),
 }
 
-impl Command {
-    /// Carries it out.
-    ///
-    /// # Errors
-    /// What went wrong; [`Error::ClosedPipe`] or [`Error::Sink`] if standard output cannot be written.
-    pub fn run(self) -> Result<()> {
-        match self {
-            Self::Schema => {
-                let mut out = std::io::stdout();
-                out.write_all(record::schema().as_bytes())
-                    .and_then(|()| out.flush())
-                    .map_err(|e| json::failed("the schema", "standard output", &e))
-            }
-            Self::Doctor(args) => doctor::run(&args),
-            Self::Engines(command) => engines::run(&command),
-            Self::Eval(args) => eval::run(*args),
-        }
-    }
+/// Prints the JSON Schema of the records.
+///
+/// # Errors
+/// [`Error::ClosedPipe`] or [`Error::Sink`] if standard output cannot be written.
+pub fn schema() -> Result<()> {
+    let mut out = std::io::stdout();
+    out.write_all(record::schema().as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| json::failed("the schema", "standard output", &e))
 }
 
 /// What Ctrl-C, SIGTERM and SIGHUP set: whoever runs looks at it now and then and ends well. The

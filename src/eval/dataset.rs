@@ -3,28 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::matlab;
 use super::metric::{self, Points};
+use crate::cli::eval::Judged;
 use crate::face::LANDMARKS;
 use crate::source::is_picture;
 use crate::{Error, Result};
 
 /// So many broken labels are told one by one: a file of another kind is nothing but broken lines.
 const TOLD: usize = 10;
-
-/// Which of a record's landmarks are held against the labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Judged {
-    /// `landmarks`: the contour follows the visible outline.
-    Visible,
-    /// `landmarks3d`, their x and y: fixed on the face, hidden ones too.
-    #[value(name = "3d")]
-    #[serde(rename = "3d")]
-    Fixed,
-}
 
 /// Labelled faces of pictures.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,7 @@
 //! How accurate the program is: labelled pictures go through it as through any run, and its records
 //! are held against the labels.
 //!
-//! Nothing here computes a face: [`run`] hands the pictures to [`pipeline::run`], and what it judges
+//! Nothing here computes a face: it hands the pictures to [`pipeline::run`], and what it judges
 //! are the records that come out, with the digits that a reader of them gets. `docs/evaluation.md`
 //! has the definitions.
 
@@ -10,7 +10,8 @@ mod matlab;
 mod metric;
 mod report;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,13 +19,14 @@ use std::sync::atomic::AtomicBool;
 use serde::Deserialize;
 
 use crate::cli::RunArgs;
-use crate::config::Config;
+use crate::cli::eval::{Args, Judged};
+use crate::config::{Config, same};
 use crate::record::{self, Record};
-use crate::sink::json::Target;
+use crate::sink::json::{self, Target};
 use crate::source::Input;
 use crate::{Error, Result, pipeline};
-pub use dataset::{Dataset, Judged, Label};
-pub use report::Report;
+use dataset::{Dataset, Label};
+use report::Report;
 
 /// What a record says, as far as it is judged.
 #[derive(Debug, Clone, Deserialize)]
@@ -60,13 +62,71 @@ impl<'a> Pictures<'a> {
     }
 }
 
-/// Runs the program, set up by `args`, on the pictures of data sets and judges it by their labels.
-/// Records go to a file too if `records` names one. Sets `stop` to end early: what was measured until
-/// then is in the report.
+/// Runs the program on the pictures of data sets, judges it by their labels, prints a table and writes
+/// what else is asked for. Setting `stop` ends it early, with what was measured until then.
 ///
 /// # Errors
-/// Those of [`Config::with_input`] and [`pipeline::run`].
-pub fn run(
+/// [`Error::Source`] for labels that cannot be read, [`Error::Sink`] for results that cannot be
+/// written, and those of [`pipeline::run`].
+pub fn run(args: Args, stop: &Arc<AtomicBool>) -> Result<()> {
+    let Args { datasets, points, only, out, records, run } = args;
+    let wanted = only.as_deref().map(names).transpose()?;
+    let read = |path: &PathBuf| Dataset::read(path, wanted.as_ref());
+    let data = datasets.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let pictures = data.iter().flat_map(|data| &data.faces).map(|label| &label.path);
+    let inputs: Vec<&PathBuf> = datasets.iter().chain(&only).chain(pictures).collect();
+    check_outputs(out.as_deref(), records.as_deref(), &inputs)?;
+    let report = measure(&data, points, records, run, stop)?;
+    let mut stdout = std::io::stdout();
+    let printed = writeln!(stdout, "{report}")
+        .and_then(|()| stdout.flush())
+        .map_err(|e| json::failed("the table", "standard output", &e));
+    if let Some(path) = &out {
+        let text = serde_json::to_string_pretty(&report)
+            .map_err(|e| Error::Bug(format!("the results cannot be serialised: {e}")))?;
+        std::fs::write(path, text + "\n")
+            .map_err(|e| json::failed("the results", &path.display().to_string(), &e))?;
+    }
+    printed
+}
+
+/// The names of pictures, one a line.
+fn names(path: &Path) -> Result<HashSet<String>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::Usage(format!("cannot read --only {}: {e}", path.display())))?;
+    Ok(text.lines().map(|line| line.trim().to_string()).filter(|line| !line.is_empty()).collect())
+}
+
+/// Results need a place, which is better known now than after an hour, and not that of an input or of
+/// each other.
+fn check_outputs(out: Option<&Path>, records: Option<&Path>, inputs: &[&PathBuf]) -> Result<()> {
+    for (flag, path) in [("--out", out), ("--records", records)] {
+        let Some(path) = path else { continue };
+        if path == Path::new("-") {
+            return Err(Error::Usage(format!("{flag} - would run into the table: name a file")));
+        }
+        if inputs.iter().any(|input| same(path, input)) {
+            let path = path.display();
+            return Err(Error::Usage(format!("{flag} would write over the input {path}")));
+        }
+        let folder = std::path::absolute(path).ok();
+        if !folder.as_deref().and_then(Path::parent).is_some_and(Path::is_dir) || path.is_dir() {
+            let path = path.display();
+            return Err(Error::Sink(format!(
+                "cannot write {path}: name a file in a folder that exists with {flag}"
+            )));
+        }
+    }
+    match (out, records) {
+        (Some(a), Some(b)) if same(a, b) => {
+            Err(Error::Usage("--out and --records name the same file".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The pictures through the program, its records against the labels.
+fn measure(
     datasets: &[Dataset],
     judged: Option<Judged>,
     records: Option<PathBuf>,
@@ -75,12 +135,10 @@ pub fn run(
 ) -> Result<Report> {
     let pictures = Pictures::of(datasets);
     let label = datasets.iter().map(|data| data.name.as_str()).collect::<Vec<_>>().join(", ");
-    let args = RunArgs { json: records.clone(), landmarks: true, ..args };
+    let args = RunArgs { landmarks: true, ..args };
     let input = Input::Pictures { label, files: pictures.files.clone() };
     let mut config = Config::with_input(args, input)?;
-    if records.is_none() {
-        config.json = Target::Nowhere;
-    }
+    config.json = records.map_or(Target::Nowhere, Target::File);
     // Unbounded: it is read when all has been said.
     let (sender, said) = crossbeam_channel::unbounded();
     let end = pipeline::run(config, Some(sender), stop)?;

@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::dataset::{Dataset, Judged, Label};
+use super::dataset::{Dataset, Label};
 use super::metric::{self, Points};
 use super::{Seen, SeenFace};
+use crate::cli::eval::Judged;
 use crate::detect::overlap;
 use crate::record::Network;
 use crate::track::bounds;
@@ -453,7 +454,7 @@ mod tests {
             unlabelled: 0,
             broken: 0,
         };
-        let at = |label: &Label| faces.iter().find(|(l, _)| l == label).map(&seen).flatten();
+        let at = |label: &Label| faces.iter().find(|(l, _)| l == label).and_then(&seen);
         DatasetReport::new(&data, Judged::Visible, at)
     }
 
