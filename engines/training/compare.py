@@ -168,7 +168,11 @@ def main():
         labels = [l for l in labels if only is None or l["file"] in only or Path(l["file"]).name in only]
         # records of --images have the last name only
         seen = [records.get(label["file"], records.get(Path(label["file"]).name)) for label in labels]
-        labels, seen = zip(*[(label, record) for label, record in zip(labels, seen) if record]) or ((), ())
+        pairs = [(label, record) for label, record in zip(labels, seen) if record]
+        print(f"\n{path.name}, `{points}`: records of {len(pairs)} of {len(labels)} labelled faces\n")
+        if not pairs:
+            continue
+        labels, seen = zip(*pairs)
         found = [best(label, [(np.array(face[points])[:, :2], face["r"]) for face in record["faces"]])
                  for label, record in zip(labels, seen)]
         columns = {"ours": judge(labels, found)}
@@ -176,8 +180,8 @@ def main():
             other = theirs(dict.fromkeys(label["path"] for label in labels), options.mediapipe)
             columns["MediaPipe"] = judge(labels, [best(label, other[label["path"]][0]) for label in labels])
             times += [(took, len(faces)) for faces, took in other.values()]
-        print(f"\n{path.name}, `{points}`\n\n| | faces | | missed | raw, inner / all | free, inner / all "
-              "| pitch / yaw / roll / angle |\n|---|---|---|---|---|---|---|")
+        print("| | faces | | missed | raw, inner / all | free, inner / all | pitch / yaw / roll / angle |\n"
+              "|---|---|---|---|---|---|---|")
         for name, members in groups(labels, found):
             for who, judged in columns.items():
                 print(f"| {name} | {members.sum()} | {who} | {' | '.join(cells(judged, members))} |")

@@ -2,9 +2,10 @@
 
     python jitter.py --program ../../target/release/mmface-live --mediapipe face_landmarker.task PICTURE …
 
-Each picture becomes a video of itself, the same but for Gaussian noise of a sensor in every frame. The program follows
-the face with --smooth off; MediaPipe looks at each frame by itself (IMAGE) and follows (VIDEO, which smooths). A pixel of
-the 256 crop is 1/256 of 1.45 times the longer side of the landmarks' box. Needs label.py's environment.
+Each picture becomes a video of itself, the same but for the noise of a sensor (Gaussian) in every frame. The program
+follows the face without smoothing and with its default; MediaPipe looks at each frame by itself (IMAGE) and follows
+(VIDEO, which smooths). A pixel of the 256 crop is 1/256 of 1.45 times the longer side of the landmarks' box. Needs
+label.py's environment.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def still(picture, frames, noise, seed=1):
         yield np.clip(np.rint(picture + random.normal(0, noise, picture.shape)), 0, 255).astype(np.uint8)
 
 
-def ours(program, frames):
+def ours(program, frames, smooth):
     """Landmarks of the first face [frames,68,2]."""
     with tempfile.TemporaryDirectory() as folder:
         video, records = Path(folder) / "still.mkv", Path(folder) / "records.jsonl"
@@ -43,7 +44,7 @@ def ours(program, frames):
         for frame in frames:
             writer.write(frame)
         writer.release()
-        subprocess.run([program, "--file", video, "--smooth", "off", "--faces", "1", "--landmarks", "--json", records],
+        subprocess.run([program, "--file", video, "--smooth", smooth, "--faces", "1", "--landmarks", "--json", records],
                        check=True, stderr=subprocess.DEVNULL)
         faces = [r["faces"] for r in map(json.loads, records.open()) if r["type"] == "frame"]
     return np.array([f[0]["landmarks"] for f in faces if f])
@@ -66,10 +67,11 @@ def main():
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--noise", type=float, default=4, help="standard deviation, levels of 255")
     options = parser.parse_args()
-    print("| picture | ours | MediaPipe, IMAGE | MediaPipe, VIDEO |\n|---|---|---|---|")
+    print("| picture | ours, off | MediaPipe, IMAGE | ours, medium | MediaPipe, VIDEO |\n|---|---|---|---|---|")
     for path in options.pictures:
         frames = list(still(cv2.imread(str(path)), options.frames, options.noise))
-        seen = [ours(options.program, frames), *(theirs(options.mediapipe, frames, video) for video in (False, True))]
+        seen = [points for smooth, video in (("off", False), ("medium", True))
+                for points in (ours(options.program, frames, smooth), theirs(options.mediapipe, frames, video))]
         print(f"| {path.name} | " + " | ".join(f"{motion(p):.2f}" if len(p) > 1 else "–" for p in seen) + " |")
 
 

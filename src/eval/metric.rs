@@ -6,7 +6,7 @@
 //! face is judged by a habit that it helped to learn.
 
 use nalgebra::{Matrix2, Vector2};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::face::{LANDMARKS, rotation};
@@ -23,9 +23,16 @@ const EYES: [std::ops::Range<usize>; 2] = [36..42, 42..48];
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Error {
     /// The 51 points from 17 on.
+    #[serde(serialize_with = "digits")]
     pub inner: f64,
     /// All 68.
+    #[serde(serialize_with = "digits")]
     pub all: f64,
+}
+
+/// Four digits after the point: more than a measurement means, enough to see any change.
+pub fn digits<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_f64((value * 1e4).round() / 1e4)
 }
 
 /// √(width × height) of the box around points.

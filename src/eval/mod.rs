@@ -6,6 +6,7 @@
 //! has the definitions.
 
 mod dataset;
+mod judge;
 mod matlab;
 mod metric;
 mod report;
