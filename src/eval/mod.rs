@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Deserialize;
 
@@ -142,7 +142,7 @@ fn measure(
     config.json = records.map_or(Target::Nowhere, Target::File);
     // Unbounded: it is read when all has been said.
     let (sender, said) = crossbeam_channel::unbounded();
-    let end = pipeline::run(config, Some(sender), stop)?;
+    pipeline::run(config, Some(sender), stop)?;
 
     let mut header = None;
     let mut seen: Vec<Option<Seen>> = vec![None; pictures.files.len()];
@@ -159,9 +159,10 @@ fn measure(
         }
     }
     let header = header.ok_or_else(|| Error::Bug("a run without a header".into()))?;
-    let reached = match end.frames.processed + end.frames.dropped.damaged {
-        all if all >= seen.len() as u64 => seen.len(),
-        _ => seen.iter().rposition(Option::is_some).map_or(0, |last| last + 1),
+    // A picture without a record is unreadable, unless the run was stopped before it.
+    let reached = match stop.load(Ordering::Relaxed) {
+        true => seen.iter().rposition(Option::is_some).map_or(0, |last| last + 1),
+        false => seen.len(),
     };
     let datasets = datasets.iter().map(|data| {
         let at = |label: &Label| {
