@@ -39,6 +39,8 @@ pub struct Output {
     smoother: Smoother,
     /// None once their reader has gone.
     lines: Option<json::Lines>,
+    /// Somebody in this program who reads along.
+    reader: Option<Sender<Record>>,
     overlay: Option<Overlay>,
     /// How the overlay came to its end.
     drawn: Result<()>,
@@ -56,6 +58,7 @@ impl Output {
         config: &Arc<Config>,
         model: &Arc<FaceModel>,
         live: bool,
+        reader: Option<Sender<Record>>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
         let lines = json::Lines::open(&config.json)?;
@@ -66,6 +69,7 @@ impl Output {
             config: config.clone(),
             model: model.clone(),
             lines: Some(lines),
+            reader,
             drawn: Ok(()),
             stop: stop.clone(),
             started: Instant::now(),
@@ -117,6 +121,10 @@ impl Output {
 
     /// Writes a record. A reader who has gone ends the run as a signal does.
     fn write(&mut self, record: &Record) -> Result<()> {
+        if let Some(reader) = &self.reader {
+            // Fails where the reader wants no more.
+            let _ = reader.send(record.clone());
+        }
         let Some(lines) = &mut self.lines else { return Ok(()) };
         match lines.write(record) {
             Err(Error::ClosedPipe) => {
