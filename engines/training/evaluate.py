@@ -20,7 +20,7 @@ import losses
 import morphable
 from data import AVATAR, Fits, Pictures, Samples, crop_affine, damage, warp
 from fit import expression_centres
-from networks import DESCRIPTIONS, MMFace
+from networks import DESCRIPTIONS, MMFace, load_heads
 
 BATCH = 32
 
@@ -149,27 +149,28 @@ def validate(model, targets, fits, pictures, rows):
 
 
 @torch.no_grad()
-def volume_mismatch(model, targets, rows, predicted, affines):
-    """% of all voxels that differ (r = 64, threshold .5), and intersection over union in %."""
+def volume_mismatch(head, targets, rows, predicted, affines):
+    """% of all voxels that differ (threshold .5), and intersection over union in %, at the head's resolution."""
     wrong = voxels = both = either = 0
     for k, features in enumerate(predicted["features"]):
-        some = slice(k * BATCH, k * BATCH + len(features))
-        truth = losses.occupancy(targets.surface(torch.from_numpy(rows[some]),
-                                                 torch.from_numpy(affines[some]).float()), 64)
-        with torch.autocast("cpu", torch.bfloat16):
-            ours = model.volume(features) > 0
-        wrong += (ours ^ truth).sum().item()
-        voxels += truth.numel()
-        both += (ours & truth).sum().item()
-        either += (ours | truth).sum().item()
+        for i, feature in enumerate(features.float()):
+            some = slice(k * BATCH + i, k * BATCH + i + 1)
+            truth = losses.solid(targets, torch.from_numpy(rows[some]), torch.from_numpy(affines[some]).float(),
+                                 torch.ones(1), head.resolution)
+            ours = head(feature[None]) > 0
+            wrong += (ours ^ truth).sum().item()
+            voxels += truth.numel()
+            both += (ours & truth).sum().item()
+            either += (ours | truth).sum().item()
     return 100 * wrong / voxels, 100 * both / either
 
 
 class Measure:
     """All measurements of one checkpoint; `error` collects what goes into the manifest."""
 
-    def __init__(self, model, targets, fits, pictures, measured):
-        self.model, self.targets, self.fits, self.pictures, self.measured = model, targets, fits, pictures, measured
+    def __init__(self, model, heads, targets, fits, pictures, measured):
+        self.model, self.heads, self.targets, self.fits, self.pictures = model, heads, targets, fits, pictures
+        self.measured = measured
         self.validation = np.flatnonzero((fits.split == "validation") & fits.hand[:fits.count])
         self.error = {}
 
@@ -180,9 +181,10 @@ class Measure:
         return two_passes(self.model, self.targets, self.pictures, rows, affines)
 
     def volume(self, name, rows, predicted, affines):
-        mismatch, overlap = volume_mismatch(self.model, self.targets, rows, predicted, affines)
-        print(f"  volume 64 against the fit: {mismatch:.2f} % of voxels differ, overlap {overlap:.1f} %")
-        self.error[f"{name}_volume_64_mismatch"] = round(mismatch, 2)
+        for head in self.heads:
+            mismatch, overlap = volume_mismatch(head, self.targets, rows, predicted, affines)
+            print(f"  volume {head.resolution} against the fit: {mismatch:.2f} % of voxels differ, overlap {overlap:.1f} %")
+            self.error[f"{name}_volume_{head.resolution}_mismatch"] = round(mismatch, 2)
 
     def landmarks(self, name, rows):
         """Hand-labelled pictures, through crops of several origins."""
@@ -278,6 +280,7 @@ def main():
     parser.add_argument("--work", type=Path, default=here / "work")
     parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
     parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--heads", type=Path, help="further volume heads, from volume_heads.py")
     parser.add_argument("--out", type=Path, default=here / "measured.json", help="read and written")
     options = parser.parse_args()
 
@@ -290,7 +293,8 @@ def main():
     model.vmn.to(memory_format=torch.channels_last)
 
     measured = json.loads(options.out.read_text())
-    measure = Measure(model, targets, fits, pictures, measured)
+    heads = [model.volume, *load_heads(options.heads)]
+    measure = Measure(model, heads, targets, fits, pictures, measured)
     video = fits.source[measure.validation] == "video"
     measure.landmarks("video", measure.validation[video])
     measure.landmarks("hard", measure.validation[~video])

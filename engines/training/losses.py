@@ -13,18 +13,19 @@ LANDMARKS, VERTICES, DEPTH = 1.3, 0.3, 0.5  # depth counts within the vertices' 
 ROTATION, IDENTITY, EXPRESSION, TZ = 6.0, 0.6, 1.2, 0.05
 AVATAR_WEIGHT = 2.5  # of the coefficients that matter most
 OPENINGS, GAPS = 0.8, ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))  # of eyes and mouth
-VOLUME, PRESENCE = 6.0, 2.0
+VOLUME, PRESENCE = 16.0, 2.0
 VERTICES_USED = 240
+SPACING = 0.3  # cm, of points on the skin for a volume of 64
 SOLID = (0, 1, 2)  # regions of the mesh that bound the volume: face, head_neck, mouth
 
 
-def surface_samples(model, spacing=0.3):
+def surface_samples(model, spacing):
     """Points spread over the solid's skin, at most `spacing` cm apart: vertices [S,3] and weights [S,3]."""
     keep = torch.isin(model.triangle_region, torch.tensor(SOLID, dtype=model.triangle_region.dtype))
     triangles = model.triangles[keep]
     corners = model.mean[triangles]
     longest = torch.stack([(corners[:, i] - corners[:, i - 1]).norm(dim=1) for i in range(3)]).amax(0)
-    steps = (longest / spacing).ceil().long().clamp(1, 12)
+    steps = (longest / spacing).ceil().long().clamp(1, 36)
     vertices, weights = [], []
     for n in steps.unique().tolist():
         i, j = torch.meshgrid(torch.arange(n + 1), torch.arange(n + 1), indexing="ij")
@@ -81,7 +82,7 @@ class Targets:
         face = model.triangles[model.triangle_region == 0].unique()
         self.some = face[torch.randperm(len(face), generator=generator)[:VERTICES_USED]]
         self.some_modes = torch.cat([model.identity[:, self.some], model.expression[:, self.some]]).flatten(1)
-        self.samples = surface_samples(model)
+        self.samples = {}
 
     def landmarks3d(self, coefficients, bins, habit):
         """[N,K+E], [N,B], [N] -> [N,68,3] cm."""
@@ -97,9 +98,12 @@ class Targets:
     def some_vertices(self, coefficients):
         return self.model.mean[self.some] + (coefficients @ self.some_modes).view(len(coefficients), -1, 3)
 
-    def surface(self, row, affine):
-        """Points of the solid's skin [N,S,3] in crop pixels, depth about the volume's centre."""
-        vertices, weights = self.samples
+    def surface(self, row, affine, resolution):
+        """Points of the solid's skin [N,S,3] in crop pixels, depth about the volume's centre; dense enough that no
+        column of the volume is left out on a head that fills the crop."""
+        if resolution not in self.samples:
+            self.samples[resolution] = surface_samples(self.model, SPACING * 64 / resolution)
+        vertices, weights = self.samples[resolution]
         placed = to_crop(morphable.project(self.model.vertices(self.identity[row], self.expression[row]),
                                            self.pose[row]), affine)
         return sum(placed[:, vertices[:, j]] * weights[:, j, None] for j in range(3))
@@ -120,6 +124,13 @@ def crop_pose(pose, affine):
     turn = torch.stack([c, -s, zero, s, c, zero, zero, zero, one], -1).view(-1, 3, 3)
     t = (affine[:, :, :2] @ pose[:, 4:6, None])[..., 0] + affine[:, :, 2]
     return turn @ morphable.rotation(pose[:, 1:4]), pose[:, 0] * scale, torch.cat([t, pose[:, 6:] * scale[:, None]], 1)
+
+
+@torch.no_grad()
+def solid(targets, row, affine, presence, resolution):
+    """The true volume, bool [N,r,r,r]: empty where there is no face."""
+    true = occupancy(targets.surface(row, affine, resolution), resolution)
+    return true & (presence > 0.5).view(-1, 1, 1, 1)
 
 
 def losses(targets, outputs, row, affine, presence, volume_logits=None):
@@ -158,8 +169,6 @@ def losses(targets, outputs, row, affine, presence, volume_logits=None):
     result["expression"] = EXPRESSION * mean((expression - targets.expression[r]).square() * targets.expression_weight)
     if volume_logits is not None:
         m, resolution = len(volume_logits), volume_logits.shape[-1]
-        with torch.no_grad():
-            solid = occupancy(targets.surface(row[:m], affine[:m]), resolution)
-            solid = (solid & (presence[:m] > 0.5).view(-1, 1, 1, 1)).to(volume_logits.dtype)
-        result["volume"] = VOLUME * F.binary_cross_entropy_with_logits(volume_logits, solid).float()
+        true = solid(targets, row[:m], affine[:m], presence[:m], resolution).to(volume_logits.dtype)
+        result["volume"] = VOLUME * F.binary_cross_entropy_with_logits(volume_logits, true).float()
     return result

@@ -118,6 +118,15 @@ class VolumeHead(nn.Module):
         return x
 
 
+def load_heads(path):
+    """The heads that volume_heads.py wrote, smallest first; none without a path."""
+    heads = []
+    for resolution, state in sorted(torch.load(path, weights_only=True).items()) if path else ():
+        heads.append(VolumeHead(resolution).eval())
+        heads[-1].load_state_dict(state)
+    return heads
+
+
 def branch(into, hidden, out):
     layers = []
     for width in hidden:
