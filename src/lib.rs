@@ -11,6 +11,7 @@ pub mod error;
 pub mod face;
 pub mod frame;
 mod locate;
+pub mod mesh;
 mod metrics;
 pub mod nets;
 pub mod pipeline;
@@ -19,5 +20,6 @@ pub mod sink;
 pub mod smooth;
 pub mod source;
 pub mod track;
+pub mod volume;
 
 pub use error::{Error, Result};

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+use crate::mesh::Format;
 use crate::nets::{Device, Precision};
-use crate::sink::json;
+use crate::sink::{json, meshes};
 use crate::smooth::Strength;
 use crate::source::Transport;
 use crate::{Result, detect, record};
@@ -133,6 +134,9 @@ pub struct RunArgs {
     /// How much is smoothed over time [default: medium]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Faces")]
     pub smooth: Option<Strength>,
+    /// Align the mesh's pose to the surface of the volume, before smoothing [default: off]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Faces")]
+    pub refine: Option<Refine>,
 
     /// Where records go: a file, or - for standard output [default: -]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
@@ -149,6 +153,23 @@ pub struct RunArgs {
     /// Records carry the unsmoothed parameters too
     #[arg(long, help_heading = "Output")]
     pub raw: bool,
+    /// Write the mesh of every face and frame into this folder, coloured from the frame; or, of a
+    /// video, one animated FILE.glb of the face that was followed longest
+    #[arg(long, value_name = "DIR|FILE.glb", help_heading = "Output")]
+    pub mesh: Option<PathBuf>,
+    /// Kind of the files in the folder [default: glb]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
+    pub mesh_format: Option<Format>,
+    /// What meshes are made from [default: model]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
+    pub mesh_from: Option<meshes::From>,
+    /// Write the volume of every face and frame into this folder, as NumPy's .npy: u8, 255 = filled
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub volume_out: Option<PathBuf>,
+    /// Voxels along each side of a volume, one of the engines' volume heads: 64, 128, 192
+    /// [default: 64, and only if something asks for volumes]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub volume: Option<u32>,
 
     /// What runs the networks [default: auto]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Networks")]
@@ -171,6 +192,17 @@ pub struct RunArgs {
     /// Tell the GPU every operation anew, instead of replaying a CUDA graph
     #[arg(long, help_heading = "Networks")]
     pub no_cuda_graph: bool,
+}
+
+/// `--refine`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Refine {
+    /// The parameters stay as the networks gave them.
+    #[default]
+    Off,
+    /// Iterative closest points.
+    Icp,
 }
 
 /// `--precision`.
@@ -227,11 +259,17 @@ impl RunArgs {
             detect_size: self.detect_size.or(file.detect_size),
             detect_every: self.detect_every.or(file.detect_every),
             smooth: self.smooth.or(file.smooth),
+            refine: self.refine.or(file.refine),
             json: self.json.or(file.json),
             overlay: self.overlay.or(file.overlay),
             landmarks: self.landmarks || file.landmarks,
             vertices: self.vertices || file.vertices,
             raw: self.raw || file.raw,
+            mesh: self.mesh.or(file.mesh),
+            mesh_format: self.mesh_format.or(file.mesh_format),
+            mesh_from: self.mesh_from.or(file.mesh_from),
+            volume_out: self.volume_out.or(file.volume_out),
+            volume: self.volume.or(file.volume),
             device: self.device.or(file.device),
             precision: self.precision.or(file.precision),
             threads: self.threads.or(file.threads),

@@ -25,6 +25,7 @@ pub use self::writer::health;
 use crate::Result;
 use crate::face::{FaceModel, Params};
 use crate::frame::Frame;
+use crate::sink::{Shot, Sink};
 
 /// Where the drawn frames go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,5 +94,27 @@ impl Overlay {
     /// [`Error::Sink`](crate::Error::Sink) if the rest cannot be written.
     pub fn finish(self) -> Result<()> {
         self.writer.finish()
+    }
+}
+
+impl Sink for Overlay {
+    fn take(&mut self, shot: &Shot) -> Result<()> {
+        let faces: Vec<_> = shot
+            .faces
+            .iter()
+            .map(|face| Face {
+                id: face.id,
+                confidence: face.confidence,
+                box_: face.bounds,
+                vertices: &face.vertices,
+                landmarks: &face.landmarks,
+                pose: &face.params,
+            })
+            .collect();
+        self.draw(&shot.frame, &faces, &shot.status)
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        Overlay::finish(*self)
     }
 }
