@@ -7,7 +7,7 @@ use crate::frame::Image;
 
 /// Least cosine between a point's normal and the camera: what is seen more flatly takes the colour of
 /// the background.
-const FACING: f32 = 0.15;
+const FACING: f32 = 0.35;
 
 /// R, G, B of each point as the frame shows it. What the frame does not show (the far side, what is
 /// hidden, what is outside) takes the mean colour of its nearest neighbours in the mesh that it shows.

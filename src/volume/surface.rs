@@ -6,27 +6,36 @@ use fast_surface_nets::{SurfaceNetsBuffer, surface_nets};
 use super::Volume;
 use crate::mesh::Mesh;
 
-/// Rounds of smoothing: a voxel's stairs go, a nose stays.
-const ROUNDS: usize = 4;
+/// What a voxel takes of itself and its neighbours along each axis before the surface is found:
+/// probabilities near 0 and 1 have the stairs of the voxels, their mean does not. A deviation of one
+/// voxel; a ball of a radius of R voxels shrinks by about 1/R of one.
+const BLUR: [f32; 5] = [1.0 / 16.0, 4.0 / 16.0, 6.0 / 16.0, 4.0 / 16.0, 1.0 / 16.0];
+/// Empty, as the distance from probability ½.
+const EMPTY: f32 = 127.5;
+/// Rounds of smoothing of the mesh.
+const ROUNDS: usize = 6;
 /// A point moves by this part of the way to the middle of its neighbours, and in the next step by so
 /// much away from it: the surface does not shrink (Taubin, *A Signal Processing Approach to Fair
 /// Surface Design*, SIGGRAPH 1995).
 const STEPS: [f32; 2] = [0.5, -0.53];
 
-/// The surface between empty and filled (probability ½) in frame pixels: surface nets, the largest
-/// connected part, smoothed a little. Closed: what lies outside of the volume counts as empty. Empty
+/// The surface between empty and filled (probability ½) in frame pixels: surface nets of the
+/// blurred volume, of these the largest connected part, smoothed a little. Closed: what lies outside of the volume counts as empty. Empty
 /// where nothing is filled.
 #[must_use]
 pub fn surface(volume: &Volume) -> Mesh {
     // One empty voxel all around, and one more at the far ends, where the last ones make no faces.
     let side = volume.resolution() + 3;
-    let mut field = vec![1.0f32; side * side * side];
+    let mut field = vec![EMPTY; side * side * side];
     for (index, row) in volume.values().chunks_exact(volume.resolution()).enumerate() {
         let (slice, line) = (index / volume.resolution() + 1, index % volume.resolution() + 1);
         let start = (slice * side + line) * side + 1;
         for (out, value) in field[start..].iter_mut().zip(row) {
-            *out = 127.5 - f32::from(*value);
+            *out = EMPTY - f32::from(*value);
         }
+    }
+    for step in [1, side, side * side] {
+        blur(&mut field, step);
     }
     let shape = RuntimeShape::<u32, 3>::new([side as u32; 3]);
     let mut net = SurfaceNetsBuffer::default();
@@ -35,6 +44,16 @@ pub fn surface(volume: &Volume) -> Mesh {
     smooth(&mut points, &triangles);
     let place = |&[x, y, z]: &[f32; 3]| volume.place([z - 1.0, y - 1.0, x - 1.0]);
     Mesh { points: points.iter().map(place).collect(), triangles, colours: Vec::new() }
+}
+
+/// Blurs along one axis, whose neighbours are `step` apart. At the end of a line lie empty voxels
+/// enough that what is taken from the next one fills none.
+fn blur(field: &mut Vec<f32>, step: usize) {
+    let tap = |at: usize, k: usize| {
+        let from = (at + k * step).checked_sub(2 * step);
+        BLUR[k] * from.and_then(|from| field.get(from)).copied().unwrap_or(EMPTY)
+    };
+    *field = (0..field.len()).map(|at| (0..BLUR.len()).map(|k| tap(at, k)).sum()).collect();
 }
 
 /// The connected part with the most triangles.

@@ -8,6 +8,7 @@ mod failures;
 mod gpu;
 mod kernel;
 mod live;
+mod meshes;
 mod networks;
 mod records;
 mod sinks;
