@@ -3,7 +3,9 @@
 //!
 //! Point to plane (Chen & Medioni, 1992), for the seven numbers of a similarity: only points of the
 //! face's skin that the camera sees, against the front of the surface; Tukey's weights, so that what
-//! the volume gets wrong does not count; started from the parameters.
+//! the volume gets wrong does not count; started from the parameters. At the end the start itself is
+//! weighed against the surface, by how well the surface fits the mesh at all: a clean volume decides
+//! alone, a poor one hardly moves the pose.
 
 use std::sync::Arc;
 
@@ -36,6 +38,13 @@ const TUKEY: f64 = 4.685;
 /// Added to the diagonal of the normal equations (whose columns are all in pixels), as a part of its
 /// mean: what the surface does not tell stays as it is.
 const DAMPING: f64 = 1e-3;
+/// Rounds at the end in which the start is weighed against the surface.
+const WEIGHED: usize = 5;
+/// Errors of the networks' pose: turn (degrees), scale (part), shift across and in depth (crop pixels).
+const ERRORS: (f64, f64, (f64, f64)) = (2.5, 0.02, (1.5, 6.0));
+/// The errors of a volume are alike over large parts of a face: so many of its residuals count as
+/// independent.
+const INDEPENDENT: f64 = 4.0;
 /// A start that is farther off than this (degrees, part of the scale, crop pixels) was none: the
 /// volume is.
 const TRUSTED: (f64, f64, f64) = (20.0, 0.2, 32.0);
@@ -117,70 +126,120 @@ impl Aligner {
 
 /// The similarity that lays `source` on `target`.
 fn align(source: &[Oriented], target: &[Oriented], voxel: f64) -> Option<Similarity> {
-    if source.len().min(target.len()) < ENOUGH {
-        return None;
-    }
-    let places: Vec<[f32; 3]> = target.iter().map(|(p, _)| p.cast::<f32>().into()).collect();
-    let tree = ImmutableKdTree::new_from_slice(&places).ok()?;
-    let centre = source.iter().map(|(p, _)| p).sum::<Vector3<f64>>() / source.len() as f64;
-    let spread = source.iter().map(|(p, _)| (p - centre).norm_squared()).sum::<f64>();
-    // How far a point moves by one radian, or by one part of scale.
-    let radius = (spread / source.len() as f64).sqrt();
-    let mut moved = Similarity {
-        centre,
-        turn: UnitQuaternion::identity(),
-        shift: Vector3::zeros(),
-        scale: 1.0,
-    };
+    let mut search = Search::new(source, target)?;
     let mut reach = FAR;
     for _ in 0..ROUNDS {
         reach = (reach * SHRINK).max(NEAR * voxel);
-        // Residual, and how it changes with turn, shift, scale, each in pixels.
-        let mut rows: Vec<(f64, SVector<f64, 7>)> = Vec::with_capacity(source.len());
-        for (p, n) in source {
-            let arm = moved.scale * (moved.turn * (p - centre));
-            let place = centre + moved.shift + arm;
-            let near = tree
-                .query(&place.cast::<f32>().into())
-                .nearest_one::<SquaredEuclidean<f32>>()
-                .execute();
-            let (q, m) = &target[near.item as usize];
-            let alike = (moved.turn * n).dot(m) > ALIKE;
-            if alike && f64::from(near.distance) < reach * reach {
-                let (turn, scale) = (arm.cross(m) / radius, arm.dot(m) / radius);
-                let row = [turn.x, turn.y, turn.z, m.x, m.y, m.z, scale];
-                rows.push((m.dot(&(q - place)), SVector::from(row)));
-            }
+        let step = search.round(reach, voxel, None)?;
+        if step < STILL && reach <= NEAR * voxel {
+            break;
         }
-        if rows.len() < ENOUGH {
+    }
+    let (turn, scale, shift) = TRUSTED;
+    let moved = search.moved;
+    let near = moved.turn.angle().to_degrees() < turn
+        && (moved.scale - 1.0).abs() < scale
+        && moved.shift.norm() < shift;
+    if !near {
+        return None;
+    }
+    // What the size of voxels adds is independent from point to point and cancels.
+    let noise = (search.noise.powi(2) - voxel * voxel / 12.0).max(0.0).sqrt();
+    for _ in 0..WEIGHED {
+        search.round(reach, voxel, Some(noise))?;
+    }
+    Some(search.moved)
+}
+
+/// Where the source lies so far.
+struct Search<'a> {
+    source: &'a [Oriented],
+    target: &'a [Oriented],
+    tree: ImmutableKdTree<f32, 3>,
+    /// How far a point moves by one radian, or by one part of scale: crop pixels.
+    radius: f64,
+    moved: Similarity,
+    /// Deviation of the residuals of the last round, crop pixels.
+    noise: f64,
+}
+
+impl<'a> Search<'a> {
+    fn new(source: &'a [Oriented], target: &'a [Oriented]) -> Option<Self> {
+        if source.len().min(target.len()) < ENOUGH {
             return None;
         }
-        let mut sizes: Vec<f64> = rows.iter().map(|(r, _)| r.abs()).collect();
+        let places: Vec<[f32; 3]> = target.iter().map(|(p, _)| p.cast::<f32>().into()).collect();
+        let tree = ImmutableKdTree::new_from_slice(&places).ok()?;
+        let count = source.len() as f64;
+        let centre = source.iter().map(|(p, _)| p).sum::<Vector3<f64>>() / count;
+        let spread = source.iter().map(|(p, _)| (p - centre).norm_squared()).sum::<f64>();
+        let radius = (spread / count).sqrt();
+        let (turn, shift) = (UnitQuaternion::identity(), Vector3::zeros());
+        let moved = Similarity { centre, turn, shift, scale: 1.0 };
+        Some(Self { source, target, tree, radius, moved, noise: 0.0 })
+    }
+
+    /// Pairs each point with the nearest one within `reach` that looks the same way: residual along
+    /// the normal, and how it changes with turn, shift and scale, all in crop pixels.
+    fn pairs(&self, reach: f64) -> Vec<(f64, SVector<f64, 7>)> {
+        let Similarity { centre, turn, shift, scale } = self.moved;
+        let pair = |(p, n): &Oriented| {
+            let arm = scale * (turn * (p - centre));
+            let place = centre + shift + arm;
+            let at: [f32; 3] = place.cast::<f32>().into();
+            let near = self.tree.query(&at).nearest_one::<SquaredEuclidean<f32>>().execute();
+            let (q, m) = &self.target[near.item as usize];
+            let fits = (turn * n).dot(m) > ALIKE && f64::from(near.distance) < reach * reach;
+            let (turned, scaled) = (arm.cross(m) / self.radius, arm.dot(m) / self.radius);
+            let row = [turned.x, turned.y, turned.z, m.x, m.y, m.z, scaled];
+            fits.then(|| (m.dot(&(q - place)), SVector::from(row)))
+        };
+        self.source.iter().filter_map(pair).collect()
+    }
+
+    /// One step, and how long it was. With `noise` the start counts too, as a measurement with the
+    /// networks' errors beside a surface with that noise. `None` without partners.
+    fn round(&mut self, reach: f64, voxel: f64, noise: Option<f64>) -> Option<f64> {
+        let pairs = self.pairs(reach);
+        if pairs.len() < ENOUGH {
+            return None;
+        }
+        let mut sizes: Vec<f64> = pairs.iter().map(|(residual, _)| residual.abs()).collect();
         let middle = sizes.len() / 2;
         let (_, median, _) = sizes.select_nth_unstable_by(middle, f64::total_cmp);
-        let limit = TUKEY * (1.4826 * *median).max(0.1 * voxel);
+        self.noise = 1.4826 * *median;
+        let limit = TUKEY * self.noise.max(0.1 * voxel);
         let (mut left, mut right) = (SMatrix::<f64, 7, 7>::zeros(), SVector::<f64, 7>::zeros());
-        for (residual, row) in &rows {
+        for (residual, row) in &pairs {
             let part = (1.0 - (residual / limit).powi(2)).max(0.0);
             let weight = part * part;
             left += weight * row * row.transpose();
             right += weight * *residual * row;
         }
+        let radius = self.radius;
+        if let Some(noise) = noise {
+            let Similarity { turn, shift, scale, .. } = self.moved;
+            let turned = turn.scaled_axis() * radius;
+            let so_far =
+                [turned.x, turned.y, turned.z, shift.x, shift.y, shift.z, scale.ln() * radius];
+            let each = noise * noise * pairs.len() as f64 / INDEPENDENT;
+            let (turn, scale) = (ERRORS.0.to_radians() * radius, ERRORS.1 * radius);
+            let (across, deep) = ERRORS.2;
+            let errors = [turn, turn, turn, across, across, deep, scale];
+            for (i, (so_far, error)) in so_far.into_iter().zip(errors).enumerate() {
+                let weight = each / (error * error);
+                left[(i, i)] += weight;
+                right[i] -= weight * so_far;
+            }
+        }
         left += SMatrix::identity() * (DAMPING * left.trace() / 7.0);
         let step = left.cholesky()?.solve(&right);
         let turn = step.fixed_rows::<3>(0) / radius;
-        moved.turn = UnitQuaternion::from_scaled_axis(turn.into_owned()) * moved.turn;
-        moved.shift += step.fixed_rows::<3>(3);
-        moved.scale *= (step[6] / radius).exp();
-        if step.norm() < STILL && reach <= NEAR * voxel {
-            break;
-        }
+        self.moved.turn = UnitQuaternion::from_scaled_axis(turn) * self.moved.turn;
+        self.moved.shift += step.fixed_rows::<3>(3);
+        self.moved.scale *= (step[6] / radius).exp();
+        Some(step.norm())
     }
-    let (turn, scale, shift) = TRUSTED;
-    let near = moved.turn.angle().to_degrees() < turn
-        && (moved.scale - 1.0).abs() < scale
-        && moved.shift.norm() < shift;
-    near.then_some(moved)
 }
 
 #[cfg(test)]
