@@ -48,6 +48,10 @@ pub struct Config {
     pub json: sink::json::Target,
     /// Where drawn frames go, if anywhere.
     pub overlay: Option<sink::overlay::Target>,
+    /// What it shows of a face.
+    pub overlay_style: sink::overlay::Style,
+    /// Whether something asks for volumes, so that their head has to run.
+    pub volumes: bool,
     /// Folder for the volumes, if anywhere.
     pub volume_out: Option<PathBuf>,
     /// Where meshes go, if anywhere.
@@ -113,10 +117,13 @@ impl Config {
         };
         keep_apart(&source.input, &json, overlay.as_ref(), mesh.as_ref())?;
         let mesh_from = args.mesh_from.unwrap_or_default();
+        let overlay_style = args.overlay_style.unwrap_or_default();
         let icp = args.refine == Some(Refine::Icp);
-        let needs_volumes =
-            icp || args.volume_out.is_some() || from_volume(mesh.as_ref(), mesh_from);
-        let volume = args.volume.or(needs_volumes.then_some(VOLUME));
+        let volumes = icp
+            || args.volume_out.is_some()
+            || (mesh.is_some() && mesh_from == sink::meshes::From::Volume)
+            || (overlay.is_some() && overlay_style == sink::overlay::Style::Volume);
+        let volume = args.volume.or(volumes.then_some(VOLUME));
         let smooth = if pictures { Strength::Off } else { args.smooth.unwrap_or_default() };
         Ok(Self {
             stream: args.stream.unwrap_or_else(|| source.input.label()),
@@ -150,21 +157,13 @@ impl Config {
             raw: args.raw,
             json,
             overlay,
+            overlay_style,
+            volumes,
             volume_out: args.volume_out,
             mesh,
             mesh_from,
         })
     }
-
-    /// Whether the volume head has to run.
-    #[must_use]
-    pub fn needs_volumes(&self) -> bool {
-        self.icp || self.volume_out.is_some() || from_volume(self.mesh.as_ref(), self.mesh_from)
-    }
-}
-
-fn from_volume(mesh: Option<&sink::meshes::Target>, from: sink::meshes::From) -> bool {
-    mesh.is_some() && from == sink::meshes::From::Volume
 }
 
 /// A file is an animation; everything else is a folder.
@@ -350,12 +349,14 @@ mod tests {
     fn volumes_are_computed_where_something_asks() {
         let volume = |line: &str| {
             let config = config(&format!("--file a.mp4 {line}")).expect("fits");
-            (config.needs_volumes(), config.nets.volume)
+            (config.volumes, config.nets.volume)
         };
         assert_eq!(volume("--mesh out"), (false, None));
         assert_eq!(volume("--volume 128"), (false, Some(128)));
         assert_eq!(volume("--volume-out out"), (true, Some(64)));
         assert_eq!(volume("--refine icp"), (true, Some(64)));
+        assert_eq!(volume("--overlay a.png --overlay-style volume"), (true, Some(64)));
+        assert_eq!(volume("--overlay a.png --overlay-style depth"), (false, None));
         assert_eq!(volume("--refine off"), (false, None));
         assert_eq!(volume("--mesh out --mesh-from volume --volume 192"), (true, Some(192)));
     }

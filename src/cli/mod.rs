@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::mesh::Format;
 use crate::nets::{Device, Precision};
+use crate::sink::overlay::Style;
 use crate::sink::{json, meshes};
 use crate::smooth::Strength;
 use crate::source::Transport;
@@ -144,6 +145,9 @@ pub struct RunArgs {
     /// Draw the fitted mesh: none, window, or a file (.mp4, .mkv, .webm; .png, .jpg for a picture)
     #[arg(long, value_name = "none|window|FILE", help_heading = "Output")]
     pub overlay: Option<PathBuf>,
+    /// What the overlay shows of a face [default: mesh]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
+    pub overlay_style: Option<Style>,
     /// Records carry 68 landmarks, on the visible outline and in 3D
     #[arg(long, help_heading = "Output")]
     pub landmarks: bool,
@@ -262,6 +266,7 @@ impl RunArgs {
             refine: self.refine.or(file.refine),
             json: self.json.or(file.json),
             overlay: self.overlay.or(file.overlay),
+            overlay_style: self.overlay_style.or(file.overlay_style),
             landmarks: self.landmarks || file.landmarks,
             vertices: self.vertices || file.vertices,
             raw: self.raw || file.raw,

@@ -60,7 +60,7 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<record::End> {
             variant.name
         );
     }
-    if config.nets.volume.is_some() && !config.needs_volumes() {
+    if config.nets.volume.is_some() && !config.volumes {
         tracing::warn!(
             "nothing asks for volumes, so none are computed: add --volume-out, --mesh-from volume or --refine icp"
         );
@@ -86,7 +86,7 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<record::End> {
     };
     let tracker = Tracker::new(settings, model.clone());
     let mut follower = Follower::new(tracker, backend, Worker::start(detector)?, pace);
-    follower.volumes = config.needs_volumes();
+    follower.volumes = config.volumes;
     let output = Output::open(&config, &model, live, stop)?;
     let (messages, waiting) = bounded(WAITING);
     let writer = spawn("output", move || output.run(waiting))?;
@@ -212,7 +212,7 @@ fn header(
         },
         smoothing: config.smooth.to_string(),
         refine: config.icp.then(|| "icp".into()),
-        volume: config.needs_volumes().then_some(config.nets.volume).flatten(),
+        volume: config.volumes.then_some(config.nets.volume).flatten(),
         started: timestamp(SystemTime::now()),
     }
 }

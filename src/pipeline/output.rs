@@ -73,7 +73,10 @@ impl Output {
             Ok(())
         };
         if let Some(target) = &config.overlay {
-            side("overlay", Box::new(overlay::Overlay::open(target, model, 0.0)?))?;
+            side(
+                "overlay",
+                Box::new(overlay::Overlay::open(target, config.overlay_style, model, 0.0)?),
+            )?;
         }
         if let Some(folder) = &config.volume_out {
             side("volumes", Box::new(Volumes::open(folder)?))?;
