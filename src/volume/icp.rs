@@ -341,6 +341,37 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "a measurement: cargo test --lib icp -- --ignored --nocapture"]
+    fn what_it_costs() {
+        let model = model();
+        let aligner = Aligner::new(model.clone());
+        let truth = pose(11.0, [5.0, 3.0, 2.0], [128.0, 128.0, -35.0], &model);
+        let map = CropMap { centre: [127.5, 127.5], scale: 1.0, angle: 0.0 };
+        let by = rotation::from_angles([2.0, -2.0, 1.0]);
+        let start = Params { rotation: by * truth.rotation, ..truth.clone() };
+        for r in [64, 128, 192] {
+            let volume = voxelised(&model, &truth, map, r, 1.0);
+            // Time on the CPU: what the machine does besides is not its cost.
+            let cpu = || {
+                let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+                let used = text.split(' ').next().expect("a number");
+                used.parse::<f64>().expect("nanoseconds") / 1e6
+            };
+            let least = |work: &dyn Fn()| {
+                let took = (0..15).map(|_| {
+                    let started = cpu();
+                    work();
+                    cpu() - started
+                });
+                took.fold(f64::MAX, f64::min)
+            };
+            let whole = least(&|| drop(aligner.align(&start, &volume).expect("aligned")));
+            let part = least(&|| drop(surface(&volume)));
+            println!("r = {r}: {whole:.1} ms, of which {part:.1} for the surface");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_in_the_volume_does_not_count() {
         let model = model();
         let truth = pose(19.0, [3.0, -8.0, 0.0], [415.0, 300.0, -55.0], &model);

@@ -6,10 +6,10 @@ use fast_surface_nets::{SurfaceNetsBuffer, surface_nets};
 use super::Volume;
 use crate::mesh::Mesh;
 
-/// What a voxel takes of itself and its neighbours along each axis before the surface is found:
+/// What a voxel takes of its neighbours along each axis, from the second, and of itself, before the surface is found:
 /// probabilities near 0 and 1 have the stairs of the voxels, their mean does not. A deviation of one
 /// voxel; a ball of a radius of R voxels shrinks by about 1/R of one.
-const BLUR: [f32; 5] = [1.0 / 16.0, 4.0 / 16.0, 6.0 / 16.0, 4.0 / 16.0, 1.0 / 16.0];
+const BLUR: [f32; 3] = [1.0 / 16.0, 4.0 / 16.0, 6.0 / 16.0];
 /// Empty, as the distance from probability ½.
 const EMPTY: f32 = 127.5;
 /// Rounds of smoothing of the mesh.
@@ -24,12 +24,12 @@ const STEPS: [f32; 2] = [0.5, -0.53];
 /// where nothing is filled.
 #[must_use]
 pub fn surface(volume: &Volume) -> Mesh {
-    // One empty voxel all around, and one more at the far ends, where the last ones make no faces.
-    let side = volume.resolution() + 3;
+    // Two empty voxels all around: the blur reaches so far, and the last ones make no faces.
+    let side = volume.resolution() + 4;
     let mut field = vec![EMPTY; side * side * side];
     for (index, row) in volume.values().chunks_exact(volume.resolution()).enumerate() {
-        let (slice, line) = (index / volume.resolution() + 1, index % volume.resolution() + 1);
-        let start = (slice * side + line) * side + 1;
+        let (slice, line) = (index / volume.resolution() + 2, index % volume.resolution() + 2);
+        let start = (slice * side + line) * side + 2;
         for (out, value) in field[start..].iter_mut().zip(row) {
             *out = EMPTY - f32::from(*value);
         }
@@ -42,18 +42,21 @@ pub fn surface(volume: &Volume) -> Mesh {
     surface_nets(&field, &shape, [0; 3], [side as u32 - 1; 3], &mut net);
     let (mut points, triangles) = largest(&net.positions, net.indices.as_chunks().0);
     smooth(&mut points, &triangles);
-    let place = |&[x, y, z]: &[f32; 3]| volume.place([z - 1.0, y - 1.0, x - 1.0]);
+    let place = |&[x, y, z]: &[f32; 3]| volume.place([z - 2.0, y - 2.0, x - 2.0]);
     Mesh { points: points.iter().map(place).collect(), triangles, colours: Vec::new() }
 }
 
-/// Blurs along one axis, whose neighbours are `step` apart. At the end of a line lie empty voxels
-/// enough that what is taken from the next one fills none.
+/// Blurs along one axis, whose neighbours are `step` apart. All that lies within two voxels of the
+/// border is empty and stays so.
 fn blur(field: &mut Vec<f32>, step: usize) {
-    let tap = |at: usize, k: usize| {
-        let from = (at + k * step).checked_sub(2 * step);
-        BLUR[k] * from.and_then(|from| field.get(from)).copied().unwrap_or(EMPTY)
-    };
-    *field = (0..field.len()).map(|at| (0..BLUR.len()).map(|k| tap(at, k)).sum()).collect();
+    let count = field.len() - 4 * step;
+    let at = |k: usize| &field[k * step..k * step + count];
+    let mut out = vec![EMPTY; field.len()];
+    let pairs = at(0).iter().zip(at(1)).zip(at(2).iter().zip(at(3))).zip(at(4));
+    for (out, (((a, b), (c, d)), e)) in out[2 * step..].iter_mut().zip(pairs) {
+        *out = BLUR[0] * (a + e) + BLUR[1] * (b + d) + BLUR[2] * c;
+    }
+    *field = out;
 }
 
 /// The connected part with the most triangles.
