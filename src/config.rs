@@ -57,7 +57,7 @@ pub struct Config {
     /// Where meshes go, if anywhere.
     pub mesh: Option<sink::meshes::Target>,
     /// What they are made from.
-    pub mesh_from: sink::meshes::From,
+    pub mesh_from: sink::meshes::Origin,
 }
 
 impl Config {
@@ -121,7 +121,7 @@ impl Config {
         let icp = args.refine == Some(Refine::Icp);
         let volumes = icp
             || args.volume_out.is_some()
-            || (mesh.is_some() && mesh_from == sink::meshes::From::Volume)
+            || (mesh.is_some() && mesh_from == sink::meshes::Origin::Volume)
             || (overlay.is_some() && overlay_style == sink::overlay::Style::Volume);
         let volume = args.volume.or(volumes.then_some(VOLUME));
         let smooth = if pictures { Strength::Off } else { args.smooth.unwrap_or_default() };
@@ -168,7 +168,7 @@ impl Config {
 
 /// A file is an animation; everything else is a folder.
 fn mesh(args: &RunArgs, input: &Input) -> Result<Option<sink::meshes::Target>> {
-    use sink::meshes::{From, Target};
+    use sink::meshes::{Origin, Target};
     let wrong = |why: &str| Err(Error::Usage(why.into()));
     let Some(path) = args.mesh.clone() else {
         return if args.mesh_format.is_some() || args.mesh_from.is_some() {
@@ -184,7 +184,7 @@ fn mesh(args: &RunArgs, input: &Input) -> Result<Option<sink::meshes::Target>> {
     if extension != "glb" || args.mesh_format.is_some_and(|f| f != crate::mesh::Format::Glb) {
         return wrong("one file holds all frames only as .glb; name a folder for --mesh instead");
     }
-    if args.mesh_from == Some(From::Volume) {
+    if args.mesh_from == Some(Origin::Volume) {
         return wrong("an animation moves the face model; name a folder for --mesh-from volume");
     }
     if matches!(input, Input::Images(_)) {

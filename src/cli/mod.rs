@@ -37,6 +37,7 @@ Examples:
   mmface-live --file talk.mp4 --overlay fitted.mp4 --landmarks --json talk.jsonl
   mmface-live --rtsp rtsp://user:password@camera/stream | your-program
   mmface-live --images portraits/ --landmarks --json portraits.jsonl
+  mmface-live --file talk.mp4 --mesh talk.glb          an animated head for Blender
   mmface-live --config pipelines/rtsp.toml --faces 2
   mmface-live doctor                                   what works here, and what to do where not
 
@@ -166,7 +167,7 @@ pub struct RunArgs {
     pub mesh_format: Option<Format>,
     /// What meshes are made from [default: model]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
-    pub mesh_from: Option<meshes::From>,
+    pub mesh_from: Option<meshes::Origin>,
     /// Write the volume of every face and frame into this folder, as NumPy's .npy: u8, 255 = filled
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub volume_out: Option<PathBuf>,

@@ -27,14 +27,9 @@ pub fn visible(points: &[[f32; 3]], triangles: &[[u32; 3]]) -> Vec<bool> {
 }
 
 fn bounds(points: &[[f32; 3]]) -> ([f32; 2], [f32; 2]) {
-    let mut both = ([f32::MAX; 2], [f32::MIN; 2]);
-    for p in points {
-        for axis in 0..2 {
-            both.0[axis] = both.0[axis].min(p[axis]);
-            both.1[axis] = both.1[axis].max(p[axis]);
-        }
-    }
-    both
+    points.iter().fold(([f32::MAX; 2], [f32::MIN; 2]), |(low, high), &[x, y, _]| {
+        ([low[0].min(x), low[1].min(y)], [high[0].max(x), high[1].max(y)])
+    })
 }
 
 /// Raises the depth of the cells whose middles lie in the triangle, if it faces the camera.

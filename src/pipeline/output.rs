@@ -134,7 +134,8 @@ impl Output {
 
     fn finish(&mut self, side: Side) {
         let ended = side.finish();
-        if self.ended.is_ok() {
+        // A window that was closed does not hide what failed after it.
+        if matches!(self.ended, Ok(()) | Err(Error::ClosedPipe)) && ended.is_err() {
             self.ended = ended;
         }
     }

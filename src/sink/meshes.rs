@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// What a mesh is made from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum From {
+pub enum Origin {
     /// The parameters.
     #[default]
     Model,
@@ -35,7 +35,7 @@ pub enum Target {
 pub struct Meshes {
     folder: PathBuf,
     format: Format,
-    from: From,
+    from: Origin,
     model: Arc<FaceModel>,
 }
 
@@ -44,15 +44,20 @@ impl Meshes {
     ///
     /// # Errors
     /// [`Error::Sink`] if it cannot be made.
-    pub fn open(folder: &Path, format: Format, from: From, model: &Arc<FaceModel>) -> Result<Self> {
+    pub fn open(
+        folder: &Path,
+        format: Format,
+        from: Origin,
+        model: &Arc<FaceModel>,
+    ) -> Result<Self> {
         super::folder(folder, "--mesh")?;
         Ok(Self { folder: folder.into(), format, from, model: model.clone() })
     }
 
     fn mesh(&self, face: &Face) -> Option<Mesh> {
         match self.from {
-            From::Model => Some(of_model(&self.model, face)),
-            From::Volume => face.volume.as_deref().map(surface).filter(|m| !m.points.is_empty()),
+            Origin::Model => Some(of_model(&self.model, face)),
+            Origin::Volume => face.volume.as_deref().map(surface).filter(|m| !m.points.is_empty()),
         }
     }
 }
@@ -244,7 +249,8 @@ mod tests {
         sink.take(&shot(&model, 0.0, 1, &[1])).expect("takes");
         assert_eq!(Box::new(sink).finish().expect_err("full").exit_code(), 6);
         let file = Path::new("/dev/null/meshes");
-        let refused = Meshes::open(file, Format::Glb, From::Model, &model).err().expect("refused");
+        let refused =
+            Meshes::open(file, Format::Glb, Origin::Model, &model).err().expect("refused");
         assert_eq!(refused.exit_code(), 6);
         assert!(refused.to_string().contains("--mesh"), "{refused}");
     }

@@ -378,10 +378,10 @@ mod tests {
         let volume = voxelised(&model, &truth, MAP, 64, 1.0);
         // A block before one cheek: a hand that the volume takes for the face.
         let mut values = volume.values().to_vec();
-        for i in 0..values.len() {
+        for (i, value) in values.iter_mut().enumerate() {
             let (slice, row, column) = (i / 4096, i / 64 % 64, i % 64);
             if (18..32).contains(&slice) && (34..46).contains(&row) && (10..24).contains(&column) {
-                values[i] = 255;
+                *value = 255;
             }
         }
         let volume = Volume::new(values, MAP).expect("a cube");

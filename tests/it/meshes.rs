@@ -179,7 +179,7 @@ fn icp_moves_the_pose_and_says_so() {
 }
 
 #[test]
-fn pictures_are_named_and_specks_on_the_disk_are_not_left() {
+fn meshes_of_pictures_are_named_after_them() {
     let (out, pictures) = (folder(), folder());
     for name in ["single_face.jpg", "astronaut.png", "free-mountain-vector-01.jpg"] {
         std::fs::copy(clip(name), pictures.path().join(name)).unwrap();
@@ -198,6 +198,35 @@ fn pictures_are_named_and_specks_on_the_disk_are_not_left() {
         .collect();
     assert!(expected.len() >= 2);
     assert_eq!(names(&at), expected);
+}
+
+#[test]
+fn every_style_of_the_overlay_is_another_picture() {
+    let out = folder();
+    let mut pictures = std::collections::BTreeSet::new();
+    for style in ["mesh", "wire", "depth", "normals", "volume"] {
+        let path = out.path().join(format!("{style}.png"));
+        let flags = ["--overlay", path.to_str().unwrap(), "--overlay-style", style];
+        let seen = on("astronaut.png", &flags);
+        assert_eq!(seen.header.volume.is_some(), style == "volume");
+        pictures.insert(std::fs::read(path).unwrap());
+    }
+    assert_eq!(pictures.len(), 5);
+}
+
+#[test]
+fn a_disk_that_fills_up_is_told() {
+    for (flag, name) in [("--mesh", "000003-face1.glb"), ("--volume-out", "000003-face1.npy")] {
+        let out = folder();
+        std::os::unix::fs::symlink("/dev/full", out.path().join(name)).unwrap();
+        let clip = clip("single_face.mp4");
+        let file = ["--file".as_ref(), clip.as_path()];
+        let done = run(file.into_iter().chain([flag.as_ref(), out.path()]));
+        let sentence = done.failure(6);
+        assert!(sentence.contains(name) && sentence.contains("make room"), "{sentence}");
+        assert!(names(out.path()).len() >= 4, "what came before is there");
+        assert!(!done.stdout.is_empty());
+    }
 }
 
 #[test]
