@@ -10,6 +10,9 @@ use crate::mesh::Mesh;
 /// probabilities near 0 and 1 have the stairs of the voxels, their mean does not. A deviation of one
 /// voxel; a ball of a radius of R voxels shrinks by about 1/R of one.
 const BLUR: [f32; 3] = [1.0 / 16.0, 4.0 / 16.0, 6.0 / 16.0];
+/// Side of the feature map that volumes are made from: finer volumes are upsampled from it, so their
+/// stairs are longer than a voxel, and they are blurred and smoothed as many times more.
+const FEATURES: usize = 64;
 /// Empty, as the distance from probability ½.
 const EMPTY: f32 = 127.5;
 /// Rounds of smoothing of the mesh.
@@ -20,8 +23,8 @@ const ROUNDS: usize = 6;
 const STEPS: [f32; 2] = [0.5, -0.53];
 
 /// The surface between empty and filled (probability ½) in frame pixels: surface nets of the
-/// blurred volume, of these the largest connected part, smoothed a little. Closed: what lies outside of the volume counts as empty. Empty
-/// where nothing is filled.
+/// blurred volume, of these the largest connected part, smoothed a little. Closed: what lies outside
+/// of the volume counts as empty. Without points where nothing is filled.
 #[must_use]
 pub fn surface(volume: &Volume) -> Mesh {
     // Two empty voxels all around: the blur reaches so far, and the last ones make no faces.
@@ -34,14 +37,15 @@ pub fn surface(volume: &Volume) -> Mesh {
             *out = EMPTY - f32::from(*value);
         }
     }
-    for step in [1, side, side * side] {
+    let times = (volume.resolution() / FEATURES).max(1);
+    for step in [1, side, side * side].repeat(times) {
         blur(&mut field, step);
     }
     let shape = RuntimeShape::<u32, 3>::new([side as u32; 3]);
     let mut net = SurfaceNetsBuffer::default();
     surface_nets(&field, &shape, [0; 3], [side as u32 - 1; 3], &mut net);
     let (mut points, triangles) = largest(&net.positions, net.indices.as_chunks().0);
-    smooth(&mut points, &triangles);
+    smooth(&mut points, &triangles, times * ROUNDS);
     let place = |&[x, y, z]: &[f32; 3]| volume.place([z - 2.0, y - 2.0, x - 2.0]);
     Mesh { points: points.iter().map(place).collect(), triangles, colours: Vec::new() }
 }
@@ -100,9 +104,9 @@ fn largest(points: &[[f32; 3]], triangles: &[[u32; 3]]) -> (Vec<[f32; 3]>, Vec<[
     (kept, triangles)
 }
 
-fn smooth(points: &mut [[f32; 3]], triangles: &[[u32; 3]]) {
+fn smooth(points: &mut [[f32; 3]], triangles: &[[u32; 3]], rounds: usize) {
     let mut sums = vec![[0.0f32; 4]; points.len()];
-    for step in STEPS.repeat(ROUNDS) {
+    for step in STEPS.repeat(rounds) {
         sums.fill([0.0; 4]);
         for &[a, b, c] in triangles {
             // In a closed mesh each edge has two triangles: every neighbour counts twice.
@@ -149,7 +153,7 @@ mod tests {
     #[test]
     fn a_ball_lies_where_it_is() {
         // Soft, as a network sees it, and with hard voxels, the worst case.
-        for (resolution, soft) in [(64, 24.0), (64, 1e-3), (96, 1e-3)] {
+        for (resolution, soft) in [(64, 24.0), (64, 1e-3), (128, 1e-3)] {
             let (volume, centre, radius) = ball(resolution, soft);
             let mesh = surface(&volume);
             assert!(mesh.points.len() > 1000);
