@@ -70,6 +70,14 @@ impl Config {
             args = args.over(read(&path)?);
         }
         let input = input(&args)?;
+        Self::with_input(args, input)
+    }
+
+    /// Checks flags, whatever source they name: `input` is the source.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with what is wrong and what would be right.
+    pub fn with_input(args: RunArgs, input: Input) -> Result<Self> {
         let one_of = |flag: &str, value: u32, low: u32, high: u32| {
             if (low..=high).contains(&value) {
                 Ok(value)
@@ -84,7 +92,7 @@ impl Config {
             )));
         }
         let pictures = match &input {
-            Input::Images(_) => true,
+            Input::Images(_) | Input::Pictures { .. } => true,
             Input::File(path) => source::is_picture(path),
             _ => false,
         };
@@ -263,7 +271,7 @@ fn keep_apart(
 }
 
 /// Whether two paths lead to one file or folder. Devices such as /dev/null may be named twice.
-fn same(a: &Path, b: &Path) -> bool {
+pub(crate) fn same(a: &Path, b: &Path) -> bool {
     match (a.metadata(), b.metadata()) {
         (Ok(a), Ok(b)) => (a.is_file() || a.is_dir()) && (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => std::path::absolute(a).ok() == std::path::absolute(b).ok(),

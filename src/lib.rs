@@ -8,6 +8,7 @@ pub mod config;
 pub mod crop;
 pub mod detect;
 pub mod error;
+pub mod eval;
 pub mod face;
 pub mod frame;
 mod locate;

@@ -3,14 +3,11 @@
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use mmface_live::cli::{Cli, RunArgs};
+use mmface_live::cli::{self, Cli, Command, RunArgs};
 use mmface_live::config::Config;
-use mmface_live::{Error, Result, pipeline, record};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use mmface_live::{Error, Result, eval, pipeline, record};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -26,8 +23,8 @@ fn main() -> ExitCode {
         .init();
     std::panic::set_hook(Box::new(|panic| tracing::error!("panic: {panic}")));
 
-    let work = AssertUnwindSafe(|| match &cli.command {
-        Some(command) => command.run(),
+    let work = AssertUnwindSafe(|| match cli.command {
+        Some(command) => other(command),
         None => run(cli.run),
     });
     let result =
@@ -43,15 +40,18 @@ fn main() -> ExitCode {
 
 fn run(args: RunArgs) -> Result<()> {
     let config = Config::new(args)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // The second one ends a program that does not end at the first.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .map_err(|e| Error::Bug(format!("signals cannot be caught: {e}")))?;
-    }
-    tell(&pipeline::run(config, &stop)?);
+    let stop = cli::stop_on_signals()?;
+    tell(&pipeline::run(config, None, &stop)?);
     Ok(())
+}
+
+fn other(command: Command) -> Result<()> {
+    match command {
+        Command::Schema => cli::schema(),
+        Command::Doctor(args) => cli::doctor::run(&args),
+        Command::Engines(command) => cli::engines::run(&command),
+        Command::Eval(args) => eval::run(*args, &cli::stop_on_signals()?),
+    }
 }
 
 fn tell(end: &record::End) {

@@ -16,7 +16,10 @@ from morphable import CROP, CROP_RAISE, CROP_SCALE, MIRROR68
 
 NEGATIVES = 0.08  # of the samples
 TURNED = 320  # pixels, the side of turn.py's pictures
-TURNED_WEIGHT = 1.6  # of a turned head among the samples: about a tenth of them
+TURNED_SHARE = 0.24  # of the samples are turned heads
+STRONG = 1.5  # standard deviations: an expression beyond is drawn more often
+AVATAR = ["eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight", "mouthFunnel", "mouthPucker",
+          "browInnerUpLeft", "browDownLeft", "browDownRight", "browOuterUpLeft", "browOuterUpRight"]  # matter most
 
 
 def crop_affine(landmarks, roll, side_factor=1.0, shift=(0.0, 0.0), turn=0.0):
@@ -84,8 +87,8 @@ class Fits:
         self.box, self.person, self.found = data["box"], data["person"], data["found"]
         self.hand, self.habit = (np.tile(data[k], 2) for k in ("hand", "habit"))
         flip = np.float32([-1, 1])
-        self.points, self.landmarks = (np.concatenate([data[k], data[k][:, MIRROR68] * flip]) for k in
-                                       ("points", "landmarks"))
+        self.points, self.taught, self.landmarks = (
+            np.concatenate([data[k], data[k][:, MIRROR68] * flip]) for k in ("points", "taught", "landmarks"))
         self.pose = np.concatenate([data["pose"], data["pose"] * np.float32([1, 1, -1, -1, -1, 1, 1])])
         self.identity = np.concatenate([data["identity"], data["identity"] * model.identity_mirror.numpy()])
         self.expression = np.concatenate([data["expression"], data["expression"][:, model.expression_mirror.numpy()]])
@@ -112,10 +115,10 @@ def occlude(random, image, other):
 
 
 def damage(random, image, other):
-    """What cameras and codecs do; `other` is a crop to cover parts with."""
+    """What cameras and codecs do; `other()` gives a picture to cover parts with."""
     if random.random() < 0.18:
         image = image.copy()
-        occlude(random, image, other)
+        occlude(random, image, other())
     if random.random() < 0.09:  # motion blur
         length = int(random.integers(3, 13))
         kernel = np.zeros((length, length), np.float32)
@@ -205,8 +208,10 @@ class Samples(torch.utils.data.IterableDataset):
 
     def finish(self, random, image, other):
         if random.random() < self.damaged:
-            picture = self.pictures[other]
-            image = damage(random, image, cv2.resize(picture[:picture.shape[0] // 2], (CROP, CROP)))
+            def cover():
+                picture = self.pictures[other]
+                return cv2.resize(picture[:picture.shape[0] // 2], (CROP, CROP))
+            image = damage(random, image, cover)
         return np.ascontiguousarray(image.transpose(2, 0, 1))
 
     def __iter__(self):
@@ -218,11 +223,16 @@ class Samples(torch.utils.data.IterableDataset):
             yield torch.from_numpy(image), row, torch.from_numpy(affine).float(), presence
 
 
-def row_weights(fits, rows):
-    """How often a picture is drawn: hand labels more than the teacher's, turned heads and strong expressions more."""
+def row_weights(fits, rows, names):
+    """How often a picture is drawn: hand labels more than the teacher's, turned heads and strong expressions more.
+    `names` are those of the expressions."""
     habit, hand = fits.habit[rows], fits.hand[rows]
     weight = np.where(hand, np.where(habit == 0, 2.2, 1.3), 1.0)
     yaw = np.abs(fits.pose[rows, 2])
     weight *= 1 + np.clip((yaw - 15) / 20, 0, 2)
-    weight *= 1 + 0.5 * np.clip(fits.expression[rows].sum(1) / 6 - 0.5, 0, 1)
-    return np.where(fits.source[rows] == "turned", TURNED_WEIGHT, weight)
+    made = fits.source[rows] == "turned"
+    avatar = fits.expression[rows][:, [names.index(n) for n in AVATAR]]
+    strength = ((avatar - avatar[~made].mean(0)) / avatar[~made].std(0)).max(1)
+    weight *= 1 + np.clip((strength - STRONG) / 2, 0, 1.5)
+    weight[made] = TURNED_SHARE / (1 - TURNED_SHARE) * weight[~made].sum() / max(made.sum(), 1)
+    return weight

@@ -18,13 +18,11 @@ import torch
 
 import losses
 import morphable
-from data import Fits, Pictures, Samples, crop_affine, damage, warp
+from data import AVATAR, Fits, Pictures, Samples, crop_affine, damage, warp
 from fit import expression_centres
 from networks import DESCRIPTIONS, MMFace
 
 BATCH = 32
-BLENDSHAPES = ["eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight", "mouthFunnel",
-               "mouthPucker", "browInnerUpLeft", "browDownLeft", "browDownRight", "browOuterUpLeft", "browOuterUpRight"]
 
 
 @torch.no_grad()
@@ -242,7 +240,7 @@ class Measure:
         order = {p: k for k, p in enumerate(teacher["picture"])}
         scores = expression_centres(self.targets.model, teacher["scores"], teacher["names"])
         scores = scores[[order[p] for p in fits.picture[rows]]]
-        correlation = {n: np.corrcoef(scores[:, k], ours[:, k])[0, 1] for n in BLENDSHAPES for k in [names.index(n)]}
+        correlation = {n: np.corrcoef(scores[:, k], ours[:, k])[0, 1] for n in AVATAR for k in [names.index(n)]}
         print("correlation with the teacher's scores: " + ", ".join(f"{k} {v:.2f}" for k, v in correlation.items()))
         self.error["expression_correlation_12"] = round(float(np.mean([*correlation.values()])), 2)
 
@@ -259,7 +257,7 @@ class Measure:
 
     def presence(self):
         """Misses among damaged faces, false alarms among damaged crops without one."""
-        random, plain = np.random.default_rng(3), np.zeros((256, 256, 3), np.uint8)
+        random, plain = np.random.default_rng(3), lambda: np.zeros((256, 256, 3), np.uint8)
         fits, faces = self.fits, np.repeat(self.validation, 2)
         maker = Samples(self.pictures, fits, self.validation, np.ones(len(self.validation)))
         present = [damage(random, c, plain) for c in crop_all(self.pictures, faces, jittered_affines(fits, faces))]

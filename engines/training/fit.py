@@ -3,11 +3,11 @@
 Each picture keeps the habit of its labels ("ibug" or "video"), which have landmark tables of their own; the tables'
 3D offsets are fitted along with the faces and written to landmarks.json, from which face_model.py takes them.
 MediaPipe's blendshape scores are the centre of the expression prior, so that eyelids and mouths mean something.
-Frames of one person in `labelled-68` share one identity.
+Pictures of one person share one identity.
 
 Writes into --work: fits.npz (fields below, n pictures, pixels of the picture as stored)
     picture [n], split [n] ("train" or "validation", by person), source [n], hand [n] (labelled by hand), habit [n]
-    points [n,68,2] the labels, landmarks [n,68,2] the fit in i·bug's habit, pose [n,7] (f in pixels per cm),
+    points [n,68,2] the labels, taught [n,68,2] the labels with mended eyelids, landmarks [n,68,2] the fit in i·bug's habit, pose [n,7] (f in pixels per cm),
     identity [n,K], expression [n,E], residual [n] in % of sqrt(box area), box [n,4] CenterFace (NaN if none)
 
     python fit.py --faces ../../../shared/faces --face-model ../../../shared/face-model --work work
@@ -28,8 +28,17 @@ from label import load_lists
 STEPS = 260
 ROUNDS = 3  # of fitting faces, then offsets
 POINT_SIGMA = 0.8  # % of size
-EXPRESSION_SIGMA = 0.15  # about the teacher's scores
-EXPRESSION_SIGMA_BLIND = 0.15  # about 0, where the teacher found no face
+EXPRESSION_SIGMA = 0.15  # about the teacher's scores, or about 0 where the teacher found no face
+FIRM_SIGMA = {"eyeBlink": 0.15, "jawOpen": 0.08, "mouthFunnel": 0.05}  # points alone say too little about these
+# The teacher's scores are no coefficients: closed eyes score about 0.7, a wide open jaw about 0.8, open eyes still 0.1.
+SCORE_TO_COEFFICIENT = {"eyeBlink": ((0.1, 0.2, 0.45, 0.65, 0.75), (0.05, 0.12, 0.45, 0.85, 1.0)),
+                        "jawOpen": ((0.0, 0.8), (0.0, 1.0)), "mouthFunnel": ((0.0, 0.6), (0.0, 1.0))}
+LIDS, LID_PAIRS = [37, 38, 40, 41, 43, 44, 46, 47], ((37, 41), (38, 40), (43, 47), (44, 46))
+# Labels of the video frames leave closed eyes open (they were carried from frame to frame), and calibration blurs lids:
+# there the teacher's score says how far the lids are apart, in % of size as i·bug's hand labels have it.
+SCORE_TO_GAP = ((0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75), (6.3, 4.8, 3.9, 3.1, 2.2, 1.4, 0.7, 0.1))
+VIDEO_GAP = 0.78  # of i·bug's
+LID_TRUST = {"ibug": 1.0, "video": 0.5, "teacher": 0.5}
 VALIDATION = 0.08  # of the people
 WORST_RESIDUAL = 4.5  # % of size: fits beyond are dropped
 HABITS = ["ibug", "video"]
@@ -51,6 +60,36 @@ def expression_centres(model, scores, names):
             if arkit in column:
                 centres[:, model.expression_names.index(ours)] = scores[:, column[arkit]]
     return centres
+
+
+def expression_prior(centres, found, names):
+    """Centres [n,E] in coefficients instead of scores, and sigmas [E]."""
+    sigmas = np.full(len(names), EXPRESSION_SIGMA, np.float32)
+    for k, name in enumerate(names):
+        for start, curve in SCORE_TO_COEFFICIENT.items():
+            if name.startswith(start):
+                centres[:, k] = np.interp(centres[:, k], *curve)
+                sigmas[k] = FIRM_SIGMA[start]
+    # closed eyes also score as looking down and squinting, which move the lids too: the blink shall do it
+    for side in ("Left", "Right"):
+        open_eye = 1 - np.clip((centres[:, names.index(f"eyeBlink{side}")] - 0.4) / 0.4, 0, 1)
+        for name in (f"eyeLookDown{side}", f"eyeSquint{side}"):
+            centres[:, names.index(name)] *= open_eye
+    return centres * found[:, None], sigmas
+
+
+def mend_lids(points, scores, factor):
+    """Sets the lids of points [n,68,2] as far apart as the blink scores [n,2] (left, right) say, about their middle."""
+    mended = points.copy()
+    eyes = points[:, 42:48].mean(1) - points[:, 36:42].mean(1)
+    down = np.stack([-eyes[:, 1], eyes[:, 0]], 1) / np.linalg.norm(eyes, axis=1, keepdims=True)
+    size = np.sqrt((points.max(1) - points.min(1)).prod(1)) / 100
+    for upper, lower in LID_PAIRS:  # 43 and up are the subject's left eye
+        gap = np.interp(scores[:, 0 if upper > 42 else 1], *SCORE_TO_GAP) * factor * size
+        change = ((gap - ((points[:, lower] - points[:, upper]) * down).sum(1)) / 2)[:, None] * down
+        mended[:, upper] -= change
+        mended[:, lower] += change
+    return mended
 
 
 class Habit:
@@ -98,7 +137,7 @@ def initial_pose(points, size):
     return pose
 
 
-def fit(model, habits, which, points, centres, sigmas, person, start=None, steps=STEPS):
+def fit(model, habits, which, points, trust, centres, sigmas, person, start=None, steps=STEPS):
     """Adam on all pictures at once. Returns pose [n,7], identity [people,K], expression [n,E], projected points."""
     size = (points.amax(1) - points.amin(1)).prod(1).sqrt()
     if start is None:
@@ -136,8 +175,8 @@ def fit(model, habits, which, points, centres, sigmas, person, start=None, steps
         for group, rate in zip(optimiser.param_groups, (0.15, 0.06, 0.03)):
             group["lr"] = rate * min(1.0, 2.2 * (1 - step / steps))
         off = (predict(posed()) - points).norm(dim=-1) / size[:, None] * (100 / POINT_SIGMA)
-        data = (2 * ((1 + off**2 / 2).sqrt() - 1)).sum() * 2  # Charbonnier: quadratic near 0, linear far out
-        prior = (identity**2).sum() + (((expression - centres) / sigmas[:, None]) ** 2).sum()
+        data = (trust * 2 * ((1 + off**2 / 2).sqrt() - 1)).sum() * 2  # Charbonnier: quadratic near 0, linear far out
+        prior = (identity**2).sum() + (((expression - centres) / sigmas) ** 2).sum()
         outside = 100 * ((expression - expression.clamp(0, 1)) ** 2).sum()
         optimiser.zero_grad()
         (data + prior + outside).backward()
@@ -184,11 +223,17 @@ def main():
     points = np.array([rows[i]["points"] if hand[i] else teacher["points"][i] for i in used], np.float32)
     source = np.array([rows[i]["source"] for i in used])
     which = torch.from_numpy((source == "video").astype(np.int64))
-    names = [r["person"] if r["source"] == "video" else r["file"] for r in (rows[i] for i in used)]
+    names = [r["person"] or r["file"] for r in (rows[i] for i in used)]
     person = torch.from_numpy(np.unique(names, return_inverse=True)[1])
     found = teacher["found"][used]
-    centres = torch.from_numpy(expression_centres(model, teacher["scores"], teacher["names"])[used] * found[:, None])
-    sigmas = torch.from_numpy(np.where(found, EXPRESSION_SIGMA, EXPRESSION_SIGMA_BLIND).astype(np.float32))
+    centres = expression_centres(model, teacher["scores"], teacher["names"])[used]
+    centres, sigmas = (torch.from_numpy(x) for x in expression_prior(centres, found, model.expression_names))
+    trust = torch.ones(len(used), 68)
+    kind = np.where(source == "video", "video", np.where(hand[used], "ibug", "teacher"))
+    trust[:, LIDS] = torch.tensor([LID_TRUST[k] for k in kind])[:, None]
+    column = [list(teacher["names"]).index(n) for n in ("eyeBlinkLeft", "eyeBlinkRight")]
+    mended = mend_lids(points, teacher["scores"][used][:, column], np.where(source == "video", VIDEO_GAP, 1))
+    taught = np.where((found & (kind != "ibug"))[:, None, None], mended, points).astype(np.float32)
 
     source_model = load_source(options.face_model)
     tables = json.loads((options.face_model / "landmarks68-fitted.json").read_text())
@@ -196,11 +241,11 @@ def main():
     bins = len(tables["yaw_bins_deg"])
     habits = [Habit(model, landmark_table(tables[h], source_model["mean"], model.mean.numpy(), skin),
                     torch.zeros(bins, 68, 3)) for h in HABITS]
-    target = torch.from_numpy(points)
+    target = torch.from_numpy(taught)
     size = (target.amax(1) - target.amin(1)).prod(1).sqrt()
     start = None
     for turn in range(ROUNDS):
-        pose, identity, expression, predicted = fit(model, habits, which, target, centres, sigmas, person, start,
+        pose, identity, expression, predicted = fit(model, habits, which, target, trust, centres, sigmas, person, start,
                                                     STEPS if start is None else STEPS // 2)
         off = 100 * (predicted - target).norm(dim=-1) / size[:, None]
         print(f"round {turn}:", ", ".join(
@@ -229,7 +274,7 @@ def main():
     boxes = np.array([rows[i]["box"] or [np.nan] * 4 for i in used], np.float32)
     np.savez(options.work / "fits.npz", **{k: np.asarray(v)[good] for k, v in {
         "picture": [rows[i]["file"] for i in used], "split": [split_of(rows[i]) for i in used], "source": source,
-        "hand": hand[used], "habit": which.numpy(), "points": points, "landmarks": landmarks.numpy(),
+        "hand": hand[used], "habit": which.numpy(), "points": points, "taught": taught, "landmarks": landmarks.numpy(),
         "pose": pose.numpy(), "identity": identity[person].numpy(), "expression": expression.numpy(),
         "residual": residual, "box": boxes, "found": found, "person": names}.items()})
 

@@ -8,6 +8,7 @@ Needs its own environment (mediapipe 0.10.21 wants numpy < 2): see requirements-
 
 import argparse
 import json
+import time
 from pathlib import Path
 
 import cv2
@@ -35,27 +36,39 @@ def load_lists(faces):
     return rows
 
 
+def landmarker(model, **options):
+    """MediaPipe's Face Landmarker, with options of vision.FaceLandmarkerOptions; to be used in a `with`."""
+    from mediapipe.tasks.python import BaseOptions, vision
+    return vision.FaceLandmarker.create_from_options(vision.FaceLandmarkerOptions(
+        BaseOptions(model_asset_path=str(model)), min_face_detection_confidence=0.3, **options))
+
+
+def look(network, picture, milliseconds=None):
+    """One picture [h,w,3], BGR: points of its faces [faces,478,3] in pixels, MediaPipe's result, and how long it took
+    in milliseconds. Frames of a video have a time."""
+    from mediapipe import Image, ImageFormat
+    # its short-range detector wants some room around the face
+    room = max(picture.shape[:2]) // 4
+    framed = cv2.copyMakeBorder(picture, room, room, room, room, cv2.BORDER_CONSTANT)
+    image = Image(image_format=ImageFormat.SRGB, data=np.ascontiguousarray(framed[..., ::-1]))
+    started = time.perf_counter()
+    result = network.detect(image) if milliseconds is None else network.detect_for_video(image, milliseconds)
+    took = 1e3 * (time.perf_counter() - started)
+    h, w = framed.shape[:2]
+    # normalised coordinates run over pixel edges: half a pixel off our centres
+    points = [[(p.x * w - 0.5 - room, p.y * h - 0.5 - room, p.z * w) for p in face] for face in result.face_landmarks]
+    return np.array(points), result, took
+
+
 def run_mediapipe(rows, faces, model):
     """points [n,478,3] in pixels (NaN where no face is found) and scores [n,52]; the largest face counts."""
-    from mediapipe import Image, ImageFormat
-    from mediapipe.tasks.python import BaseOptions, vision
-    options = vision.FaceLandmarkerOptions(BaseOptions(model_asset_path=str(model)), output_face_blendshapes=True,
-                                           num_faces=1, min_face_detection_confidence=0.3)
     points, scores, names = np.full((len(rows), 478, 3), np.nan, np.float32), np.zeros((len(rows), 52), np.float32), None
-    with vision.FaceLandmarker.create_from_options(options) as landmarker:
+    with landmarker(model, num_faces=1, output_face_blendshapes=True) as network:
         for i, row in enumerate(rows):
-            picture = cv2.imread(str(faces / row["file"]))
-            height, width = picture.shape[:2]
-            # its short-range detector wants some room around the face
-            room = max(height, width) // 4
-            framed = cv2.copyMakeBorder(picture, room, room, room, room, cv2.BORDER_CONSTANT)
-            rgb = np.ascontiguousarray(framed[..., ::-1])
-            result = landmarker.detect(Image(image_format=ImageFormat.SRGB, data=rgb))
-            if not result.face_landmarks:
+            seen, result, _ = look(network, cv2.imread(str(faces / row["file"])))
+            if not len(seen):
                 continue
-            h, w = rgb.shape[:2]
-            # normalised coordinates run over pixel edges: half a pixel off our centres
-            points[i] = [(p.x * w - 0.5 - room, p.y * h - 0.5 - room, p.z * w) for p in result.face_landmarks[0]]
+            points[i] = seen[0]
             # the list begins with "_neutral"; our 52 are the rest in its order, tongueOut last with 0
             found = {c.category_name: c.score for c in result.face_blendshapes[0] if c.category_name != "_neutral"}
             names = names or [*found]

@@ -7,9 +7,12 @@ import torch
 from torch.nn import functional as F
 
 import morphable
+from data import AVATAR
 
 LANDMARKS, VERTICES, DEPTH = 1.3, 0.3, 0.5  # depth counts within the vertices' loss
-ROTATION, IDENTITY, EXPRESSION, TZ = 6.0, 0.3, 80.0, 0.05
+ROTATION, IDENTITY, EXPRESSION, TZ = 6.0, 0.6, 1.2, 0.05
+AVATAR_WEIGHT = 2.5  # of the coefficients that matter most
+OPENINGS, GAPS = 0.8, ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))  # of eyes and mouth
 VOLUME, PRESENCE = 6.0, 2.0
 VERTICES_USED = 240
 SOLID = (0, 1, 2)  # regions of the mesh that bound the volume: face, head_neck, mouth
@@ -58,9 +61,12 @@ class Targets:
     def __init__(self, model, fits, habits):
         tensor = lambda x: torch.from_numpy(np.ascontiguousarray(x)).float()
         self.model = model
-        self.points, self.pose = tensor(fits.points), tensor(fits.pose)
+        self.points, self.pose = tensor(fits.taught), tensor(fits.pose)
         self.identity, self.expression = tensor(fits.identity), tensor(fits.expression)
         self.habit = torch.from_numpy(fits.habit)
+        weight = 1 / (self.expression.var(0) + 0.003)  # rare or small movements count as much as others
+        weight[[model.expression_names.index(n) for n in AVATAR]] *= AVATAR_WEIGHT
+        self.expression_weight = weight
         self.weight = torch.where(torch.from_numpy(fits.hand), 1.0, 0.6)
         bins = model.yaw_weights(morphable.rotation(self.pose[:, 1:4]))
         self.bins = bins
@@ -135,6 +141,10 @@ def losses(targets, outputs, row, affine, presence, volume_logits=None):
     placed = morphable.project(targets.landmarks3d(coefficients, targets.bins[r], targets.habit[r]), pose)
     result["landmarks"] = LANDMARKS * mean((placed[..., :2] - label).norm(dim=-1) * percent)
 
+    upper, lower = zip(*GAPS)
+    gap = lambda points: points[:, upper, :2] - points[:, lower, :2]
+    result["openings"] = OPENINGS * mean((gap(placed) - gap(label)).norm(dim=-1) * percent)
+
     true_rotation, true_f, true_t = crop_pose(targets.pose[r], a)
     fitted = torch.cat([targets.identity[r], targets.expression[r]], 1)
     turned = (targets.some_vertices(fitted) @ true_rotation.transpose(1, 2)) * true_f[:, None, None]
@@ -145,7 +155,7 @@ def losses(targets, outputs, row, affine, presence, volume_logits=None):
     result["tz"] = TZ * mean((pose[:, 6:] - true_t[:, 2:]).abs() * percent)
     result["rotation"] = ROTATION * mean((morphable.rotation(pose[:, 1:4]) - true_rotation).square().sum((1, 2))[:, None])
     result["identity"] = IDENTITY * mean((identity - targets.identity[r]).square())
-    result["expression"] = EXPRESSION * mean((expression - targets.expression[r]).square())
+    result["expression"] = EXPRESSION * mean((expression - targets.expression[r]).square() * targets.expression_weight)
     if volume_logits is not None:
         m, resolution = len(volume_logits), volume_logits.shape[-1]
         with torch.no_grad():

@@ -7,7 +7,7 @@ one process with many threads, which wait for each other in every layer.
     export OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=17179869184
     export GLIBC_TUNABLES=glibc.malloc.hugetlb=1   # fewer page faults: a fifth faster
     torchrun --nproc-per-node 2 train.py --out runs/long --until 17:25
-    torchrun --nproc-per-node 2 train.py --out runs/longer --start runs/long/last.pt --until 03:00 --rate 8e-4
+    torchrun --nproc-per-node 2 train.py --out runs/longer --weights runs/long/last.pt --until 03:00 --rate 8e-4
 """
 
 import argparse
@@ -96,11 +96,11 @@ def main():
     parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
     parser.add_argument("--variant", default="mmface-lite", choices=DESCRIPTIONS)
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and the log")
-    parser.add_argument("--start", type=Path, help="checkpoint to go on from with a fresh schedule")
+    parser.add_argument("--weights", type=Path, help="checkpoint to go on from with a fresh schedule")
     parser.add_argument("--until", help="HH:MM, local time")
     parser.add_argument("--samples", type=int, default=10**9)
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--damaged", type=float, default=1.0, help="share of crops that are blurred, covered, …; the "
+    parser.add_argument("--damaged", type=float, default=0.6, help="share of crops that are blurred, covered, …; the "
                         "last quarter of a run does better with less")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--note", default="")
@@ -127,7 +127,7 @@ def main():
     optimiser = optimiser_of(model, options.rate)
     step, spent, trained_before = 0, 0.0, 0
     resumed = (options.out / "last.pt").exists()
-    start = load_start(options.out / "last.pt" if resumed else options.start)
+    start = load_start(options.out / "last.pt" if resumed else options.weights)
     if start:
         model.load_state_dict(start["model"])
         average.model.load_state_dict(start["average"])
@@ -140,8 +140,8 @@ def main():
     budget = spent + seconds_until(options.until) if options.until else math.inf
 
     loader = torch.utils.data.DataLoader(
-        Samples(pictures, fits, rows, row_weights(fits, rows), seed=1000 * options.seed + step + rank,
-                damaged=options.damaged), batch_size=batch, num_workers=1, prefetch_factor=8, persistent_workers=True)
+        Samples(pictures, fits, rows, row_weights(fits, rows, face_model.expression_names),
+                seed=1000 * options.seed + step + rank, damaged=options.damaged), batch_size=batch, num_workers=1, prefetch_factor=8, persistent_workers=True)
     began, logged, sums = time.time() - spent, time.time(), {}
     parameters = list(model.parameters())
     progress = 0.0

@@ -1,13 +1,15 @@
-"""Makes turned heads: a fitted model, textured with its own photo, turned far to the side before another background.
+"""Makes turned heads: a fitted model, textured with its own photo, turned to the side and up or down, often with
+another expression, before another background.
 
 Photos with hand labels stop at about 50 degrees of yaw; here the parameters are exact. (The idea is that of 300W-LP,
 Zhu et al., CVPR 2016; the rendering is simpler: one mesh, one z-buffer.) Writes into --work: turned.bin (pictures, RGB
 bytes, 320×320) and turned.npz (the fields of fits.npz).
 
-    python turn.py --faces ../../../shared/faces --work work --count 1200
+    python turn.py --faces ../../../shared/faces --work work --count 4800
 """
 
 import argparse
+from multiprocessing import Pool
 from pathlib import Path
 
 import cv2
@@ -19,7 +21,9 @@ import morphable
 from data import TURNED, Fits, Pictures
 
 SIDE = TURNED  # pixels; the head is as large as in a crop, with room for jitter
-YAW = (30.0, 88.0)  # degrees, aimed at
+YAW, YAW_FAR = (0.0, 88.0), 0.6  # degrees; a share is drawn from the far half only
+PITCH, PITCH_LIMIT = 16.0, 45.0  # standard deviation and limit, degrees
+MOUTH = 2  # region of the mesh: what lies behind the lips has no texture in most photos, and is drawn dark
 SOURCE_YAW = 25.0  # photos turned further hide too much
 SMALLEST = 6.0  # pixels per cm in the photo
 
@@ -51,7 +55,7 @@ def rasterise(points, triangles, side):
     return triangle, chosen
 
 
-def render(photo, source, turned, triangles, background, light):
+def render(photo, source, turned, triangles, mouth, background, light):
     """The photo's head in its new place; source, turned [V,3]: the vertices in the photo and in the new picture."""
     triangle, weights = rasterise(turned, triangles, SIDE)
     where = np.einsum("yxj,yxjc->yxc", weights, source[triangles[triangle], :2]).astype(np.float32)
@@ -60,6 +64,7 @@ def render(photo, source, turned, triangles, background, light):
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
     shade = cv2.GaussianBlur((1 + normal @ light).astype(np.float32)[triangle], (0, 0), 3)
+    shade = np.where(mouth[triangle], 0.25 * shade, shade)
     head = (head * shade[..., None]).clip(0, 255)
     mask = cv2.GaussianBlur((triangle >= 0).astype(np.float32), (0, 0), 0.8)[..., None]
     return (head * mask + background * (1 - mask)).astype(np.uint8)
@@ -68,8 +73,74 @@ def render(photo, source, turned, triangles, background, light):
 def new_pose(random, pose):
     """Turned further to the side to which the head looks already."""
     sign = np.sign(pose[2] + random.normal(0, 4))
-    return np.array([11.7 * np.exp(random.normal(0, 0.05)), pose[1] + random.normal(0, 14), sign * random.uniform(*YAW),
-                     random.normal(0, 8), 160, 160, 0], np.float32)
+    yaw = random.uniform(*YAW) if random.random() > YAW_FAR else random.uniform(sum(YAW) / 2, YAW[1])
+    pitch = np.clip(pose[1] + random.normal(0, PITCH), -PITCH_LIMIT, PITCH_LIMIT)
+    return np.array([11.7 * np.exp(random.normal(0, 0.05)), pitch, sign * yaw, random.normal(0, 8), 160, 160, 0],
+                    np.float32)
+
+
+def new_expression(random, own, other, names):
+    """The photo's own, or another photo's; now and then with shut eyes, an open jaw, a funnel or a pucker."""
+    closed = own[names.index("eyeBlinkLeft")] > 0.5  # its eyeballs have no texture
+    expression = own.copy() if closed or random.random() < 0.4 else other.copy()
+    if random.random() < 0.25:
+        left, right = (random.uniform(0.5, 1), 0) if random.random() < 0.2 else (random.uniform(0.4, 1),) * 2
+        for name, value in (("eyeBlinkLeft", left), ("eyeBlinkRight", right or left * (random.random() < 0.5))):
+            expression[names.index(name)] = max(value, closed * 0.9)
+    if random.random() < 0.2:
+        expression[names.index("jawOpen")] = random.uniform(0.2, 0.9)
+    if random.random() < 0.12:
+        expression[names.index(str(random.choice(["mouthFunnel", "mouthPucker"])))] = random.uniform(0.2, 0.9)
+    return expression
+
+
+class Studio:
+    """Everything that rendering one head needs; made once in every process."""
+
+    def __init__(self, options):
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+        self.model = morphable.FaceModel(options.model)
+        self.fits = fits = Fits(options.work / "fits.npz", self.model)
+        self.pictures = Pictures(options.faces, fits.picture, options.work / "pictures.bin")
+        self.targets = losses.Targets(self.model, fits, dict(np.load(options.work / "habits.npz")))
+        self.usable = np.flatnonzero(
+            (np.abs(fits.pose[:fits.count, 2]) < SOURCE_YAW) & (fits.pose[:fits.count, 0] > SMALLEST)
+            & (fits.source != "video") & (fits.source != "Face-Mask-Detection"))
+
+    @torch.no_grad()
+    def head(self, i, seed):
+        """Row i of the fits -> picture u8 [SIDE,SIDE,3], landmarks [68,2], pose [7], expression [E]."""
+        random, fits, model = np.random.default_rng([7, seed]), self.fits, self.model
+        other = fits.expression[random.choice(self.usable)]
+        changed = new_expression(random, fits.expression[i], other, model.expression_names)
+        identity = torch.from_numpy(fits.identity[i:i + 1])
+        expression = torch.from_numpy(changed[None])
+        vertices = model.vertices(identity, expression)
+        pose = torch.from_numpy(new_pose(random, fits.pose[i]))[None]
+        bins = model.yaw_weights(morphable.rotation(pose[:, 1:4]))
+        shape = self.targets.landmarks3d(torch.cat([identity, expression], 1), bins, torch.zeros(1, dtype=torch.long))
+        placed = morphable.project(shape, pose)[0, :, :2].numpy()
+        pose[0, 4:6] += torch.from_numpy(SIDE / 2 - (placed.min(0) + placed.max(0)) / 2)
+        pose[0, 6] = -morphable.project(model.volume_centre.expand(1, 1, 3), pose)[0, 0, 2]
+        seen = model.vertices(identity, torch.from_numpy(fits.expression[i:i + 1]))
+        source = morphable.project(seen, torch.from_numpy(fits.pose[i:i + 1]))[0].numpy()
+        turned = morphable.project(vertices, pose)[0].numpy()
+        # another picture upside down: no second upright face
+        behind = cv2.resize(self.pictures[random.integers(fits.count)], (SIDE, SIDE))[::-1].astype(np.float32)
+        light = random.normal(0, 0.25, 3) * [1, 1, 0.5]
+        picture = render(self.pictures[i], source, turned, model.triangles.numpy(),
+                         model.triangle_region.numpy() == MOUTH, behind, light)
+        return picture, morphable.project(shape, pose)[0, :, :2].numpy(), pose[0].numpy(), changed
+
+
+def open_studio(options):
+    global studio  # of this process
+    studio = Studio(options)
+
+
+def head(job):
+    return studio.head(*job)
 
 
 def main():
@@ -78,49 +149,27 @@ def main():
     parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
     parser.add_argument("--work", type=Path, default=here / "work")
     parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
-    parser.add_argument("--count", type=int, default=1200)
+    parser.add_argument("--count", type=int, default=4800)
     options = parser.parse_args()
-    random = np.random.default_rng(7)
-    cv2.setNumThreads(1)
 
-    model = morphable.FaceModel(options.model)
     for old in ("turned.npz", "turned.bin"):
         (options.work / old).unlink(missing_ok=True)
-    fits = Fits(options.work / "fits.npz", model)
-    pictures = Pictures(options.faces, fits.picture, options.work / "pictures.bin")
-    targets = losses.Targets(model, fits, dict(np.load(options.work / "habits.npz")))
-    triangles = model.triangles.numpy()
-    usable = np.flatnonzero((np.abs(fits.pose[:fits.count, 2]) < SOURCE_YAW) & (fits.pose[:fits.count, 0] > SMALLEST)
-                            & (fits.source != "video") & (fits.source != "Face-Mask-Detection"))
-    rows = random.choice(usable, options.count, replace=False)
-    out = {k: [] for k in ("landmarks", "pose", "expression")}
-    with open(options.work / "turned.bin", "wb") as file, torch.no_grad():
-        for i in rows:
-            identity = torch.from_numpy(fits.identity[i:i + 1])
-            expression = torch.from_numpy(fits.expression[i:i + 1])
-            vertices = model.vertices(identity, expression)
-            pose = torch.from_numpy(new_pose(random, fits.pose[i]))[None]
-            bins = model.yaw_weights(morphable.rotation(pose[:, 1:4]))
-            shape = targets.landmarks3d(torch.cat([identity, expression], 1), bins, torch.zeros(1, dtype=torch.long))
-            placed = morphable.project(shape, pose)[0, :, :2].numpy()
-            pose[0, 4:6] += torch.from_numpy(160 - (placed.min(0) + placed.max(0)) / 2)
-            pose[0, 6] = -morphable.project(model.volume_centre.expand(1, 1, 3), pose)[0, 0, 2]
-            source = morphable.project(vertices, torch.from_numpy(fits.pose[i:i + 1]))[0].numpy()
-            turned = morphable.project(vertices, pose)[0].numpy()
-            # another picture upside down: no second upright face
-            behind = cv2.resize(pictures[random.integers(fits.count)], (SIDE, SIDE))[::-1]
-            light = random.normal(0, 0.25, 3) * [1, 1, 0.5]
-            file.write(render(pictures[i], source, turned, triangles, behind.astype(np.float32), light).tobytes())
-            out["landmarks"].append(morphable.project(shape, pose)[0, :, :2].numpy())
-            out["pose"].append(pose[0].numpy())
-            out["expression"].append(fits.expression[i])
+    here = Studio(options)  # also decodes the pictures, once
+    fits = here.fits
+    rows = np.random.default_rng(7).choice(here.usable, options.count, replace=options.count > len(here.usable))
+    # written under other names: the processes must not take them for heads to load
+    made = []
+    with Pool(2, open_studio, (options,)) as pool, open(options.work / "turned.part", "wb") as file:
+        for picture, *rest in pool.imap(head, zip(rows, range(len(rows))), chunksize=16):
+            file.write(picture.tobytes())
+            made.append(rest)
+    landmarks, pose, expression = (np.stack(x) for x in zip(*made))
+    (options.work / "turned.part").rename(options.work / "turned.bin")
     n = len(rows)
-    landmarks = np.stack(out["landmarks"])
     np.savez(options.work / "turned.npz", picture=np.array([f"turned {i}" for i in rows]), split=fits.split[rows],
              source=np.array(["turned"] * n), hand=np.zeros(n, bool), habit=np.zeros(n, np.int64), points=landmarks,
-             landmarks=landmarks, pose=np.stack(out["pose"]), identity=fits.identity[rows],
-             expression=np.stack(out["expression"]), residual=np.zeros(n), box=np.full((n, 4), np.nan),
-             found=np.zeros(n, bool), person=fits.person[rows])
+             taught=landmarks, landmarks=landmarks, pose=pose, identity=fits.identity[rows], expression=expression,
+             residual=np.zeros(n), box=np.full((n, 4), np.nan), found=np.zeros(n, bool), person=fits.person[rows])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 //! What can be typed on the command line.
 
-mod doctor;
-mod engines;
+pub mod doctor;
+pub mod engines;
+pub mod eval;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::mesh::Format;
 use crate::nets::{Device, Precision};
@@ -15,7 +19,7 @@ use crate::sink::overlay::Style;
 use crate::sink::{json, meshes};
 use crate::smooth::Strength;
 use crate::source::Transport;
-use crate::{Result, detect, record};
+use crate::{Error, Result, detect, record};
 
 /// Face model parameters from live video: a camera, an RTSP stream or a file goes in; for every
 /// frame and every face the parameters of a 3D morphable face model come out, one JSON line a frame.
@@ -40,6 +44,7 @@ Examples:
   mmface-live --file talk.mp4 --mesh talk.glb          an animated head for Blender
   mmface-live --config pipelines/rtsp.toml --faces 2
   mmface-live doctor                                   what works here, and what to do where not
+  mmface-live eval faces.jsonl                         how accurate it is, on labelled pictures
 
 Records go to standard output, everything else to standard error; RUST_LOG=debug says more.
 Exit codes: 0 done, 2 wrong use, 3 source, 4 engines, 5 device, 6 output, 70 a bug.";
@@ -54,25 +59,35 @@ pub enum Command {
     /// List, build and check the engines of the GPU
     #[command(subcommand)]
     Engines(engines::Command),
+    /// Measure accuracy on labelled pictures
+    #[command(about = eval::ABOUT.lines().next(), long_about = eval::ABOUT, after_help = eval::EXAMPLES)]
+    Eval(Box<eval::Args>),
 }
 
-impl Command {
-    /// Carries it out.
-    ///
-    /// # Errors
-    /// What went wrong; [`Error::ClosedPipe`] or [`Error::Sink`] if standard output cannot be written.
-    pub fn run(&self) -> Result<()> {
-        match self {
-            Self::Schema => {
-                let mut out = std::io::stdout();
-                out.write_all(record::schema().as_bytes())
-                    .and_then(|()| out.flush())
-                    .map_err(|e| json::failed("the schema", "standard output", &e))
-            }
-            Self::Doctor(args) => doctor::run(args),
-            Self::Engines(command) => engines::run(command),
-        }
+/// Prints the JSON Schema of the records.
+///
+/// # Errors
+/// [`Error::ClosedPipe`] or [`Error::Sink`] if standard output cannot be written.
+pub fn schema() -> Result<()> {
+    let mut out = std::io::stdout();
+    out.write_all(record::schema().as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| json::failed("the schema", "standard output", &e))
+}
+
+/// What Ctrl-C, SIGTERM and SIGHUP set: whoever runs looks at it now and then and ends well. The
+/// second signal ends a program that does not end at the first.
+///
+/// # Errors
+/// [`Error::Bug`] if signals cannot be caught.
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .map_err(|e| Error::Bug(format!("signals cannot be caught: {e}")))?;
     }
+    Ok(stop)
 }
 
 /// The flags of a run, which are also the keys of a configuration file.

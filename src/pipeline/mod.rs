@@ -39,11 +39,15 @@ const GLANCE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs until the source ends, a stage fails or `stop` is set. Everything that was processed is
-/// written then.
+/// written then. A copy of every record goes to `reader`, if there is one, which must not block.
 ///
 /// # Errors
 /// The first failure of any stage; records that were made before it are written.
-pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<record::End> {
+pub fn run(
+    config: Config,
+    reader: Option<Sender<Record>>,
+    stop: &Arc<AtomicBool>,
+) -> Result<record::End> {
     let config = Arc::new(config);
     let engines = Engines::find(config.engines.as_deref())?;
     let variant = engines.variant(&config.variant)?;
@@ -87,7 +91,7 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<record::End> {
     let tracker = Tracker::new(settings, model.clone());
     let mut follower = Follower::new(tracker, backend, Worker::start(detector)?, pace);
     follower.volumes = config.volumes;
-    let output = Output::open(&config, &model, live, stop)?;
+    let output = Output::open(&config, &model, live, reader, stop)?;
     let (messages, waiting) = bounded(WAITING);
     let writer = spawn("output", move || output.run(waiting))?;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 
 use super::follow::Followed;
 use super::side::Side;
@@ -43,6 +43,8 @@ pub struct Output {
     smoother: Smoother,
     /// None once their reader has gone.
     lines: Option<json::Lines>,
+    /// Somebody in this program who reads along.
+    reader: Option<Sender<Record>>,
     /// Overlay, volumes, meshes.
     sides: Vec<Side>,
     /// How the first of them that ended came to its end.
@@ -64,6 +66,7 @@ impl Output {
         config: &Arc<Config>,
         model: &Arc<FaceModel>,
         live: bool,
+        reader: Option<Sender<Record>>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
         let lines = json::Lines::open(&config.json)?;
@@ -101,6 +104,7 @@ impl Output {
             config: config.clone(),
             model: model.clone(),
             lines: Some(lines),
+            reader,
             stop: stop.clone(),
             started: Instant::now(),
             latency: Histogram::default(),
@@ -155,6 +159,10 @@ impl Output {
 
     /// Writes a record. A reader who has gone ends the run as a signal does.
     fn write(&mut self, record: &Record) -> Result<()> {
+        if let Some(reader) = &self.reader {
+            // Fails where the reader wants no more.
+            let _ = reader.send(record.clone());
+        }
         let Some(lines) = &mut self.lines else { return Ok(()) };
         match lines.write(record) {
             Err(Error::ClosedPipe) => {

@@ -14,6 +14,8 @@ pub enum Target {
     Stdout,
     /// A file, which is begun anew.
     File(PathBuf),
+    /// Nowhere: they are not wanted, or their reader is in this program.
+    Nowhere,
 }
 
 /// Writes one record a line, and each line at once: a reader sees it with its frame, and a crash
@@ -33,6 +35,7 @@ impl Lines {
         let (out, place): (Box<dyn Write + Send>, _) = match target {
             Target::Stdout => (Box::new(io::stdout()), "standard output".into()),
             Target::File(path) => (Box::new(create(path)?), path.display().to_string()),
+            Target::Nowhere => (Box::new(io::sink()), "nowhere".into()),
         };
         Ok(Self { out, place, line: Vec::new() })
     }

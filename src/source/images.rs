@@ -1,6 +1,7 @@
 //! The pictures of a folder, one after the other.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Next};
@@ -14,11 +15,11 @@ use crate::{Error, Result};
 /// How often a wait looks whether it is to stop.
 const TICK: Duration = Duration::from_millis(50);
 
-/// All pictures of a folder in the order of their names.
+/// All pictures of a folder in the order of their names, with these names.
 ///
 /// # Errors
 /// [`Error::Source`] where the folder cannot be read or holds no picture.
-pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn list(folder: &Path) -> Result<Vec<(PathBuf, Arc<str>)>> {
     let name = folder.display();
     let refuse = |text| Error::Source(text);
     if folder.is_file() {
@@ -26,9 +27,10 @@ pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     let entries = std::fs::read_dir(folder)
         .map_err(|e| refuse(format!("the folder {name} cannot be read ({e}); check --images")))?;
-    let mut pictures: Vec<PathBuf> = entries
+    let mut pictures: Vec<(PathBuf, Arc<str>)> = entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| file::is_picture(path) && path.is_file())
+        .filter(|path| path.is_file())
+        .filter_map(|path| file::picture_name(&path).map(|name| (path, name)))
         .collect();
     if pictures.is_empty() {
         return Err(refuse(format!("there is no picture (jpg, png, webp, bmp, tif) in {name}")));
@@ -38,9 +40,13 @@ pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Hands every picture on; one that cannot be decoded is counted and told, and the next one follows.
-pub(super) fn run(paths: &[PathBuf], patience: Duration, outlet: &mut Outlet) -> End {
+pub(super) fn run(
+    pictures: &[(PathBuf, Arc<str>)],
+    patience: Duration,
+    outlet: &mut Outlet,
+) -> End {
     let mut last = None;
-    for (index, path) in paths.iter().enumerate() {
+    for (index, (path, name)) in pictures.iter().enumerate() {
         let (picture, codec) = match decode(path, patience, outlet) {
             Ok(Some(decoded)) => decoded,
             Ok(None) => return End { reason: "stopped".into(), error: None },
@@ -57,13 +63,13 @@ pub(super) fn run(paths: &[PathBuf], patience: Duration, outlet: &mut Outlet) ->
             let info = StreamInfo { width, height, fps: 0.0, codec, connection: 1 };
             outlet.event(Event::Connected(info));
         }
-        let label = Label { pts: index as f64, connection: 1, file: file::picture_name(path) };
+        let label = Label { pts: index as f64, connection: 1, file: Some(name.clone()) };
         outlet.frame(picture, label);
     }
     match last {
         Some(text) if outlet.number == 0 => {
             let reason =
-                format!("none of {} pictures can be decoded; the last: {text}", paths.len());
+                format!("none of {} pictures can be decoded; the last: {text}", pictures.len());
             End { error: Some(Error::Source(reason.clone())), reason }
         }
         _ => End { reason: "end of stream".into(), error: None },

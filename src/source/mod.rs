@@ -53,6 +53,13 @@ pub enum Input {
     File(PathBuf),
     /// A folder; every picture in it, in the order of their names.
     Images(PathBuf),
+    /// These pictures in this order, each with the name that its records carry.
+    Pictures {
+        /// What to call all of them together.
+        label: String,
+        /// Where they are, and their names.
+        files: Vec<(PathBuf, Arc<str>)>,
+    },
     /// A pipeline as one would give it to `gst-launch-1.0`, without a sink or with an `appsink`.
     Pipeline(String),
 }
@@ -65,6 +72,7 @@ impl Input {
             Self::Camera(name) => camera::device(name).display().to_string(),
             Self::Rtsp(url) => mask::mask_url(url),
             Self::File(path) | Self::Images(path) => path.display().to_string(),
+            Self::Pictures { label, .. } => label.clone(),
             Self::Pipeline(description) => mask(description),
         }
     }

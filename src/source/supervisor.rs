@@ -1,6 +1,7 @@
 //! Watches over a source: connects, tells end, error and silence apart, connects again.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -36,7 +37,7 @@ enum Checked {
     Camera(PathBuf),
     Rtsp(rtsp::Address),
     File(PathBuf),
-    Images(Vec<PathBuf>),
+    Images(Vec<(PathBuf, Arc<str>)>),
     Pipeline(String),
 }
 
@@ -82,6 +83,7 @@ impl Plan {
                 Checked::File(path.clone())
             }
             Input::Images(folder) => Checked::Images(images::list(folder)?),
+            Input::Pictures { files, .. } => Checked::Images(files.clone()),
             Input::Pipeline(description) => {
                 custom::build(description)?;
                 Checked::Pipeline(description.clone())

@@ -3,6 +3,7 @@
 
 mod common;
 mod engines;
+mod evaluation;
 mod faces;
 mod failures;
 mod gpu;

@@ -1,0 +1,222 @@
+//! What an evaluation found, as JSON and as a table.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::metric::{self, digits};
+use crate::cli::eval::Judged;
+use crate::record::Network;
+
+/// All that was measured. Two runs of the same program on the same machine and pictures differ in
+/// `timing` only.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// `mmface-live`.
+    pub program: String,
+    /// Its version.
+    pub version: String,
+    /// The networks, and what ran them.
+    pub network: Network,
+    /// The face model.
+    pub face_model: Named,
+    /// False if the run was stopped before the last picture.
+    pub complete: bool,
+    /// One for each data set.
+    pub datasets: Vec<DatasetReport>,
+    /// How long it took.
+    pub timing: Timing,
+}
+
+/// A file of the engines.
+#[derive(Debug, Clone, Serialize)]
+pub struct Named {
+    /// Its name.
+    pub name: String,
+    /// Its SHA-256.
+    pub hash: String,
+}
+
+/// What was measured on one data set.
+#[derive(Debug, Clone, Serialize)]
+pub struct DatasetReport {
+    /// Its file's or folder's name.
+    pub name: String,
+    /// Which landmarks were judged.
+    pub points: Judged,
+    /// What became of the labels.
+    pub labels: Labels,
+    /// How many faces are in a bin by the yaw of their label, and how many by that of their fit.
+    pub yaw_from: YawFrom,
+    /// All faces first, then the bins of yaw, then the sources if there are several.
+    pub groups: Vec<Group>,
+}
+
+/// What became of the labels of a data set.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Labels {
+    /// Labelled faces.
+    pub faces: usize,
+    /// Those whose picture went through the program.
+    pub measured: usize,
+    /// Those whose picture cannot be decoded.
+    pub unreadable: usize,
+    /// Labels that make no sense.
+    pub broken: usize,
+    /// Lines or pictures without points.
+    pub unlabelled: usize,
+}
+
+/// Where yaw comes from.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct YawFrom {
+    /// The label's pose.
+    pub label: usize,
+    /// The fitted pose, where the label has none.
+    pub fit: usize,
+}
+
+/// Means over some of the faces.
+#[derive(Debug, Clone, Serialize)]
+pub struct Group {
+    /// `all`, `yaw 0–30°`, … or a source.
+    pub name: String,
+    /// Labelled faces, the missed ones too (in a bin: if their label tells their yaw).
+    pub faces: usize,
+    /// Faces that were not found; they are not in the means.
+    pub missed: usize,
+    /// Landmark error as it is, % of the face's size.
+    pub raw: Option<metric::Error>,
+    /// The same without the habit of placing points.
+    pub free: Option<metric::Error>,
+    /// Mean absolute errors of the pose, degrees, where labels have one.
+    pub pose: Option<Pose>,
+}
+
+/// See [`Group::pose`].
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Pose {
+    /// How many faces.
+    pub faces: usize,
+    #[serde(serialize_with = "digits")]
+    pub pitch: f64,
+    #[serde(serialize_with = "digits")]
+    pub yaw: f64,
+    #[serde(serialize_with = "digits")]
+    pub roll: f64,
+    /// Of the one rotation between the two poses.
+    #[serde(serialize_with = "digits")]
+    pub angle: f64,
+}
+
+/// Medians of the wall clock, milliseconds.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Timing {
+    /// Pictures that were timed.
+    pub pictures: usize,
+    #[serde(serialize_with = "digits")]
+    pub picture_ms: f64,
+    #[serde(serialize_with = "digits")]
+    pub detection_ms: f64,
+    #[serde(serialize_with = "digits")]
+    pub networks_ms: f64,
+    #[serde(serialize_with = "digits")]
+    pub networks_per_face_ms: f64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for data in &self.datasets {
+            writeln!(f, "{data}")?;
+        }
+        if !self.complete {
+            let measured: usize = self.datasets.iter().map(|data| data.labels.measured).sum();
+            writeln!(
+                f,
+                "Stopped early: {measured} faces were measured, the rest was not looked at.\n"
+            )?;
+        }
+        let Self { network, timing, .. } = self;
+        writeln!(
+            f,
+            "Time, median: {:.1} ms a picture (detection {:.1}, networks {:.1}), networks {:.1} ms a face",
+            timing.picture_ms, timing.detection_ms, timing.networks_ms, timing.networks_per_face_ms,
+        )?;
+        let hash = network.hash.get(..12).unwrap_or(&network.hash);
+        write!(
+            f,
+            "{} {}, {} {hash}, {} on {} in {}",
+            self.program,
+            self.version,
+            network.variant,
+            network.backend,
+            network.device,
+            network.precision
+        )
+    }
+}
+
+impl fmt::Display for DatasetReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Labels { faces, measured, unreadable, broken, unlabelled } = self.labels;
+        write!(f, "{}: {measured} of {faces} labelled faces", self.name)?;
+        for (what, count) in
+            [("unreadable", unreadable), ("broken", broken), ("unlabelled", unlabelled)]
+        {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        let points = match self.points {
+            Judged::Visible => "landmarks",
+            Judged::Fixed => "landmarks3d",
+        };
+        writeln!(f, "; judged by `{points}`")?;
+        table(f, &self.groups)?;
+        let YawFrom { label, fit } = self.yaw_from;
+        let whose = match (label, fit) {
+            (_, 0) => "the label's".into(),
+            (0, _) => "the fit's".into(),
+            _ => format!("the label's for {label} faces, the fit's for {fit}"),
+        };
+        writeln!(f, "Points: % of √(area of the labelled box); pose: degrees. Yaw is {whose}.")
+    }
+}
+
+/// Columns that are as wide as they need to be.
+fn table(f: &mut fmt::Formatter<'_>, groups: &[Group]) -> fmt::Result {
+    let mut rows = vec![
+        ["", "", "", "raw", "", "free", "", "pose", "", "", ""].map(String::from),
+        ["", "faces", "missed", "inner", "all", "inner", "all", "pitch", "yaw", "roll", "angle"]
+            .map(String::from),
+    ];
+    rows.extend(groups.iter().map(|group| {
+        let number = |value: Option<f64>| value.map_or("–".into(), |v| format!("{v:.2}"));
+        let Group { name, faces, missed, raw, free, pose } = group;
+        [
+            name.clone(),
+            faces.to_string(),
+            missed.to_string(),
+            number(raw.map(|e| e.inner)),
+            number(raw.map(|e| e.all)),
+            number(free.map(|e| e.inner)),
+            number(free.map(|e| e.all)),
+            number(pose.map(|p| p.pitch)),
+            number(pose.map(|p| p.yaw)),
+            number(pose.map(|p| p.roll)),
+            number(pose.map(|p| p.angle)),
+        ]
+    }));
+    // Without poses there is nothing to say of them.
+    let columns = if groups.iter().any(|group| group.pose.is_some()) { 11 } else { 7 };
+    let width = |k: usize| rows.iter().map(|row| row[k].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    for row in &rows {
+        let mut line = format!("{:<1$}", row[0], widths[0]);
+        for (cell, width) in row.iter().zip(&widths).skip(1) {
+            line += &format!("  {cell:>width$}");
+        }
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
