@@ -13,6 +13,7 @@ use mmface_live::face::Params;
 use mmface_live::frame::Image;
 use mmface_live::nets::{self, Device, Engines, Options, Precision};
 use mmface_live::source::{Input, Source};
+use mmface_live::volume::{Aligner, Volume, surface};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -78,5 +79,36 @@ fn model(c: &mut Criterion) {
     c.bench_function("cpu/face/vertices", |b| b.iter(|| model.vertices(black_box(&params))));
 }
 
-criterion_group!(benches, crops, detectors, networks, model);
+/// What a volume costs beside the parameters, and what is made of it.
+fn volumes(c: &mut Criterion) {
+    let picture = Path::new(ROOT).join("vendor/media/astronaut.png");
+    let source = Source::open(mmface_live::source::Options::new(Input::File(picture)));
+    let image = source.expect("the portrait").frames.recv().expect("a frame").image;
+    let engines = Engines::open(&Path::new(ROOT).join("engines")).expect("engines");
+    let variant = engines.variant("mmface-lite").expect("a variant");
+    let (model, _) = engines.face_model().expect("a face model");
+    let aligner = Aligner::new(model.into());
+    let map = CropMap::square([224.5, 127.0], 138.0, 0.0);
+    for resolution in [64, 128, 192] {
+        let options =
+            Options { device: Device::Cpu, volume: Some(resolution), ..Options::default() };
+        // A resolution without weights has no figure.
+        let Ok(mut backend) = nets::open(&engines, &variant, &options) else { continue };
+        let ticket = backend.submit(&image, &[map]).expect("submits");
+        let output = backend.collect(ticket).expect("collects").remove(0);
+        let mut head = || backend.volumes(&[0]).expect("volumes").remove(0);
+        c.bench_function(&format!("cpu/volume/head-{resolution}"), |b| b.iter(&mut head));
+        let volume = Volume::new(head(), map).expect("a cube");
+        c.bench_function(&format!("cpu/volume/surface-{resolution}"), |b| {
+            b.iter(|| surface(black_box(&volume)))
+        });
+        let params = Params::from_outputs(output.pose, &output.identity, &output.expression);
+        let params = params.expect("a face").in_frame(&map);
+        c.bench_function(&format!("cpu/volume/icp-{resolution}"), |b| {
+            b.iter(|| aligner.align(black_box(&params), &volume))
+        });
+    }
+}
+
+criterion_group!(benches, crops, detectors, networks, model, volumes);
 criterion_main!(benches);

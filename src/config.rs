@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::RunArgs;
+use crate::cli::{Refine, RunArgs};
 use crate::smooth::Strength;
 use crate::source::{self, Input};
 use crate::{Error, Result, detect, nets, sink};
@@ -36,6 +36,8 @@ pub struct Config {
     pub nets: nets::Options,
     /// How much is smoothed over time.
     pub smooth: Strength,
+    /// The pose is aligned to the surface of the volume.
+    pub icp: bool,
     /// Records carry landmarks.
     pub landmarks: bool,
     /// Records carry the mesh.
@@ -46,6 +48,16 @@ pub struct Config {
     pub json: sink::json::Target,
     /// Where drawn frames go, if anywhere.
     pub overlay: Option<sink::overlay::Target>,
+    /// What it shows of a face.
+    pub overlay_style: sink::overlay::Style,
+    /// Whether something asks for volumes, so that their head has to run.
+    pub volumes: bool,
+    /// Folder for the volumes, if anywhere.
+    pub volume_out: Option<PathBuf>,
+    /// Where meshes go, if anywhere.
+    pub mesh: Option<sink::meshes::Target>,
+    /// What they are made from.
+    pub mesh_from: sink::meshes::Origin,
 }
 
 impl Config {
@@ -99,6 +111,7 @@ impl Config {
             source.silence = Duration::from_secs_f64(silence);
         }
         source.reconnect = !args.no_reconnect;
+        let mesh = mesh(&args, &source.input)?;
         let json = match args.json {
             None => sink::json::Target::Stdout,
             Some(path) if path == Path::new("-") => sink::json::Target::Stdout,
@@ -110,7 +123,15 @@ impl Config {
             Some(path) if path == Path::new("window") => Some(sink::overlay::Target::Window),
             Some(path) => Some(sink::overlay::Target::File(path)),
         };
-        keep_apart(&source.input, &json, overlay.as_ref())?;
+        keep_apart(&source.input, &json, overlay.as_ref(), mesh.as_ref())?;
+        let mesh_from = args.mesh_from.unwrap_or_default();
+        let overlay_style = args.overlay_style.unwrap_or_default();
+        let icp = args.refine == Some(Refine::Icp);
+        let volumes = icp
+            || args.volume_out.is_some()
+            || (mesh.is_some() && mesh_from == sink::meshes::Origin::Volume)
+            || (overlay.is_some() && overlay_style == sink::overlay::Style::Volume);
+        let volume = args.volume.or(volumes.then_some(VOLUME));
         let smooth = if pictures { Strength::Off } else { args.smooth.unwrap_or_default() };
         Ok(Self {
             stream: args.stream.unwrap_or_else(|| source.input.label()),
@@ -135,16 +156,53 @@ impl Config {
                 engine_cache: args.engine_cache,
                 no_cuda_graph: args.no_cuda_graph,
                 one_slot: false,
+                volume,
             },
             smooth,
+            icp,
             landmarks: args.landmarks,
             vertices: args.vertices,
             raw: args.raw,
             json,
             overlay,
+            overlay_style,
+            volumes,
+            volume_out: args.volume_out,
+            mesh,
+            mesh_from,
         })
     }
 }
+
+/// A file is an animation; everything else is a folder.
+fn mesh(args: &RunArgs, input: &Input) -> Result<Option<sink::meshes::Target>> {
+    use sink::meshes::{Origin, Target};
+    let wrong = |why: &str| Err(Error::Usage(why.into()));
+    let Some(path) = args.mesh.clone() else {
+        return if args.mesh_format.is_some() || args.mesh_from.is_some() {
+            wrong("--mesh-format and --mesh-from say how meshes are written: add --mesh DIR")
+        } else {
+            Ok(None)
+        };
+    };
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+    if path.is_dir() || !["glb", "gltf", "obj", "ply"].contains(&extension.as_str()) {
+        return Ok(Some(Target::Folder(path, args.mesh_format.unwrap_or_default())));
+    }
+    if extension != "glb" || args.mesh_format.is_some_and(|f| f != crate::mesh::Format::Glb) {
+        return wrong("one file holds all frames only as .glb; name a folder for --mesh instead");
+    }
+    if args.mesh_from == Some(Origin::Volume) {
+        return wrong("an animation moves the face model; name a folder for --mesh-from volume");
+    }
+    if matches!(input, Input::Images(_)) {
+        return wrong("an animation is for one video; name a folder for the meshes of pictures");
+    }
+    Ok(Some(Target::Animation(path)))
+}
+
+/// Voxels along each side of a volume where nobody says: what a CPU computes live.
+const VOLUME: u32 = 64;
 
 fn read(path: &Path) -> Result<RunArgs> {
     let text = std::fs::read_to_string(path)
@@ -180,6 +238,7 @@ fn keep_apart(
     input: &Input,
     json: &sink::json::Target,
     overlay: Option<&sink::overlay::Target>,
+    mesh: Option<&sink::meshes::Target>,
 ) -> Result<()> {
     let mut outputs: Vec<(&str, &Path)> = Vec::new();
     if let sink::json::Target::File(path) = json {
@@ -187,6 +246,9 @@ fn keep_apart(
     }
     if let Some(sink::overlay::Target::File(path)) = overlay {
         outputs.push(("--overlay", path));
+    }
+    if let Some(sink::meshes::Target::Animation(path)) = mesh {
+        outputs.push(("--mesh", path));
     }
     let is_read = |output: &Path| match input {
         Input::File(source) => same(output, source),
@@ -200,12 +262,12 @@ fn keep_apart(
         let path = path.display();
         return Err(Error::Usage(format!("{flag} would write over the source {path}")));
     }
-    match &outputs[..] {
-        [(_, a), (_, b)] if same(a, b) => {
-            Err(Error::Usage("--json and --overlay name the same file".into()))
+    for (i, (one, a)) in outputs.iter().enumerate() {
+        if let Some((other, _)) = outputs[i + 1..].iter().find(|(_, b)| same(a, b)) {
+            return Err(Error::Usage(format!("{one} and {other} name the same file")));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Whether two paths lead to one file or folder. Devices such as /dev/null may be named twice.
@@ -270,6 +332,41 @@ mod tests {
         assert!(config("--file a.mp4 --overlay b.mp4 --json ./b.mp4").is_err());
         assert!(config("--file a.mp4 --overlay b.mp4 --json /dev/null").is_ok());
         assert!(config("--file a.mp4 --overlay b.mp4 --json -").is_ok());
+        assert!(config("--file a.mp4 --mesh b.glb --json ./b.glb").is_err());
+    }
+
+    #[test]
+    fn meshes_go_to_folders_and_animations_to_files() {
+        use sink::meshes::Target;
+        let mesh = |line: &str| config(&format!("--file a.mp4 {line}")).map(|c| c.mesh);
+        let folder = |format| Some(Target::Folder("out".into(), format));
+        assert_eq!(mesh("--mesh out").expect("fits"), folder(crate::mesh::Format::Glb));
+        let ply = mesh("--mesh out --mesh-format ply").expect("fits");
+        assert_eq!(ply, folder(crate::mesh::Format::Ply));
+        assert_eq!(mesh("--mesh a.GLB").expect("fits"), Some(Target::Animation("a.GLB".into())));
+        for line in
+            ["--mesh a.obj", "--mesh a.glb --mesh-format obj", "--mesh a.glb --mesh-from volume"]
+        {
+            assert_eq!(mesh(line).expect_err(line).exit_code(), 2);
+        }
+        assert!(mesh("--mesh-from volume").is_err() && mesh("--mesh-format glb").is_err());
+        assert!(config("--images a --mesh a.glb").is_err());
+    }
+
+    #[test]
+    fn volumes_are_computed_where_something_asks() {
+        let volume = |line: &str| {
+            let config = config(&format!("--file a.mp4 {line}")).expect("fits");
+            (config.volumes, config.nets.volume)
+        };
+        assert_eq!(volume("--mesh out"), (false, None));
+        assert_eq!(volume("--volume 128"), (false, Some(128)));
+        assert_eq!(volume("--volume-out out"), (true, Some(64)));
+        assert_eq!(volume("--refine icp"), (true, Some(64)));
+        assert_eq!(volume("--overlay a.png --overlay-style volume"), (true, Some(64)));
+        assert_eq!(volume("--overlay a.png --overlay-style depth"), (false, None));
+        assert_eq!(volume("--refine off"), (false, None));
+        assert_eq!(volume("--mesh out --mesh-from volume --volume 192"), (true, Some(192)));
     }
 
     #[test]

@@ -138,6 +138,13 @@ pub fn sample(image: &Image, map: &CropMap, out: &mut [u8]) {
     }
 }
 
+/// R, G, B of an image at some places, interpolated as [`sample`] does; black outside.
+#[must_use]
+pub fn colours(image: &Image, places: impl Iterator<Item = [f32; 2]>) -> Vec<[u8; 3]> {
+    let pixels = Pixels::new(image);
+    places.map(|p| p.map(|v| fixed(f64::from(v)))).map(|[x, y]| pixels.at(x, y)).collect()
+}
+
 /// One channel of an image: bytes `pitch` apart.
 struct Channel<'a> {
     bytes: &'a [u8],

@@ -12,6 +12,7 @@ pub mod eval;
 pub mod face;
 pub mod frame;
 mod locate;
+pub mod mesh;
 mod metrics;
 pub mod nets;
 pub mod pipeline;
@@ -20,5 +21,6 @@ pub mod sink;
 pub mod smooth;
 pub mod source;
 pub mod track;
+pub mod volume;
 
 pub use error::{Error, Result};

@@ -47,6 +47,12 @@ pub struct Header {
     pub face_model: FaceModel,
     /// `off`, `light`, `medium` or `strong`.
     pub smoothing: String,
+    /// `icp`: the pose was aligned to the surface of the volume, before smoothing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refine: Option<String>,
+    /// Voxels along each side of the volumes; only where something asks for them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub volume: Option<u32>,
     /// Start of the run: RFC 3339, UTC.
     pub started: String,
 }
@@ -186,6 +192,19 @@ pub struct Face {
     /// The parameters before smoothing.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub raw: Option<Raw>,
+    /// The volume that was written for this face.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub volume: Option<Volume>,
+}
+
+/// Where the voxels of a face's volume lie.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Volume {
+    /// Voxels along each side.
+    pub resolution: usize,
+    /// [x, y, z] = place · [slice, row, column, 1]: pixels, z toward the camera.
+    #[serde(serialize_with = "fine_rows")]
+    pub place: [[f32; 4]; 3],
 }
 
 /// Parameters as the networks gave them, before smoothing.
@@ -308,6 +327,10 @@ fn digit<S: Serializer>(value: &f32, s: S) -> Result<S::Ok, S::Error> {
 /// Microseconds: frames of one stream must keep their order.
 fn fine<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_f64((value * 1e6).round() / 1e6)
+}
+
+fn fine_rows<S: Serializer>(rows: &[[f32; 4]; 3], s: S) -> Result<S::Ok, S::Error> {
+    s.collect_seq(rows.map(|row| row.map(|v| (f64::from(v) * 1e4).round() / 1e4 + 0.0)))
 }
 
 fn list<S: Serializer, T: AsRef<[f32]>>(values: &T, s: S) -> Result<S::Ok, S::Error> {

@@ -13,8 +13,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::mesh::Format;
 use crate::nets::{Device, Precision};
-use crate::sink::json;
+use crate::sink::overlay::Style;
+use crate::sink::{json, meshes};
 use crate::smooth::Strength;
 use crate::source::Transport;
 use crate::{Error, Result, detect, record};
@@ -39,6 +41,7 @@ Examples:
   mmface-live --file talk.mp4 --overlay fitted.mp4 --landmarks --json talk.jsonl
   mmface-live --rtsp rtsp://user:password@camera/stream | your-program
   mmface-live --images portraits/ --landmarks --json portraits.jsonl
+  mmface-live --file talk.mp4 --mesh talk.glb          an animated head for Blender
   mmface-live --config pipelines/rtsp.toml --faces 2
   mmface-live doctor                                   what works here, and what to do where not
   mmface-live eval faces.jsonl                         how accurate it is, on labelled pictures
@@ -148,6 +151,9 @@ pub struct RunArgs {
     /// How much is smoothed over time [default: medium]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Faces")]
     pub smooth: Option<Strength>,
+    /// Align the mesh's pose to the surface of the volume, before smoothing [default: off]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Faces")]
+    pub refine: Option<Refine>,
 
     /// Where records go: a file, or - for standard output [default: -]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
@@ -155,6 +161,9 @@ pub struct RunArgs {
     /// Draw the fitted mesh: none, window, or a file (.mp4, .mkv, .webm; .png, .jpg for a picture)
     #[arg(long, value_name = "none|window|FILE", help_heading = "Output")]
     pub overlay: Option<PathBuf>,
+    /// What the overlay shows of a face [default: mesh]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
+    pub overlay_style: Option<Style>,
     /// Records carry 68 landmarks, on the visible outline and in 3D
     #[arg(long, help_heading = "Output")]
     pub landmarks: bool,
@@ -164,6 +173,23 @@ pub struct RunArgs {
     /// Records carry the unsmoothed parameters too
     #[arg(long, help_heading = "Output")]
     pub raw: bool,
+    /// Write the mesh of every face and frame into this folder, coloured from the frame; or, of a
+    /// video, one animated FILE.glb of the face that was followed longest
+    #[arg(long, value_name = "DIR|FILE.glb", help_heading = "Output")]
+    pub mesh: Option<PathBuf>,
+    /// Kind of the files in the folder [default: glb]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
+    pub mesh_format: Option<Format>,
+    /// What meshes are made from [default: model]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
+    pub mesh_from: Option<meshes::Origin>,
+    /// Write the volume of every face and frame into this folder, as NumPy's .npy: u8, 255 = filled
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub volume_out: Option<PathBuf>,
+    /// Voxels along each side of a volume, one of the engines' volume heads: 64, 128, 192
+    /// [default: 64, and only if something asks for volumes]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub volume: Option<u32>,
 
     /// What runs the networks [default: auto]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Networks")]
@@ -186,6 +212,17 @@ pub struct RunArgs {
     /// Tell the GPU every operation anew, instead of replaying a CUDA graph
     #[arg(long, help_heading = "Networks")]
     pub no_cuda_graph: bool,
+}
+
+/// `--refine`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Refine {
+    /// The parameters stay as the networks gave them.
+    #[default]
+    Off,
+    /// Iterative closest points.
+    Icp,
 }
 
 /// `--precision`.
@@ -242,11 +279,18 @@ impl RunArgs {
             detect_size: self.detect_size.or(file.detect_size),
             detect_every: self.detect_every.or(file.detect_every),
             smooth: self.smooth.or(file.smooth),
+            refine: self.refine.or(file.refine),
             json: self.json.or(file.json),
             overlay: self.overlay.or(file.overlay),
+            overlay_style: self.overlay_style.or(file.overlay_style),
             landmarks: self.landmarks || file.landmarks,
             vertices: self.vertices || file.vertices,
             raw: self.raw || file.raw,
+            mesh: self.mesh.or(file.mesh),
+            mesh_format: self.mesh_format.or(file.mesh_format),
+            mesh_from: self.mesh_from.or(file.mesh_from),
+            volume_out: self.volume_out.or(file.volume_out),
+            volume: self.volume.or(file.volume),
             device: self.device.or(file.device),
             precision: self.precision.or(file.precision),
             threads: self.threads.or(file.threads),

@@ -214,6 +214,26 @@ impl Variant {
         self.networks.contains_key(network)
     }
 
+    /// The name of the network that makes volumes of r×r×r voxels of the features.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with the resolutions that there are.
+    pub fn volume(&self, resolution: u32) -> Result<String> {
+        let name = format!("volume-{resolution}");
+        if self.has_network(&name) {
+            return Ok(name);
+        }
+        let mut there: Vec<u32> =
+            self.networks().filter_map(|n| n.strip_prefix("volume-")?.parse().ok()).collect();
+        there.sort_unstable();
+        let there: Vec<_> = there.iter().map(u32::to_string).collect();
+        let there = if there.is_empty() { "none".into() } else { there.join(", ") };
+        Err(Error::Engine(format!(
+            "the variant {} has no volume head of resolution {resolution}; it has: {there}",
+            self.name
+        )))
+    }
+
     /// The names of its networks.
     pub fn networks(&self) -> impl Iterator<Item = &str> {
         self.networks.keys().map(String::as_str)
@@ -275,6 +295,8 @@ mod tests {
         assert!(error.to_string().contains("lite"), "{error}");
         let lite = engines.variant("lite").expect("there");
         assert!(engines.network(&lite, "pmn").is_err());
+        let error = lite.volume(128).expect_err("no volume head");
+        assert!(error.to_string().contains("128") && error.exit_code() == 4, "{error}");
         assert!(engines.face_model().err().expect("no file").to_string().contains("model"));
         assert!(Engines::open(Path::new("/nonexistent")).is_err());
     }

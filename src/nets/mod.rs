@@ -57,6 +57,17 @@ pub trait Backend: Send {
     /// [`Error::Device`] if the device fails.
     fn collect(&mut self, ticket: Ticket) -> Result<Vec<Output>>;
 
+    /// What the volume head says of some crops of the batch that was collected last, named by their
+    /// places in it: for each r·r·r values, 255 times the probability that a voxel is filled, as
+    /// [`Volume`](crate::volume::Volume) wants them. Only for those who opened the backend with
+    /// [`Options::volume`], and before the next batch is submitted.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device fails, [`Error::Usage`] if it computes no volumes.
+    fn volumes(&mut self, _crops: &[usize]) -> Result<Vec<Vec<u8>>> {
+        Err(without_volumes())
+    }
+
     /// Whether [`prefetch`](Self::prefetch) does anything: whether it is worth it to know the next
     /// frame while this one is in flight.
     fn looks_ahead(&self) -> bool {
@@ -144,6 +155,8 @@ pub struct Options {
     pub no_cuda_graph: bool,
     /// One slot on the GPU, instead of two that take turns.
     pub one_slot: bool,
+    /// Resolution of the volume head, if volumes will be asked for.
+    pub volume: Option<u32>,
 }
 
 /// Opens the backend that `options` asks for, with the networks of `variant`. [`Device::Auto`] takes
@@ -151,19 +164,29 @@ pub struct Options {
 ///
 /// # Errors
 /// [`Error::Device`] if the device is not there or fails, [`Error::Engine`] if a library or a network
-/// is missing, damaged or unusable, [`Error::Usage`] for a precision that the device does not have.
+/// is missing, damaged or unusable or the variant has no such volume head, [`Error::Usage`] for a
+/// precision or a volume that the device does not have.
 pub fn open(engines: &Engines, variant: &Variant, options: &Options) -> Result<Box<dyn Backend>> {
     let cpu = || -> Result<Box<dyn Backend>> {
         Ok(Box::new(openvino::OpenVino::open(engines, variant, options)?))
     };
+    if let Some(resolution) = options.volume {
+        variant.volume(resolution)?;
+    }
     match options.device {
         Device::Cpu => cpu(),
+        Device::Cuda if options.volume.is_some() => Err(without_volumes()),
+        Device::Auto if options.volume.is_some() => cpu(),
         Device::Cuda => tensorrt::open(engines, variant, options),
         Device::Auto => tensorrt::open(engines, variant, options).or_else(|why| {
             tracing::info!("the CPU is used: {why}");
             cpu()
         }),
     }
+}
+
+fn without_volumes() -> Error {
+    Error::Usage("volumes are computed on the CPU only so far; use --device cpu (or auto)".into())
 }
 
 /// Reads a whole file of the engines.

@@ -1,12 +1,14 @@
 //! The loop that turns frames into tracked faces: detect, crop, infer, track.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::detect::{Detection, Worker};
 use crate::frame::Frame;
 use crate::nets::{Backend, MAX_BATCH, Output};
 use crate::track::{CutDetector, Tracked, Tracker};
-use crate::{Result, crop::CropMap};
+use crate::volume::Volume;
+use crate::{Error, Result, crop::CropMap};
 
 /// Frames of a file between asking for a detection and using it: time for the detector to work
 /// beside the networks, and a fixed number, so that a file gives the same records every time.
@@ -27,11 +29,16 @@ pub enum Pace {
 pub struct Followed {
     /// The faces, by id.
     pub faces: Vec<Tracked>,
+    /// Their volumes, if they are asked for and the face is in sight.
+    pub volumes: Vec<Option<Arc<Volume>>>,
     /// The detection that was used, milliseconds.
     pub detect_ms: f64,
     /// Crops and networks, milliseconds.
     pub infer_ms: f64,
 }
+
+/// By the places of their crops.
+type Volumes = Vec<(usize, Arc<Volume>)>;
 
 /// Detector, networks and tracker of one stream.
 pub struct Follower {
@@ -39,6 +46,8 @@ pub struct Follower {
     pub backend: Box<dyn Backend>,
     pub detector: Worker,
     pub pace: Pace,
+    /// Whether anybody wants volumes.
+    pub volumes: bool,
     cuts: CutDetector,
     connection: u32,
     /// Frames since the detector was asked.
@@ -50,7 +59,17 @@ pub struct Follower {
 impl Follower {
     pub fn new(tracker: Tracker, backend: Box<dyn Backend>, detector: Worker, pace: Pace) -> Self {
         let cuts = CutDetector::default();
-        Self { tracker, backend, detector, pace, cuts, connection: 0, waited: 0, stale: false }
+        Self {
+            tracker,
+            backend,
+            detector,
+            pace,
+            volumes: false,
+            cuts,
+            connection: 0,
+            waited: 0,
+            stale: false,
+        }
     }
 
     /// The faces of one frame; `next` comes after it, if that is known yet.
@@ -70,31 +89,55 @@ impl Follower {
         let started = Instant::now();
         let newcomers = self.tracker.newcomers(&found);
         let maps: Vec<CropMap> = newcomers.iter().map(|(map, _)| *map).collect();
-        let outputs = self.infer(frame, None, &maps)?;
+        let (outputs, _) = self.infer(frame, None, &maps, &[])?;
         self.tracker.admit(pts, &newcomers, outputs);
         let crops = self.tracker.crops(pts);
         let maps: Vec<CropMap> = crops.iter().map(|(_, map)| *map).collect();
-        let outputs = self.infer(frame, next, &maps)?;
+        // One volume a face, of the first of its crops.
+        let first = |i: &usize| *i == 0 || crops[*i].0 != crops[i - 1].0;
+        let firsts: Vec<_> = (0..crops.len()).filter(|i| self.volumes && first(i)).collect();
+        let (outputs, volumes) = self.infer(frame, next, &maps, &firsts)?;
         let faces = self.tracker.update(pts, &crops, outputs);
+        let volume = |face: &Tracked| {
+            let crop = face.crop?;
+            volumes.iter().find(|(at, _)| *at == crop).map(|(_, volume)| volume.clone())
+        };
+        let volumes = faces.iter().map(volume).collect();
         let infer_ms = started.elapsed().as_secs_f64() * 1e3;
-        Ok(Followed { faces, detect_ms, infer_ms })
+        Ok(Followed { faces, volumes, detect_ms, infer_ms })
     }
 
+    /// What the networks say of all crops, and the volumes of those that are named in `firsts`.
     fn infer(
         &mut self,
         frame: &Frame,
         mut next: Option<&Frame>,
         maps: &[CropMap],
-    ) -> Result<Vec<Output>> {
-        let mut outputs = Vec::new();
+        firsts: &[usize],
+    ) -> Result<(Vec<Output>, Volumes)> {
+        let (mut outputs, mut volumes) = (Vec::new(), Vec::new());
         for batch in maps.chunks(MAX_BATCH) {
             let ticket = self.backend.submit(&frame.image, batch)?;
             if let Some(next) = next.take() {
                 self.backend.prefetch(&next.image)?;
             }
+            let start = outputs.len();
             outputs.extend(self.backend.collect(ticket)?);
+            let here: Vec<_> = firsts
+                .iter()
+                .filter_map(|i| i.checked_sub(start))
+                .filter(|i| *i < batch.len())
+                .collect();
+            // The features of a batch are there until the next one is submitted.
+            if !here.is_empty() {
+                for (at, values) in here.iter().zip(self.backend.volumes(&here)?) {
+                    let volume = Volume::new(values, batch[*at])
+                        .ok_or_else(|| Error::Engine("the volume head gives no cube".into()))?;
+                    volumes.push((start + at, Arc::new(volume)));
+                }
+            }
         }
-        Ok(outputs)
+        Ok((outputs, volumes))
     }
 
     /// Detections to be used on this frame, and how long they took. The detector works beside the

@@ -1,7 +1,7 @@
 //! Threads and channels; the only place that knows all stages.
 //!
 //! ```text
-//! source ──▶ follow (track, nets; detect beside it) ──▶ output (smooth, record, json) ──▶ overlay
+//! source ──▶ follow (track, nets; detect beside it) ──▶ output (ICP, smooth, record, json) ──▶ overlay, meshes, volumes
 //! ```
 //!
 //! Between the stages are bounded channels. Live sources drop the older waiting frame and count
@@ -11,6 +11,7 @@
 mod follow;
 mod output;
 mod progress;
+mod side;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,6 +64,11 @@ pub fn run(
             variant.name
         );
     }
+    if config.nets.volume.is_some() && !config.volumes {
+        tracing::warn!(
+            "nothing asks for volumes, so none are computed: add --volume-out, --mesh-from volume or --refine icp"
+        );
+    }
 
     // Opened when all is ready to take its frames, but before the sinks are: a missing source must
     // not empty the records of yesterday.
@@ -84,6 +90,7 @@ pub fn run(
     };
     let tracker = Tracker::new(settings, model.clone());
     let mut follower = Follower::new(tracker, backend, Worker::start(detector)?, pace);
+    follower.volumes = config.volumes;
     let output = Output::open(&config, &model, live, reader, stop)?;
     let (messages, waiting) = bounded(WAITING);
     let writer = spawn("output", move || output.run(waiting))?;
@@ -208,6 +215,8 @@ fn header(
             expressions: model.expressions.clone(),
         },
         smoothing: config.smooth.to_string(),
+        refine: config.icp.then(|| "icp".into()),
+        volume: config.volumes.then_some(config.nets.volume).flatten(),
         started: timestamp(SystemTime::now()),
     }
 }

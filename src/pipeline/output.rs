@@ -1,22 +1,25 @@
-//! The end of the line: smooth, make the record, write it, hand the frame to the overlay.
+//! The end of the line: align, smooth, make the record, write it, hand the frame to the other sinks.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender};
 
 use super::follow::Followed;
+use super::side::Side;
 use crate::config::Config;
-use crate::face::{FaceModel, Params, rotation};
+use crate::face::{FaceModel, rotation};
 use crate::frame::Frame;
 use crate::metrics::Histogram;
 use crate::record::{self, Dropped, Record, timestamp};
-use crate::sink::{json, overlay};
+use crate::sink::meshes::{self, Animated, Meshes};
+use crate::sink::volumes::Volumes;
+use crate::sink::{self, Shot, Sink, json, overlay};
 use crate::smooth::Smoother;
 use crate::track::Tracked;
+use crate::volume::{Aligner, Volume};
 use crate::{Error, Result};
 
 /// What reaches the output.
@@ -36,14 +39,19 @@ const FORGET: f64 = 10.0;
 pub struct Output {
     config: Arc<Config>,
     model: Arc<FaceModel>,
+    aligner: Option<Aligner>,
     smoother: Smoother,
     /// None once their reader has gone.
     lines: Option<json::Lines>,
     /// Somebody in this program who reads along.
     reader: Option<Sender<Record>>,
-    overlay: Option<Overlay>,
-    /// How the overlay came to its end.
-    drawn: Result<()>,
+    /// Overlay, volumes, meshes.
+    sides: Vec<Side>,
+    /// How the first of them that ended came to its end.
+    ended: Result<()>,
+    /// Whether any of them needs the mesh.
+    needs_mesh: bool,
+    rate: Rate,
     /// Asks the whole run to end.
     stop: Arc<AtomicBool>,
     started: Instant,
@@ -62,15 +70,41 @@ impl Output {
         stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
         let lines = json::Lines::open(&config.json)?;
-        let open = |target| Overlay::start(target, model, live);
+        let mut sides = Vec::new();
+        let mut side = |name, sink: Box<dyn Sink>| -> Result<()> {
+            sides.push(Side::start(name, sink, live)?);
+            Ok(())
+        };
+        if let Some(target) = &config.overlay {
+            side(
+                "overlay",
+                Box::new(overlay::Overlay::open(target, config.overlay_style, model, 0.0)?),
+            )?;
+        }
+        if let Some(folder) = &config.volume_out {
+            side("volumes", Box::new(Volumes::open(folder)?))?;
+        }
+        match &config.mesh {
+            Some(meshes::Target::Folder(folder, format)) => {
+                let sink = Meshes::open(folder, *format, config.mesh_from, model)?;
+                side("meshes", Box::new(sink))?;
+            }
+            Some(meshes::Target::Animation(path)) => {
+                side("animation", Box::new(Animated::open(path, model)?))?;
+            }
+            None => {}
+        }
         Ok(Self {
-            overlay: config.overlay.as_ref().map(open).transpose()?,
+            sides,
+            ended: Ok(()),
+            needs_mesh: config.vertices || config.overlay.is_some() || config.mesh.is_some(),
+            rate: Rate::default(),
+            aligner: config.icp.then(|| Aligner::new(model.clone())),
             smoother: Smoother::new(config.smooth, model.clone()),
             config: config.clone(),
             model: model.clone(),
             lines: Some(lines),
             reader,
-            drawn: Ok(()),
             stop: stop.clone(),
             started: Instant::now(),
             latency: Histogram::default(),
@@ -79,7 +113,7 @@ impl Output {
         })
     }
 
-    /// Works until the messages end; whatever happens, the overlay is finished.
+    /// Works until the messages end; whatever happens, the sinks are finished.
     pub fn run(mut self, messages: Receiver<Message>) -> Result<record::End> {
         let mut end = Err(Error::Bug("the run ended without an end".into()));
         for message in messages {
@@ -92,17 +126,21 @@ impl Output {
                 }
             }
         }
-        self.finish_overlay();
-        match self.drawn {
+        for side in std::mem::take(&mut self.sides) {
+            self.finish(side);
+        }
+        match self.ended {
             // Closing the window is a way to end a run.
             Ok(()) | Err(Error::ClosedPipe) => end,
             Err(error) => Err(error),
         }
     }
 
-    fn finish_overlay(&mut self) {
-        if let Some(overlay) = self.overlay.take() {
-            self.drawn = overlay.finish();
+    fn finish(&mut self, side: Side) {
+        let ended = side.finish();
+        // A window that was closed does not hide what failed after it.
+        if matches!(self.ended, Ok(()) | Err(Error::ClosedPipe)) && ended.is_err() {
+            self.ended = ended;
         }
     }
 
@@ -137,8 +175,9 @@ impl Output {
     }
 
     fn frame(&mut self, frame: Frame, followed: Followed, dropped: Dropped) -> Result<()> {
-        let faces: Vec<Fitted> =
-            followed.faces.into_iter().map(|f| self.fit(frame.pts, f)).collect();
+        let seen = followed.faces.into_iter().zip(followed.volumes);
+        let (records, faces): (Vec<_>, Vec<_>) =
+            seen.map(|(face, volume)| self.fit(frame.pts, face, volume)).unzip();
         self.smoother.forget_before(frame.pts - FORGET);
         let capture_to_record = frame.arrived.elapsed().as_secs_f64() * 1e3;
         self.latency.add(capture_to_record);
@@ -155,30 +194,49 @@ impl Output {
                 infer: followed.infer_ms,
             },
             dropped,
-            faces: faces.iter().map(|f| f.record.clone()).collect(),
+            faces: records,
         }))?;
-        if let Some(overlay) = &mut self.overlay
-            && !overlay.draw(frame, faces)
-        {
+        if self.sides.is_empty() {
+            return Ok(());
+        }
+        let status = format!("{:.1} fps   {:.2} s", self.rate.tick(), frame.pts);
+        let shot = Arc::new(Shot { frame, faces, status });
+        let (on, over): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sides)
+            .into_iter()
+            .map(|mut side| (side.take(shot.clone()), side))
+            .partition(|(takes_more, _)| *takes_more);
+        self.sides = on.into_iter().map(|(_, side)| side).collect();
+        for (_, side) in over {
             // The records go on until the source has stopped, so that they have their end.
-            self.finish_overlay();
+            self.finish(side);
             self.stop.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    fn fit(&mut self, pts: f64, face: Tracked) -> Fitted {
-        let Tracked { id, confidence, params: raw, fresh } = face;
+    fn fit(
+        &mut self,
+        pts: f64,
+        face: Tracked,
+        volume: Option<Arc<Volume>>,
+    ) -> (record::Face, sink::Face) {
+        let Tracked { id, confidence, params: raw, fresh, .. } = face;
         self.ids.insert(id);
-        let params = self.smoother.apply(id, pts, &raw, confidence, fresh);
+        let refined = match (&self.aligner, &volume) {
+            (Some(aligner), Some(volume)) => aligner.align(&raw, volume),
+            _ => None,
+        };
+        let refined = refined.as_ref().unwrap_or(&raw);
+        let params = self.smoother.apply(id, pts, refined, confidence, fresh);
         let landmarks = self.model.landmarks(&params);
-        let wanted = self.config.vertices || self.overlay.is_some();
-        let vertices = if wanted { self.model.vertices(&params) } else { Vec::new() };
+        let vertices = if self.needs_mesh { self.model.vertices(&params) } else { Vec::new() };
         let config = &self.config;
+        let bounds = crate::track::bounds(&landmarks);
+        let placed = volume.as_ref().filter(|_| config.volume_out.is_some());
         let record = record::Face {
             id,
             confidence,
-            bounds: crate::track::bounds(&landmarks),
+            bounds,
             f: params.f,
             r: rotation::to_angles(&params.rotation),
             q: rotation::to_wxyz(&params.rotation),
@@ -195,13 +253,17 @@ impl Output {
                 identity: raw.identity,
                 expression: raw.expression,
             }),
+            volume: placed.map(|volume| record::Volume {
+                resolution: volume.resolution(),
+                place: volume.affine(),
+            }),
         };
-        Fitted { record, params, landmarks, vertices }
+        (record, sink::Face { id, confidence, bounds, params, landmarks, vertices, volume })
     }
 
     fn end(&self, reason: String, frames: record::FrameCounts, reconnects: u32) -> record::End {
         let seconds = self.started.elapsed().as_secs_f64();
-        let reason = match &self.drawn {
+        let reason = match &self.ended {
             Ok(()) => reason,
             Err(Error::ClosedPipe) => "the window was closed".into(),
             Err(error) => error.to_string(),
@@ -215,71 +277,6 @@ impl Output {
             fps: self.processed as f64 / seconds.max(1e-9),
             latency_ms: self.latency.percentiles(),
             reason,
-        }
-    }
-}
-
-/// A face as it goes into the record and onto the picture.
-struct Fitted {
-    record: record::Face,
-    params: Params,
-    landmarks: Vec<[f32; 2]>,
-    vertices: Vec<[f32; 3]>,
-}
-
-/// Draws on a thread of its own: encoding must not hold up the records of a live stream.
-struct Overlay {
-    frames: Sender<(Frame, Vec<Fitted>, String)>,
-    thread: JoinHandle<Result<()>>,
-    live: bool,
-    rate: Rate,
-    skipped: u64,
-}
-
-impl Overlay {
-    fn start(target: &overlay::Target, model: &FaceModel, live: bool) -> Result<Self> {
-        let mut overlay = overlay::Overlay::open(target, model, 0.0)?;
-        let (frames, waiting) = bounded::<(Frame, Vec<Fitted>, String)>(2);
-        let thread = super::spawn("overlay", move || {
-            for (frame, faces, status) in waiting {
-                let faces: Vec<_> = faces.iter().map(Fitted::drawn).collect();
-                overlay.draw(&frame, &faces, &status)?;
-            }
-            overlay.finish()
-        })?;
-        Ok(Self { frames, thread, live, rate: Rate::default(), skipped: 0 })
-    }
-
-    /// False if it draws no more; [`finish`](Self::finish) knows why.
-    fn draw(&mut self, frame: Frame, faces: Vec<Fitted>) -> bool {
-        let status = format!("{:.1} fps   {:.2} s", self.rate.tick(), frame.pts);
-        let job = (frame, faces, status);
-        if !self.live {
-            return self.frames.send(job).is_ok();
-        }
-        let sent = self.frames.try_send(job);
-        self.skipped += u64::from(matches!(sent, Err(TrySendError::Full(_))));
-        !matches!(sent, Err(TrySendError::Disconnected(_)))
-    }
-
-    fn finish(self) -> Result<()> {
-        drop(self.frames);
-        if self.skipped > 0 {
-            tracing::warn!("the overlay lacks {} frames that came too fast for it", self.skipped);
-        }
-        super::join(self.thread)
-    }
-}
-
-impl Fitted {
-    fn drawn(&self) -> overlay::Face<'_> {
-        overlay::Face {
-            id: self.record.id,
-            confidence: self.record.confidence,
-            box_: self.record.bounds,
-            vertices: &self.vertices,
-            landmarks: &self.landmarks,
-            pose: &self.params,
         }
     }
 }

@@ -1,4 +1,93 @@
 //! Where results go.
 
 pub mod json;
+pub mod meshes;
 pub mod overlay;
+pub mod volumes;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::face::Params;
+use crate::frame::Frame;
+use crate::volume::Volume;
+use crate::{Error, Result};
+
+/// One face as sinks get it; places and lengths in frame pixels.
+#[derive(Debug)]
+pub struct Face {
+    /// Who it is.
+    pub id: u64,
+    /// 0…1.
+    pub confidence: f32,
+    /// x, y, width, height of the box around the landmarks.
+    pub bounds: [f32; 4],
+    /// Its parameters, smoothed.
+    pub params: Params,
+    /// 68 points.
+    pub landmarks: Vec<[f32; 2]>,
+    /// The mesh: x, y, z toward the camera. Empty where nobody asked for it.
+    pub vertices: Vec<[f32; 3]>,
+    /// Its volume, where somebody asked for it and the face was in sight.
+    pub volume: Option<Arc<Volume>>,
+}
+
+/// A frame with its faces.
+#[derive(Debug)]
+pub struct Shot {
+    /// The frame.
+    pub frame: Frame,
+    /// By id.
+    pub faces: Vec<Face>,
+    /// A line of text about the run.
+    pub status: String,
+}
+
+impl Shot {
+    /// What the files of one face of this frame are called, without extension: `000123-face7`, after
+    /// the frame's number; of a picture `portrait-face7`, after its file.
+    #[must_use]
+    pub fn name(&self, face: &Face) -> String {
+        let file = self.frame.file.as_deref().map(Path::new).and_then(Path::file_stem);
+        let frame = file.map_or_else(
+            || format!("{:06}", self.frame.number),
+            |stem| stem.to_string_lossy().into_owned(),
+        );
+        format!("{frame}-face{}", face.id)
+    }
+}
+
+/// Takes every frame of a run, beside the records.
+pub trait Sink: Send {
+    /// Takes one frame.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] if it cannot be written, [`Error::ClosedPipe`] if nobody looks any more.
+    fn take(&mut self, shot: &Shot) -> Result<()>;
+
+    /// Writes what is left to write.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] if it cannot be written.
+    fn finish(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Makes a folder, or takes one that is there.
+fn folder(path: &Path, flag: &str) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|e| {
+        let path = path.display();
+        Error::Sink(format!("cannot make the folder {path}: {e}; name another with {flag}"))
+    })
+}
+
+/// Writes a whole file. What cannot be written whole is taken away again.
+fn write(what: &str, path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).map_err(|e| {
+        if path.is_file() {
+            let _ = std::fs::remove_file(path);
+        }
+        json::failed(what, &path.display().to_string(), &e)
+    })
+}

@@ -46,7 +46,7 @@ pub(super) fn weight(params: &Params, confidence: f32) -> f32 {
 /// identity with the f and t of the raw one would not fit the picture. So f' = k f and t' are the
 /// least-squares solution of Σ |f' P R s'ᵢ + t' − (f P R sᵢ + t)|² over the 68 points fixed on the
 /// face (s with the raw identity, s' with the new one); t_z keeps the points' mean depth.
-pub(super) fn with_identity(raw: &Params, identity: &[f32], model: &FaceModel) -> Params {
+pub fn with_identity(raw: &Params, identity: &[f32], model: &FaceModel) -> Params {
     let mut face = Params { identity: identity.to_vec(), ..raw.clone() };
     let (from, to) = (model.landmarks3d(&face), model.landmarks3d(raw));
     let (from_centre, to_centre) = (centre(&from), centre(&to));

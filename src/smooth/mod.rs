@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use nalgebra::UnitQuaternion;
 
+pub use identity::with_identity;
 pub use preset::Strength;
 
 use crate::face::{FaceModel, Params};

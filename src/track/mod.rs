@@ -77,6 +77,8 @@ pub struct Tracked {
     pub params: Params,
     /// Whether what was before says nothing about it: new, found again, or after a cut.
     pub fresh: bool,
+    /// The first of this frame's crops that showed it; `None` while it is only held.
+    pub crop: Option<usize>,
 }
 
 /// Follows the faces of one stream.
@@ -237,8 +239,11 @@ impl Tracker {
         outputs: Vec<Output>,
     ) -> Vec<Tracked> {
         let mut outputs = outputs.into_iter();
+        let (mut first, mut seen) = (0, Vec::new());
         for views in crops.chunk_by(|a, b| a.0 == b.0) {
             let outputs: Vec<Output> = outputs.by_ref().take(views.len()).collect();
+            let crop = first;
+            first += views.len();
             let Some(at) = self.faces.iter().position(|f| f.key == views[0].0.0) else { continue };
             // Who is followed already is not dropped for a moment's doubt.
             let known = self.faces[at].id.is_some() || self.settings.immediate;
@@ -247,7 +252,10 @@ impl Tracker {
             let face = &mut self.faces[at];
             let doubtful = sighting.as_ref().is_some_and(|s| s.presence < self.settings.presence);
             match sighting {
-                Some(s) if face.is_plausible(&s, doubtful) => face.seen(s, doubtful),
+                Some(s) if face.is_plausible(&s, doubtful) => {
+                    seen.push((face.key, crop));
+                    face.seen(s, doubtful);
+                }
                 _ => face.lose(pts),
             }
         }
@@ -269,6 +277,7 @@ impl Tracker {
                     confidence: face.confidence,
                     params: face.last.params.clone(),
                     fresh: std::mem::take(&mut face.fresh),
+                    crop: seen.iter().find(|(key, _)| *key == face.key).map(|(_, crop)| *crop),
                 });
             }
         }

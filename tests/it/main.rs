@@ -9,6 +9,7 @@ mod failures;
 mod gpu;
 mod kernel;
 mod live;
+mod meshes;
 mod networks;
 mod records;
 mod sinks;

@@ -4,8 +4,11 @@ use super::Face;
 use super::canvas::{Canvas, Colour};
 use super::raster::Layer;
 use super::skin::Skin;
+use super::style::{self, Style};
 use super::text::Font;
 use crate::face::rotation;
+use crate::mesh::Mesh;
+use crate::volume::surface;
 
 /// Colours of faces, by id; after the last the first comes again.
 const TINTS: [[f32; 3]; 8] = [
@@ -43,13 +46,14 @@ const DARK: [f32; 3] = [16.0, 18.0, 22.0];
 /// Draws faces of one model; keeps its buffers from frame to frame.
 pub struct Painter {
     skin: Skin,
+    style: Style,
     layer: Layer,
     colours: Vec<[f32; 4]>,
 }
 
 impl Painter {
-    pub fn new(skin: Skin) -> Self {
-        Self { skin, layer: Layer::default(), colours: Vec::new() }
+    pub fn new(skin: Skin, style: Style) -> Self {
+        Self { skin, style, layer: Layer::default(), colours: Vec::new() }
     }
 
     /// Draws all faces, small ones first (they are farther away), and the status line.
@@ -74,11 +78,48 @@ impl Painter {
     }
 
     fn mesh(&mut self, canvas: &mut Canvas, face: &Face) {
-        if face.vertices.len() == self.skin.len() {
-            self.skin.shade(face.vertices, tint(face.id), &mut self.colours);
-            self.layer.draw(canvas, face.vertices, &self.colours, &self.skin.triangles);
+        if self.style == Style::Volume {
+            let mesh = face.volume.map(surface).unwrap_or_default();
+            let colours = style::directions(&mesh, SOLID);
+            self.layer.draw(canvas, &mesh.points, &colours, &mesh.triangles);
+            return;
         }
+        if face.vertices.len() != self.skin.len() {
+            return;
+        }
+        let (points, skin) = (face.vertices, &mut self.skin);
+        match self.style {
+            Style::Depth => {
+                let colours = style::depths(points, |i| skin.reach(i) > 0.5);
+                self.colours = paint(colours, skin);
+            }
+            Style::Normals => {
+                let (points, triangles) = (points.to_vec(), skin.triangles.clone());
+                let normals = Mesh { points, triangles, colours: Vec::new() }.normals();
+                self.colours = paint(normals.into_iter().map(style::direction).collect(), skin);
+            }
+            Style::Wire => {
+                let width = (size(face) / 500.0).clamp(0.5, 1.5);
+                let colour = Colour::new(tint(face.id), 0.7);
+                for [a, b] in style::edges(points, &skin.triangles, |i| skin.reach(i) > 0.2) {
+                    let at = |i: u32| [points[i as usize][0], points[i as usize][1]];
+                    canvas.line(at(a), at(b), width, colour);
+                }
+                return;
+            }
+            _ => skin.shade(points, tint(face.id), &mut self.colours),
+        }
+        self.layer.draw(canvas, points, &self.colours, &self.skin.triangles);
     }
+}
+
+/// How much of the picture a mesh hides that shows measurements rather than a face.
+const SOLID: f32 = 0.9;
+
+/// Colours of vertices, as far as the face reaches.
+fn paint(colours: Vec<[f32; 3]>, skin: &Skin) -> Vec<[f32; 4]> {
+    let opaque = |(i, colour)| style::opaque(colour, SOLID * skin.reach(i));
+    colours.into_iter().enumerate().map(opaque).collect()
 }
 
 fn tint(id: u64) -> [f32; 3] {

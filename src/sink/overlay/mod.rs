@@ -9,6 +9,7 @@ mod convert;
 mod draw;
 mod raster;
 mod skin;
+mod style;
 mod text;
 mod writer;
 
@@ -20,11 +21,14 @@ use std::path::PathBuf;
 use self::canvas::Canvas;
 use self::draw::Painter;
 use self::skin::Skin;
+pub use self::style::Style;
 use self::writer::Writer;
 pub use self::writer::health;
 use crate::Result;
 use crate::face::{FaceModel, Params};
 use crate::frame::Frame;
+use crate::sink::{Shot, Sink};
+use crate::volume::Volume;
 
 /// Where the drawn frames go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub struct Face<'a> {
     pub landmarks: &'a [[f32; 2]],
     /// Its rotation is drawn as axes.
     pub pose: &'a Params,
+    /// Its volume, which [`Style::Volume`] shows.
+    pub volume: Option<&'a Volume>,
 }
 
 /// Draws frames and hands them on.
@@ -69,8 +75,11 @@ impl Overlay {
     /// [`Error::Usage`](crate::Error::Usage) for an extension that is not known,
     /// [`Error::Sink`](crate::Error::Sink) if the file cannot be created, an encoder is missing or
     /// there is no screen.
-    pub fn open(target: &Target, model: &FaceModel, fps: f64) -> Result<Self> {
-        Ok(Self { painter: Painter::new(Skin::of(model)), writer: Writer::open(target, fps)? })
+    pub fn open(target: &Target, style: Style, model: &FaceModel, fps: f64) -> Result<Self> {
+        Ok(Self {
+            painter: Painter::new(Skin::of(model), style),
+            writer: Writer::open(target, fps)?,
+        })
     }
 
     /// Draws `faces` and a line of text on a copy of `frame` and hands it on; waits while the
@@ -93,5 +102,28 @@ impl Overlay {
     /// [`Error::Sink`](crate::Error::Sink) if the rest cannot be written.
     pub fn finish(self) -> Result<()> {
         self.writer.finish()
+    }
+}
+
+impl Sink for Overlay {
+    fn take(&mut self, shot: &Shot) -> Result<()> {
+        let faces: Vec<_> = shot
+            .faces
+            .iter()
+            .map(|face| Face {
+                id: face.id,
+                confidence: face.confidence,
+                box_: face.bounds,
+                vertices: &face.vertices,
+                landmarks: &face.landmarks,
+                pose: &face.params,
+                volume: face.volume.as_deref(),
+            })
+            .collect();
+        self.draw(&shot.frame, &faces, &shot.status)
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        Overlay::finish(*self)
     }
 }

@@ -123,6 +123,11 @@ impl Skin {
         self.materials.len()
     }
 
+    /// How visible a vertex is: 1 on the face, 0 on ears, neck and hair.
+    pub fn reach(&self, vertex: usize) -> f32 {
+        self.materials.get(vertex).map_or(0.0, |m| (m.opacity / MOUTH.opacity).min(1.0))
+    }
+
     /// The colour of every vertex of a mesh in pixels (z toward the viewer), 0…255, R, G, B
     /// multiplied by the fourth, the opacity. `tint` is the colour of this face.
     pub fn shade(&mut self, points: &[[f32; 3]], tint: [f32; 3], colours: &mut Vec<[f32; 4]>) {

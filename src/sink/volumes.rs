@@ -1,0 +1,34 @@
+//! Volumes as NumPy's files, one for each face and frame.
+
+use std::path::{Path, PathBuf};
+
+use super::{Shot, Sink};
+use crate::Result;
+
+/// Writes `DIR/000123-face7.npy`: u8, r×r×r, 255 times the probability that a voxel is filled.
+pub struct Volumes {
+    folder: PathBuf,
+}
+
+impl Volumes {
+    /// Makes the folder.
+    ///
+    /// # Errors
+    /// [`Error::Sink`](crate::Error::Sink) if it cannot be made.
+    pub fn open(folder: &Path) -> Result<Self> {
+        super::folder(folder, "--volume-out")?;
+        Ok(Self { folder: folder.into() })
+    }
+}
+
+impl Sink for Volumes {
+    fn take(&mut self, shot: &Shot) -> Result<()> {
+        for face in &shot.faces {
+            if let Some(volume) = &face.volume {
+                let path = self.folder.join(shot.name(face) + ".npy");
+                super::write("a volume", &path, &volume.to_npy())?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,406 @@
+//! Iterative closest points: the parametric mesh's pose, aligned to the surface of the volume
+//! (MMFace-ICP-r).
+//!
+//! Point to plane (Chen & Medioni, 1992), for the seven numbers of a similarity: only points of the
+//! face's skin that the camera sees, against the front of the surface; Tukey's weights, so that what
+//! the volume gets wrong does not count; started from the parameters. At the end the start itself is
+//! weighed against the surface, by how well the surface fits the mesh at all: a clean volume decides
+//! alone, a poor one hardly moves the pose.
+
+use std::sync::Arc;
+
+use kiddo::{ImmutableKdTree, SquaredEuclidean};
+use nalgebra::{SMatrix, SVector, UnitQuaternion, Vector3};
+
+use super::{Volume, surface};
+use crate::crop::CROP;
+use crate::face::{FaceModel, Params};
+use crate::mesh::{Mesh, visible};
+
+/// Points of the mesh that take part.
+const POINTS: usize = 1200;
+/// Fewer partners than this say nothing about a pose.
+const ENOUGH: usize = 100;
+const ROUNDS: usize = 30;
+/// A round that moves points by less (crop pixels) is the last.
+const STILL: f64 = 0.02;
+/// How far a partner may be, crop pixels: at first …
+const FAR: f64 = 32.0;
+/// … and voxels at last; from round to round it shrinks by …
+const NEAR: f64 = 3.0;
+/// … this.
+const SHRINK: f64 = 0.75;
+/// Least cosine between the normals of partners, and between a normal and the camera.
+const ALIKE: f64 = 0.6;
+const FACING: f32 = 0.3;
+/// Tukey's constant: 95 % as good as least squares where the errors are normal.
+const TUKEY: f64 = 4.685;
+/// Added to the diagonal of the normal equations (whose columns are all in pixels), as a part of its
+/// mean: what the surface does not tell stays as it is.
+const DAMPING: f64 = 1e-3;
+/// Rounds at the end in which the start is weighed against the surface.
+const WEIGHED: usize = 5;
+/// Errors of the networks' pose: turn (degrees), scale (part), shift across and in depth (crop pixels).
+const ERRORS: (f64, f64, (f64, f64)) = (2.5, 0.02, (1.5, 6.0));
+/// The errors of a volume are alike over large parts of a face: so many of its residuals count as
+/// independent.
+const INDEPENDENT: f64 = 4.0;
+/// A start that is farther off than this (degrees, part of the scale, crop pixels) was none: the
+/// volume is.
+const TRUSTED: (f64, f64, f64) = (20.0, 0.2, 32.0);
+
+/// Aligns faces of one model.
+pub struct Aligner {
+    model: Arc<FaceModel>,
+    /// For each vertex, whether it is skin of the face.
+    skin: Vec<bool>,
+}
+
+/// A point and the direction in which its surface looks: crop pixels about the crop's centre, axes of
+/// the camera (y up).
+type Oriented = (Vector3<f64>, Vector3<f64>);
+
+/// p → centre + shift + scale · turn · (p − centre).
+#[derive(Debug, Clone, Copy)]
+struct Similarity {
+    centre: Vector3<f64>,
+    turn: UnitQuaternion<f64>,
+    shift: Vector3<f64>,
+    scale: f64,
+}
+
+impl Aligner {
+    /// Knows which vertices are skin.
+    #[must_use]
+    pub fn new(model: Arc<FaceModel>) -> Self {
+        let mut skin = vec![false; model.vertex_count()];
+        let face = model.regions.iter().position(|name| name == "face");
+        for (triangle, region) in model.triangles.iter().zip(&model.triangle_region) {
+            // A model without regions is skin all over.
+            if face.is_none_or(|face| face == usize::from(*region)) {
+                triangle.iter().for_each(|i| skin[*i as usize] = true);
+            }
+        }
+        Self { model, skin }
+    }
+
+    /// The parameters with the rotation, translation and scale that lay the mesh on the surface of
+    /// the volume. `None` where the volume does not tell: it is empty, or far from the parameters.
+    #[must_use]
+    pub fn align(&self, params: &Params, volume: &Volume) -> Option<Params> {
+        let map = volume.map();
+        let scale = f64::from(map.scale);
+        let centre = Vector3::new(f64::from(map.centre[0]), -f64::from(map.centre[1]), 0.0);
+        let local = |&[x, y, z]: &[f32; 3]| {
+            (Vector3::new(f64::from(x), -f64::from(y), f64::from(z)) - centre) / scale
+        };
+        let oriented = |mesh: &Mesh, wanted: &dyn Fn(usize, f32) -> bool| -> Vec<Oriented> {
+            let normals = mesh.normals();
+            let both = mesh.points.iter().zip(&normals).enumerate();
+            both.filter(|(i, (_, n))| wanted(*i, n[2]))
+                .map(|(_, (p, n))| (local(p), Vector3::from(n.map(f64::from))))
+                .collect()
+        };
+        let target = oriented(&surface(volume), &|_, z| z > FACING / 2.0);
+        let (points, triangles) = (self.model.vertices(params), self.model.triangles.clone());
+        let seen = visible(&points, &triangles);
+        let mesh = Mesh { points, triangles, colours: Vec::new() };
+        let source = oriented(&mesh, &|i, z| seen[i] && self.skin[i] && z > FACING);
+        let step = source.len().div_ceil(POINTS).max(1);
+        let source: Vec<_> = source.into_iter().step_by(step).collect();
+        let voxel = CROP as f64 / volume.resolution() as f64;
+        let moved = align(&source, &target, voxel)?;
+
+        // The same similarity, of the frame's pixels instead of the crop's.
+        let middle = centre + scale * moved.centre;
+        let t = Vector3::new(params.t[0], -params.t[1], params.t[2]).cast::<f64>();
+        let t = middle + scale * moved.shift + moved.scale * (moved.turn * (t - middle));
+        Some(Params {
+            f: params.f * moved.scale as f32,
+            rotation: moved.turn.cast::<f32>() * params.rotation,
+            t: [t.x as f32, -t.y as f32, t.z as f32],
+            ..params.clone()
+        })
+    }
+}
+
+/// The similarity that lays `source` on `target`.
+fn align(source: &[Oriented], target: &[Oriented], voxel: f64) -> Option<Similarity> {
+    let mut search = Search::new(source, target)?;
+    let mut reach = FAR;
+    for _ in 0..ROUNDS {
+        reach = (reach * SHRINK).max(NEAR * voxel);
+        let step = search.round(reach, voxel, None)?;
+        if step < STILL && reach <= NEAR * voxel {
+            break;
+        }
+    }
+    let (turn, scale, shift) = TRUSTED;
+    let moved = search.moved;
+    let near = moved.turn.angle().to_degrees() < turn
+        && (moved.scale - 1.0).abs() < scale
+        && moved.shift.norm() < shift;
+    if !near {
+        return None;
+    }
+    // What the size of voxels adds is independent from point to point and cancels.
+    let noise = (search.noise.powi(2) - voxel * voxel / 12.0).max(0.0).sqrt();
+    for _ in 0..WEIGHED {
+        search.round(reach, voxel, Some(noise))?;
+    }
+    Some(search.moved)
+}
+
+/// Where the source lies so far.
+struct Search<'a> {
+    source: &'a [Oriented],
+    target: &'a [Oriented],
+    tree: ImmutableKdTree<f32, 3>,
+    /// How far a point moves by one radian, or by one part of scale: crop pixels.
+    radius: f64,
+    moved: Similarity,
+    /// Deviation of the residuals of the last round, crop pixels.
+    noise: f64,
+}
+
+impl<'a> Search<'a> {
+    fn new(source: &'a [Oriented], target: &'a [Oriented]) -> Option<Self> {
+        if source.len().min(target.len()) < ENOUGH {
+            return None;
+        }
+        let places: Vec<[f32; 3]> = target.iter().map(|(p, _)| p.cast::<f32>().into()).collect();
+        let tree = ImmutableKdTree::new_from_slice(&places).ok()?;
+        let count = source.len() as f64;
+        let centre = source.iter().map(|(p, _)| p).sum::<Vector3<f64>>() / count;
+        let spread = source.iter().map(|(p, _)| (p - centre).norm_squared()).sum::<f64>();
+        let radius = (spread / count).sqrt();
+        let (turn, shift) = (UnitQuaternion::identity(), Vector3::zeros());
+        let moved = Similarity { centre, turn, shift, scale: 1.0 };
+        Some(Self { source, target, tree, radius, moved, noise: 0.0 })
+    }
+
+    /// Pairs each point with the nearest one within `reach` that looks the same way: residual along
+    /// the normal, and how it changes with turn, shift and scale, all in crop pixels.
+    fn pairs(&self, reach: f64) -> Vec<(f64, SVector<f64, 7>)> {
+        let Similarity { centre, turn, shift, scale } = self.moved;
+        let pair = |(p, n): &Oriented| {
+            let arm = scale * (turn * (p - centre));
+            let place = centre + shift + arm;
+            let at: [f32; 3] = place.cast::<f32>().into();
+            let near = self.tree.query(&at).nearest_one::<SquaredEuclidean<f32>>().execute();
+            let (q, m) = &self.target[near.item as usize];
+            let fits = (turn * n).dot(m) > ALIKE && f64::from(near.distance) < reach * reach;
+            let (turned, scaled) = (arm.cross(m) / self.radius, arm.dot(m) / self.radius);
+            let row = [turned.x, turned.y, turned.z, m.x, m.y, m.z, scaled];
+            fits.then(|| (m.dot(&(q - place)), SVector::from(row)))
+        };
+        self.source.iter().filter_map(pair).collect()
+    }
+
+    /// One step, and how long it was. With `noise` the start counts too, as a measurement with the
+    /// networks' errors beside a surface with that noise. `None` without partners.
+    fn round(&mut self, reach: f64, voxel: f64, noise: Option<f64>) -> Option<f64> {
+        let pairs = self.pairs(reach);
+        if pairs.len() < ENOUGH {
+            return None;
+        }
+        let mut sizes: Vec<f64> = pairs.iter().map(|(residual, _)| residual.abs()).collect();
+        let middle = sizes.len() / 2;
+        let (_, median, _) = sizes.select_nth_unstable_by(middle, f64::total_cmp);
+        self.noise = 1.4826 * *median;
+        let limit = TUKEY * self.noise.max(0.1 * voxel);
+        let (mut left, mut right) = (SMatrix::<f64, 7, 7>::zeros(), SVector::<f64, 7>::zeros());
+        for (residual, row) in &pairs {
+            let part = (1.0 - (residual / limit).powi(2)).max(0.0);
+            let weight = part * part;
+            left += weight * row * row.transpose();
+            right += weight * *residual * row;
+        }
+        let radius = self.radius;
+        if let Some(noise) = noise {
+            let Similarity { turn, shift, scale, .. } = self.moved;
+            let turned = turn.scaled_axis() * radius;
+            let so_far =
+                [turned.x, turned.y, turned.z, shift.x, shift.y, shift.z, scale.ln() * radius];
+            let each = noise * noise * pairs.len() as f64 / INDEPENDENT;
+            let (turn, scale) = (ERRORS.0.to_radians() * radius, ERRORS.1 * radius);
+            let (across, deep) = ERRORS.2;
+            let errors = [turn, turn, turn, across, across, deep, scale];
+            for (i, (so_far, error)) in so_far.into_iter().zip(errors).enumerate() {
+                let weight = each / (error * error);
+                left[(i, i)] += weight;
+                right[i] -= weight * so_far;
+            }
+        }
+        left += SMatrix::identity() * (DAMPING * left.trace() / 7.0);
+        let step = left.cholesky()?.solve(&right);
+        let turn = step.fixed_rows::<3>(0) / radius;
+        self.moved.turn = UnitQuaternion::from_scaled_axis(turn) * self.moved.turn;
+        self.moved.shift += step.fixed_rows::<3>(3);
+        self.moved.scale *= (step[6] / radius).exp();
+        Some(step.norm())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crop::CropMap;
+    use crate::face::rotation;
+
+    fn model() -> Arc<FaceModel> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
+        let bytes = std::fs::read(path).expect("the face model");
+        Arc::new(FaceModel::from_bytes(&bytes, path.as_ref()).expect("a face model"))
+    }
+
+    /// The volume of a mesh as the networks were taught it: filled between front and back along each
+    /// column. `soft`: over how many voxels of depth it goes from empty to filled.
+    fn voxelised(model: &FaceModel, params: &Params, map: CropMap, r: usize, soft: f32) -> Volume {
+        let solid = |name: &str| ["face", "head_neck", "mouth"].contains(&name);
+        let points = model.vertices(params);
+        let step = CROP as f32 / r as f32;
+        let place = |p: [f32; 3]| {
+            let [u, v] = map.to_crop([p[0], p[1]]);
+            [(u + 0.5) / step - 0.5, (v + 0.5) / step - 0.5, p[2] / map.scale]
+        };
+        let mut depths = vec![[f32::MIN, f32::MAX]; r * r];
+        for (triangle, region) in model.triangles.iter().zip(&model.triangle_region) {
+            if !solid(&model.regions[usize::from(*region)]) {
+                continue;
+            }
+            let [a, b, c] = triangle.map(|i| place(points[i as usize]));
+            let area = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1]);
+            let range = |k: usize| {
+                let low = a[k].min(b[k]).min(c[k]).max(0.0).ceil() as usize;
+                low..(a[k].max(b[k]).max(c[k]).max(-1.0) + 1.0).floor().min(r as f32) as usize
+            };
+            for (x, y) in range(1).flat_map(|y| range(0).map(move |x| (x, y))) {
+                let (dx, dy) = (x as f32 - a[0], y as f32 - a[1]);
+                let v = (dx * (c[1] - a[1]) - (c[0] - a[0]) * dy) / area;
+                let w = ((b[0] - a[0]) * dy - dx * (b[1] - a[1])) / area;
+                if v >= 0.0 && w >= 0.0 && v + w <= 1.0 {
+                    let z = a[2] + v * (b[2] - a[2]) + w * (c[2] - a[2]);
+                    let [front, back] = &mut depths[y * r + x];
+                    (*front, *back) = (front.max(z), back.min(z));
+                }
+            }
+        }
+        let values = (0..r * r * r).map(|i| {
+            let depth = 128.0 - ((i / (r * r)) as f32 + 0.5) * step;
+            let [front, back] = depths[i % (r * r)];
+            let inside = (front - depth).min(depth - back) / (soft * step).max(1e-6);
+            (255.0 * (inside + 0.5).clamp(0.0, 1.0)) as u8
+        });
+        Volume::new(values.collect(), map).expect("a cube")
+    }
+
+    fn pose(f: f32, angles: [f32; 3], t: [f32; 3], model: &FaceModel) -> Params {
+        let pose = [f, angles[0], angles[1], angles[2], t[0], t[1], t[2]];
+        let (identity, expression) =
+            (vec![0.3; model.identities], vec![0.1; model.expressions.len()]);
+        Params::from_outputs(pose, &identity, &expression).expect("finite")
+    }
+
+    /// Rotation off by degrees, mean distance of landmarks by crop pixels, depth included.
+    fn off(model: &FaceModel, a: &Params, b: &Params, map: &CropMap) -> (f32, f32) {
+        let (p, q) = (model.landmarks3d(a), model.landmarks3d(b));
+        let apart = |(p, q): (&[f32; 3], &[f32; 3])| {
+            (0..3).map(|k| (p[k] - q[k]).powi(2)).sum::<f32>().sqrt() / map.scale
+        };
+        let mean = p.iter().zip(&q).map(apart).sum::<f32>() / p.len() as f32;
+        (a.rotation.angle_to(&b.rotation).to_degrees(), mean)
+    }
+
+    const MAP: CropMap = CropMap { centre: [410.0, 295.0], scale: 1.7, angle: 0.25 };
+
+    #[test]
+    fn a_disturbed_pose_comes_back() {
+        let model = model();
+        let aligner = Aligner::new(model.clone());
+        for (r, soft) in [(64, 3.0), (64, 0.0), (128, 1.0)] {
+            for (angles, turn) in [([5.0, 3.0, 2.0], 1.0), ([-8.0, 25.0, -6.0], -1.0)] {
+                let truth = pose(19.0, angles, [415.0, 300.0, -55.0], &model);
+                let truth =
+                    Params { rotation: rotation::turned_in_plane(&truth.rotation, 0.25), ..truth };
+                let volume = voxelised(&model, &truth, MAP, r, soft);
+                let by = rotation::from_angles([4.0 * turn, -5.0, 3.0 * turn]);
+                let start = Params {
+                    f: 1.05 * truth.f,
+                    rotation: by * truth.rotation,
+                    t: [truth.t[0] - 9.0, truth.t[1] + 7.0, truth.t[2] + 10.0],
+                    ..truth.clone()
+                };
+                let before = off(&model, &start, &truth, &MAP);
+                let found = aligner.align(&start, &volume).expect("aligned");
+                let (degrees, pixels) = off(&model, &found, &truth, &MAP);
+                println!("r = {r}, soft {soft}: {before:?} → {degrees}° {pixels} px");
+                assert!(degrees < 1.0 && pixels < 1.0, "{degrees}° {pixels} px");
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "a measurement: cargo test --lib icp -- --ignored --nocapture"]
+    fn what_it_costs() {
+        let model = model();
+        let aligner = Aligner::new(model.clone());
+        let truth = pose(11.0, [5.0, 3.0, 2.0], [128.0, 128.0, -35.0], &model);
+        let map = CropMap { centre: [127.5, 127.5], scale: 1.0, angle: 0.0 };
+        let by = rotation::from_angles([2.0, -2.0, 1.0]);
+        let start = Params { rotation: by * truth.rotation, ..truth.clone() };
+        for r in [64, 128, 192] {
+            let volume = voxelised(&model, &truth, map, r, 1.0);
+            // Time on the CPU: what the machine does besides is not its cost.
+            let cpu = || {
+                let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+                let used = text.split(' ').next().expect("a number");
+                used.parse::<f64>().expect("nanoseconds") / 1e6
+            };
+            let least = |work: &dyn Fn()| {
+                let took = (0..15).map(|_| {
+                    let started = cpu();
+                    work();
+                    cpu() - started
+                });
+                took.fold(f64::MAX, f64::min)
+            };
+            let whole = least(&|| drop(aligner.align(&start, &volume).expect("aligned")));
+            let part = least(&|| drop(surface(&volume)));
+            println!("r = {r}: {whole:.1} ms, of which {part:.1} for the surface");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_volume_does_not_count() {
+        let model = model();
+        let truth = pose(19.0, [3.0, -8.0, 0.0], [415.0, 300.0, -55.0], &model);
+        let volume = voxelised(&model, &truth, MAP, 64, 1.0);
+        // A block before one cheek: a hand that the volume takes for the face.
+        let mut values = volume.values().to_vec();
+        for (i, value) in values.iter_mut().enumerate() {
+            let (slice, row, column) = (i / 4096, i / 64 % 64, i % 64);
+            if (18..32).contains(&slice) && (34..46).contains(&row) && (10..24).contains(&column) {
+                *value = 255;
+            }
+        }
+        let volume = Volume::new(values, MAP).expect("a cube");
+        let by = rotation::from_angles([3.0, -4.0, 2.0]);
+        let start = Params { rotation: by * truth.rotation, f: 0.97 * truth.f, ..truth.clone() };
+        let found = Aligner::new(model.clone()).align(&start, &volume).expect("aligned");
+        let (degrees, pixels) = off(&model, &found, &truth, &MAP);
+        assert!(degrees < 1.0 && pixels < 1.0, "{degrees}° {pixels} px");
+    }
+
+    #[test]
+    fn a_volume_that_says_nothing_changes_nothing() {
+        let model = model();
+        let params = pose(19.0, [0.0; 3], [415.0, 300.0, -55.0], &model);
+        let aligner = Aligner::new(model.clone());
+        let empty = Volume::new(vec![0; 64 * 64 * 64], MAP).expect("a cube");
+        assert!(aligner.align(&params, &empty).is_none());
+        let elsewhere = Params { t: [4000.0, 300.0, -55.0], ..params.clone() };
+        let volume = voxelised(&model, &params, MAP, 64, 1.0);
+        assert!(aligner.align(&elsewhere, &volume).is_none());
+    }
+}
