@@ -46,6 +46,8 @@ pub struct Config {
     pub json: sink::json::Target,
     /// Where drawn frames go, if anywhere.
     pub overlay: Option<sink::overlay::Target>,
+    /// Where the page about the run goes, if anywhere.
+    pub report: Option<PathBuf>,
 }
 
 impl Config {
@@ -102,7 +104,7 @@ impl Config {
             Some(path) if path == Path::new("window") => Some(sink::overlay::Target::Window),
             Some(path) => Some(sink::overlay::Target::File(path)),
         };
-        keep_apart(&source.input, &json, overlay.as_ref())?;
+        keep_apart(&source.input, &json, overlay.as_ref(), args.report.as_deref())?;
         let smooth = if pictures { Strength::Off } else { args.smooth.unwrap_or_default() };
         Ok(Self {
             stream: args.stream.unwrap_or_else(|| source.input.label()),
@@ -134,6 +136,7 @@ impl Config {
             raw: args.raw,
             json,
             overlay,
+            report: args.report,
         })
     }
 }
@@ -172,6 +175,7 @@ fn keep_apart(
     input: &Input,
     json: &sink::json::Target,
     overlay: Option<&sink::overlay::Target>,
+    report: Option<&Path>,
 ) -> Result<()> {
     let mut outputs: Vec<(&str, &Path)> = Vec::new();
     if let sink::json::Target::File(path) = json {
@@ -180,6 +184,7 @@ fn keep_apart(
     if let Some(sink::overlay::Target::File(path)) = overlay {
         outputs.push(("--overlay", path));
     }
+    outputs.extend(report.map(|path| ("--report", path)));
     let is_read = |output: &Path| match input {
         Input::File(source) => same(output, source),
         Input::Images(folder) => {
@@ -192,16 +197,16 @@ fn keep_apart(
         let path = path.display();
         return Err(Error::Usage(format!("{flag} would write over the source {path}")));
     }
-    match &outputs[..] {
-        [(_, a), (_, b)] if same(a, b) => {
-            Err(Error::Usage("--json and --overlay name the same file".into()))
+    for (i, (flag, path)) in outputs.iter().enumerate() {
+        if let Some((other, _)) = outputs[..i].iter().find(|(_, before)| same(before, path)) {
+            return Err(Error::Usage(format!("{other} and {flag} name the same file")));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Whether two paths lead to one file or folder. Devices such as /dev/null may be named twice.
-fn same(a: &Path, b: &Path) -> bool {
+pub fn same(a: &Path, b: &Path) -> bool {
     match (a.metadata(), b.metadata()) {
         (Ok(a), Ok(b)) => (a.is_file() || a.is_dir()) && (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => std::path::absolute(a).ok() == std::path::absolute(b).ok(),
@@ -260,6 +265,7 @@ mod tests {
     fn outputs_do_not_write_over_each_other() {
         assert!(config("--file a.mp4 --overlay a.mp4").is_err());
         assert!(config("--file a.mp4 --overlay b.mp4 --json ./b.mp4").is_err());
+        assert!(config("--file a.mp4 --overlay b.mp4 --json c --report ./c").is_err());
         assert!(config("--file a.mp4 --overlay b.mp4 --json /dev/null").is_ok());
         assert!(config("--file a.mp4 --overlay b.mp4 --json -").is_ok());
     }

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod engines;
+mod view;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -33,9 +34,11 @@ Examples:
   mmface-live --camera 0 --overlay window              see it work
   mmface-live --file talk.mp4 --json talk.jsonl        measure a recording
   mmface-live --file talk.mp4 --overlay fitted.mp4 --landmarks --json talk.jsonl
+  mmface-live --file talk.mp4 --report talk.html       curves, and the face in 3D
   mmface-live --rtsp rtsp://user:password@camera/stream | your-program
   mmface-live --images portraits/ --landmarks --json portraits.jsonl
   mmface-live --config pipelines/rtsp.toml --faces 2
+  mmface-live view talk.jsonl -o talk.html             the same of recorded records
   mmface-live doctor                                   what works here, and what to do where not
 
 Records go to standard output, everything else to standard error; RUST_LOG=debug says more.
@@ -51,6 +54,8 @@ pub enum Command {
     /// List, build and check the engines of the GPU
     #[command(subcommand)]
     Engines(engines::Command),
+    /// Write a page about recorded records: curves, losses, ids, the face in 3D
+    View(view::Args),
 }
 
 impl Command {
@@ -68,6 +73,7 @@ impl Command {
             }
             Self::Doctor(args) => doctor::run(args),
             Self::Engines(command) => engines::run(command),
+            Self::View(args) => view::run(args),
         }
     }
 }
@@ -140,6 +146,9 @@ pub struct RunArgs {
     /// Draw the fitted mesh: none, window, or a file (.mp4, .mkv, .webm; .png, .jpg for a picture)
     #[arg(long, value_name = "none|window|FILE", help_heading = "Output")]
     pub overlay: Option<PathBuf>,
+    /// A page about the run: curves, losses, ids, the face in 3D; opens offline in any browser
+    #[arg(long, value_name = "FILE.html", help_heading = "Output")]
+    pub report: Option<PathBuf>,
     /// Records carry 68 landmarks, on the visible outline and in 3D
     #[arg(long, help_heading = "Output")]
     pub landmarks: bool,
@@ -229,6 +238,7 @@ impl RunArgs {
             smooth: self.smooth.or(file.smooth),
             json: self.json.or(file.json),
             overlay: self.overlay.or(file.overlay),
+            report: self.report.or(file.report),
             landmarks: self.landmarks || file.landmarks,
             vertices: self.vertices || file.vertices,
             raw: self.raw || file.raw,

@@ -80,7 +80,7 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<record::End> {
     };
     let tracker = Tracker::new(settings, model.clone());
     let mut follower = Follower::new(tracker, backend, Worker::start(detector)?, pace);
-    let output = Output::open(&config, &model, live, stop)?;
+    let output = Output::open(&config, &model, variant.trained, live, stop)?;
     let (messages, waiting) = bounded(WAITING);
     let writer = spawn("output", move || output.run(waiting))?;
 

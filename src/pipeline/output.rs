@@ -14,7 +14,7 @@ use crate::face::{FaceModel, Params, rotation};
 use crate::frame::Frame;
 use crate::metrics::Histogram;
 use crate::record::{self, Dropped, Record, timestamp};
-use crate::sink::{json, overlay};
+use crate::sink::{json, overlay, report};
 use crate::smooth::Smoother;
 use crate::track::Tracked;
 use crate::{Error, Result};
@@ -40,6 +40,9 @@ pub struct Output {
     /// None once their reader has gone.
     lines: Option<json::Lines>,
     overlay: Option<Overlay>,
+    /// Stands on every drawn frame.
+    warning: &'static str,
+    report: Option<(report::Page, report::Digest)>,
     /// How the overlay came to its end.
     drawn: Result<()>,
     /// Asks the whole run to end.
@@ -55,13 +58,17 @@ impl Output {
     pub fn open(
         config: &Arc<Config>,
         model: &Arc<FaceModel>,
+        trained: bool,
         live: bool,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
         let lines = json::Lines::open(&config.json)?;
         let open = |target| Overlay::start(target, model, live);
+        let page = config.report.as_deref().map(report::Page::create).transpose()?;
         Ok(Self {
             overlay: config.overlay.as_ref().map(open).transpose()?,
+            warning: if trained { "" } else { "   NO TRAINED WEIGHTS: THE MESH MEANS NOTHING" },
+            report: page.map(|page| (page, report::Digest::default())),
             smoother: Smoother::new(config.smooth, model.clone()),
             config: config.clone(),
             model: model.clone(),
@@ -89,7 +96,9 @@ impl Output {
             }
         }
         self.finish_overlay();
-        match self.drawn {
+        let reported =
+            self.report.map_or(Ok(()), |(page, digest)| page.write(&digest, Some(&self.model)));
+        match self.drawn.and(reported) {
             // Closing the window is a way to end a run.
             Ok(()) | Err(Error::ClosedPipe) => end,
             Err(error) => Err(error),
@@ -117,6 +126,9 @@ impl Output {
 
     /// Writes a record. A reader who has gone ends the run as a signal does.
     fn write(&mut self, record: &Record) -> Result<()> {
+        if let Some((_, digest)) = &mut self.report {
+            digest.add(record).map_err(|why| Error::Bug(format!("a record {why}")))?;
+        }
         let Some(lines) = &mut self.lines else { return Ok(()) };
         match lines.write(record) {
             Err(Error::ClosedPipe) => {
@@ -150,7 +162,7 @@ impl Output {
             faces: faces.iter().map(|f| f.record.clone()).collect(),
         }))?;
         if let Some(overlay) = &mut self.overlay
-            && !overlay.draw(frame, faces)
+            && !overlay.draw(frame, faces, self.warning)
         {
             // The records go on until the source has stopped, so that they have their end.
             self.finish_overlay();
@@ -243,8 +255,8 @@ impl Overlay {
     }
 
     /// False if it draws no more; [`finish`](Self::finish) knows why.
-    fn draw(&mut self, frame: Frame, faces: Vec<Fitted>) -> bool {
-        let status = format!("{:.1} fps   {:.2} s", self.rate.tick(), frame.pts);
+    fn draw(&mut self, frame: Frame, faces: Vec<Fitted>, warning: &str) -> bool {
+        let status = format!("{:.1} fps   {:.2} s{warning}", self.rate.tick(), frame.pts);
         let job = (frame, faces, status);
         if !self.live {
             return self.frames.send(job).is_ok();

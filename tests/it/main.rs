@@ -10,6 +10,7 @@ mod kernel;
 mod live;
 mod networks;
 mod records;
+mod report;
 mod sinks;
 mod slots;
 mod source;
