@@ -9,6 +9,7 @@ mod gpu;
 mod kernel;
 mod live;
 mod networks;
+mod paper;
 mod records;
 mod report;
 mod sinks;
