@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import morphable
-from networks import DESCRIPTIONS, FEATURES, MMFace
+from networks import DESCRIPTIONS, FEATURES, MMFace, VolumeHead
 
 OPSET = 17
 SMALL = 4096  # numbers: smaller weights stay f32
@@ -203,6 +203,9 @@ def main():
                   folder / "checkpoint.safetensors", {"samples": str(saved["samples"])})
     model = fold(copy.deepcopy(model))
     vmn, pmn, volume = (round_to_half(m).eval() for m in (model.vmn, ExportedPmn(model.pmn), ExportedVolume(model.volume)))
+    heads = {64: volume}
+    if variant != SHIPPED:  # the paper's other resolutions; no checkpoint holds weights for them
+        heads |= {r: round_to_half(ExportedVolume(VolumeHead(r))).eval() for r in (128, 192)}
 
     images = reference_images(options.astronaut)
     with torch.no_grad():
@@ -211,7 +214,8 @@ def main():
         occupancy = volume(features)
     write_onnx(vmn, (images,), folder / "vmn.onnx", ["image"], ["features"])
     write_onnx(pmn, (features,), folder / "pmn.onnx", ["features"], ["pose", "identity", "expression", "presence"])
-    write_onnx(volume, (features,), folder / "volume-64.onnx", ["features"], ["volume"])
+    for r, head in heads.items():
+        write_onnx(head, (features,), folder / f"volume-{r}.onnx", ["features"], ["volume"])
     reference = {"image": images, "features_mean": features.mean((2, 3)), "pose": pose,
                "identity": identity, "expression": expression, "presence": presence,
                "volume_mean": occupancy.mean((2, 3))}
@@ -222,7 +226,7 @@ def main():
         "vmn": ([["image", "u8", ["N", 3, 256, 256]]], [feature_map]),
         "pmn": ([feature_map], [["pose", "f32", ["N", 7]], ["identity", "f32", ["N", description.identity]],
                                 ["expression", "f32", ["N", description.expression]], ["presence", "f32", ["N", 1]]]),
-        "volume-64": ([feature_map], [["volume", "f32", ["N", 64, 64, 64]]]),
+        **{f"volume-{r}": ([feature_map], [["volume", "f32", ["N", r, r, r]]]) for r in heads},
     }, training, json.loads(options.measured.read_text()))
     for file in sorted(folder.iterdir()):
         print(f"{file.name}: {file.stat().st_size / 1e6:.2f} MB")

@@ -47,6 +47,7 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<record::End> {
     let engines = Engines::find(config.engines.as_deref())?;
     let variant = engines.variant(&config.variant)?;
     let (model, model_hash) = engines.face_model()?;
+    variant.check(&model)?;
     let model = Arc::new(model);
     let backend = nets::open(&engines, &variant, &config.nets)?;
     let detector =

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use mmface_live::source::{Input, Options, Source};
 use safetensors::SafeTensors;
 use safetensors::tensor::{TensorView, serialize_to_file};
 use sha2::{Digest, Sha256};
@@ -135,8 +136,11 @@ fn onnx(network: &str) -> std::path::PathBuf {
     root().join(format!("tests/data/paper-{network}.onnx"))
 }
 
-/// Table 1: name, channels and side in, channels and side out, stride, padding; filters are 4×4×4.
-const TABLE_1: [(&str, [u64; 2], [u64; 2], u64, u64); 5] = [
+/// Name, channels and side in, channels and side out, stride, padding.
+type Layer = (&'static str, [u64; 2], [u64; 2], u64, u64);
+
+/// Table 1; filters are 4×4×4.
+const TABLE_1: [Layer; 5] = [
     ("3dConv1", [1, 64], [64, 32], 2, 1),
     ("3dConv2", [64, 32], [128, 16], 2, 1),
     ("3dConv3", [128, 16], [256, 8], 2, 1),
@@ -266,13 +270,21 @@ fn without_weights_it_runs_and_says_so() {
         let entry = format!("file = {file:?}\nsha256 = \"{}\"\n", hash(&file));
         manifest += &format!("[variants.mmface-paper.networks.{network}]\n{entry}");
     }
-    std::fs::write(engines.join("manifest.toml"), manifest).unwrap();
+    manifest += "outputs = [{ name = \"identity\", shape = [\"N\", 199] }]\n";
+    std::fs::write(engines.join("manifest.toml"), &manifest).unwrap();
+    let ours = root().join("engines/face-model.safetensors");
+    let other = manifest
+        .replace("face-model.safetensors", ours.to_str().unwrap())
+        .replace(&hash(&engines.join("face-model.safetensors")), &hash(&ours));
     let overlay = engines.join("drawn.png");
     let picture = clip("astronaut.png");
-    let flags = ["--variant", "mmface-paper", "--device", "cpu", "--engines"];
-    let paths = [engines.as_os_str(), "--overlay".as_ref(), overlay.as_os_str()];
-    let source = ["--file".as_ref(), picture.as_os_str()];
-    let done = run(source.into_iter().chain(flags.map(AsRef::as_ref)).chain(paths));
+    let start = || {
+        let flags = ["--variant", "mmface-paper", "--device", "cpu", "--engines"];
+        let paths = [engines.as_os_str(), "--overlay".as_ref(), overlay.as_os_str()];
+        let source = ["--file".as_ref(), picture.as_os_str()];
+        run(source.into_iter().chain(flags.map(AsRef::as_ref)).chain(paths))
+    };
+    let done = start();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(done.stderr.contains("untrained"), "{}", done.stderr);
     let header = String::from_utf8_lossy(&done.stdout);
@@ -281,5 +293,13 @@ fn without_weights_it_runs_and_says_so() {
     assert_eq!(header["network"]["variant"], "mmface-paper");
     assert_eq!(header["face_model"]["identity"], 199);
     assert_eq!(header["face_model"]["expressions"].as_array().unwrap().len(), 29);
-    assert!(overlay.exists());
+    // The sentence makes the dark bar behind the overlay's text reach across most of the picture.
+    let source = Source::open(Options::new(Input::File(overlay.clone()))).unwrap();
+    let image = source.frames.iter().next().unwrap().image;
+    let bar = &image.planes.plane(0)[6 * image.planes.stride(0)..][..430];
+    assert!(bar.iter().filter(|luma| **luma < 100).count() > 400, "{bar:?}");
+
+    std::fs::write(engines.join("manifest.toml"), other).unwrap();
+    let done = start();
+    assert!(done.failure(4).contains("199 identity coefficients"), "{}", done.stderr);
 }

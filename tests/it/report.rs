@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mmface_live::face::Params;
-use mmface_live::record::Face;
+use mmface_live::record::{Face, Record};
 use mmface_live::sink::report::Digest;
 use nalgebra::UnitQuaternion;
 use serde_json::Value;
@@ -230,7 +230,7 @@ fn a_long_run_stays_small() {
         let mut other = frame.faces[0].clone();
         other.id = 2 + n / 7;
         frame.faces.push(other);
-        digest.add(&mmface_live::record::Record::Frame(frame)).unwrap();
+        digest.add(&Record::Frame(frame)).unwrap();
     }
     digest.add(end).unwrap();
     let points: usize = digest.tracks.values().map(|t| t.points.time.len()).sum();
@@ -244,6 +244,29 @@ fn a_long_run_stays_small() {
     assert_eq!(highest, 1.0, "a blink of one frame is still seen");
 }
 
+/// Each connection counts its own time: on the page it goes on, by the clock on the wall.
+#[test]
+fn time_goes_on_across_connections() {
+    let records = &PAGES.records;
+    let mut digest = Digest::default();
+    digest.add(&records.all[0]).unwrap();
+    for (connection, pts, time) in
+        [(1, 7.0, "2026-01-01T00:00:00.000Z"), (2, 0.5, "2026-01-01T00:00:30.000Z")]
+    {
+        let mut stream = records.streams[0].clone();
+        stream.connection = connection;
+        digest.add(&Record::Stream(stream)).unwrap();
+        for later in [0.0, 0.1] {
+            let mut frame = records.frames[0].clone();
+            (frame.pts, frame.time) = (pts + later, time.into());
+            digest.add(&Record::Frame(frame)).unwrap();
+        }
+    }
+    for (time, wanted) in digest.timing.time.iter().zip([7.0, 7.1, 37.1, 37.2]) {
+        near(*time, wanted, 1e-4);
+    }
+}
+
 /// A real browser, where there is one: everything is drawn, nothing fails.
 #[test]
 fn a_browser_shows_it() {
@@ -251,6 +274,7 @@ fn a_browser_shows_it() {
         Command::new(name)
             .arg("--version")
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .status()
             .is_ok_and(|s| s.success())
     });

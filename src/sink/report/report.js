@@ -195,5 +195,6 @@ if (data.tracks.length) {
   by("posed").onchange = () => show(Number(by("when").value));
   by("play").onclick = play;
   shown.push(choose(data.tracks[0].id));
+  by("curves").on("plotly_click", ({ points: [point] }) => show(Math.max(0, times.findLastIndex(t => t <= point.x + 1e-4))));
 }
 Promise.all(shown).then(() => { document.body.dataset.state = "shown"; }, e => { document.body.dataset.state = "failed: " + e; });
