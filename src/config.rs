@@ -58,6 +58,8 @@ pub struct Config {
     pub mesh: Option<sink::meshes::Target>,
     /// What they are made from.
     pub mesh_from: sink::meshes::Origin,
+    /// Where the page about the run goes, if anywhere.
+    pub report: Option<PathBuf>,
 }
 
 impl Config {
@@ -123,7 +125,8 @@ impl Config {
             Some(path) if path == Path::new("window") => Some(sink::overlay::Target::Window),
             Some(path) => Some(sink::overlay::Target::File(path)),
         };
-        keep_apart(&source.input, &json, overlay.as_ref(), mesh.as_ref())?;
+        let report = args.report.as_deref();
+        keep_apart(&source.input, &json, overlay.as_ref(), mesh.as_ref(), report)?;
         let mesh_from = args.mesh_from.unwrap_or_default();
         let overlay_style = args.overlay_style.unwrap_or_default();
         let icp = args.refine == Some(Refine::Icp);
@@ -170,6 +173,7 @@ impl Config {
             volume_out: args.volume_out,
             mesh,
             mesh_from,
+            report: args.report,
         })
     }
 }
@@ -239,6 +243,7 @@ fn keep_apart(
     json: &sink::json::Target,
     overlay: Option<&sink::overlay::Target>,
     mesh: Option<&sink::meshes::Target>,
+    report: Option<&Path>,
 ) -> Result<()> {
     let mut outputs: Vec<(&str, &Path)> = Vec::new();
     if let sink::json::Target::File(path) = json {
@@ -250,6 +255,7 @@ fn keep_apart(
     if let Some(sink::meshes::Target::Animation(path)) = mesh {
         outputs.push(("--mesh", path));
     }
+    outputs.extend(report.map(|path| ("--report", path)));
     let is_read = |output: &Path| match input {
         Input::File(source) => same(output, source),
         Input::Images(folder) => {
@@ -330,6 +336,7 @@ mod tests {
     fn outputs_do_not_write_over_each_other() {
         assert!(config("--file a.mp4 --overlay a.mp4").is_err());
         assert!(config("--file a.mp4 --overlay b.mp4 --json ./b.mp4").is_err());
+        assert!(config("--file a.mp4 --overlay b.mp4 --json c --report ./c").is_err());
         assert!(config("--file a.mp4 --overlay b.mp4 --json /dev/null").is_ok());
         assert!(config("--file a.mp4 --overlay b.mp4 --json -").is_ok());
         assert!(config("--file a.mp4 --mesh b.glb --json ./b.glb").is_err());

@@ -51,6 +51,7 @@ fn other(command: Command) -> Result<()> {
         Command::Doctor(args) => cli::doctor::run(&args),
         Command::Engines(command) => cli::engines::run(&command),
         Command::Eval(args) => eval::run(*args, &cli::stop_on_signals()?),
+        Command::View(args) => cli::view::run(&args),
     }
 }
 

@@ -28,13 +28,14 @@ class Description:
     presence_hidden: tuple
     identity: int
     expression: int
+    bounded: bool = True  # expressions are weights 0…1; else standard deviations, as in a PCA of expressions
 
 
 DESCRIPTIONS = {
     "mmface-paper": Description(
         stem=(("conv", 7, 2, 64), ("block", 128), ("pool",), ("block", 128), ("block", 256)),
         hourglass=256, pmn=(64, 128, 256, 512, 1024), identity_hidden=(512, 256), expression_hidden=(512,),
-        pose_hidden=(512,), presence_hidden=(64,), identity=199, expression=29),
+        pose_hidden=(512,), presence_hidden=(64,), identity=199, expression=29, bounded=False),
     "mmface-lite": Description(
         stem=(("conv", 7, 2, 24), ("conv", 3, 2, 64), ("block", 64), ("block", 64)),
         hourglass=64, pmn=(16, 32, 64, 128, 256), identity_hidden=(256,), expression_hidden=(256,),
@@ -146,7 +147,7 @@ class Pmn(nn.Module):
         layers, into = [], 1
         for i, out in enumerate(description.pmn):
             last = i == len(description.pmn) - 1
-            layers += [nn.Conv3d(into, out, 4, 1 if last else 2, 0 if last else 1, bias=False), nn.BatchNorm3d(out),
+            layers += [nn.Conv3d(into, out, 4, 2, 0 if last else 1, bias=False), nn.BatchNorm3d(out),
                        nn.ReLU(inplace=True)]
             into = out
         self.volume = nn.Sequential(*layers)
@@ -154,12 +155,14 @@ class Pmn(nn.Module):
         self.expression = branch(into, description.expression_hidden, description.expression)
         self.pose = branch(into, description.pose_hidden, 7)
         self.presence = branch(into, description.presence_hidden, 1)
+        self.bounded = description.bounded
         self.register_buffer("pose_scale", torch.tensor([0.2, 30, 30, 30, 64, 64, 64]))
         self.register_buffer("pose_zero", torch.tensor([math.log(F0), 0, 0, 0, 127.5, 127.5, -35.0]))
         for head in (self.identity, self.expression, self.pose, self.presence):
             nn.init.normal_(head[-1].weight, std=0.01)
             nn.init.zeros_(head[-1].bias)
-        nn.init.constant_(self.expression[-1].bias, -2.5)
+        if self.bounded:
+            nn.init.constant_(self.expression[-1].bias, -2.5)
 
     def forward(self, features):
         code = self.volume(features.unsqueeze(1)).flatten(1)
@@ -167,7 +170,8 @@ class Pmn(nn.Module):
             code = code.float()
             pose = self.pose(code) * self.pose_scale + self.pose_zero
             pose = torch.cat([torch.exp(pose[:, :1]), pose[:, 1:]], 1)
-            return (pose, self.identity(code), torch.sigmoid(self.expression(code)), self.presence(code))
+            expression = self.expression(code)
+            return (pose, self.identity(code), torch.sigmoid(expression) if self.bounded else expression, self.presence(code))
 
 
 class MMFace(nn.Module):

@@ -44,6 +44,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     println!("for video out");
     tell("encoder", &sink::overlay::health());
+    println!("for --report");
+    tell("plotly.js", &sink::report::library().map(|path| path.display().to_string()));
     println!("for --camera");
     tell("cameras", &cameras());
     println!("for --device cuda");

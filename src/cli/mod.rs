@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod engines;
 pub mod eval;
+pub mod view;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -39,10 +40,12 @@ Examples:
   mmface-live --camera 0 --overlay window              see it work
   mmface-live --file talk.mp4 --json talk.jsonl        measure a recording
   mmface-live --file talk.mp4 --overlay fitted.mp4 --landmarks --json talk.jsonl
+  mmface-live --file talk.mp4 --report talk.html       curves, and the face in 3D
   mmface-live --rtsp rtsp://user:password@camera/stream | your-program
   mmface-live --images portraits/ --landmarks --json portraits.jsonl
   mmface-live --file talk.mp4 --mesh talk.glb          an animated head for Blender
   mmface-live --config pipelines/rtsp.toml --faces 2
+  mmface-live view talk.jsonl -o talk.html             the same of recorded records
   mmface-live doctor                                   what works here, and what to do where not
   mmface-live eval faces.jsonl                         how accurate it is, on labelled pictures
 
@@ -62,6 +65,8 @@ pub enum Command {
     /// Measure accuracy on labelled pictures
     #[command(about = eval::ABOUT.lines().next(), long_about = eval::ABOUT, after_help = eval::EXAMPLES)]
     Eval(Box<eval::Args>),
+    /// Write a page about recorded records: curves, losses, ids, the face in 3D
+    View(view::Args),
 }
 
 /// Prints the JSON Schema of the records.
@@ -164,6 +169,9 @@ pub struct RunArgs {
     /// What the overlay shows of a face [default: mesh]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
     pub overlay_style: Option<Style>,
+    /// A page about the run: curves, losses, ids, the face in 3D; opens offline in any browser
+    #[arg(long, value_name = "FILE.html", help_heading = "Output")]
+    pub report: Option<PathBuf>,
     /// Records carry 68 landmarks, on the visible outline and in 3D
     #[arg(long, help_heading = "Output")]
     pub landmarks: bool,
@@ -283,6 +291,7 @@ impl RunArgs {
             json: self.json.or(file.json),
             overlay: self.overlay.or(file.overlay),
             overlay_style: self.overlay_style.or(file.overlay_style),
+            report: self.report.or(file.report),
             landmarks: self.landmarks || file.landmarks,
             vertices: self.vertices || file.vertices,
             raw: self.raw || file.raw,

@@ -55,6 +55,15 @@ pub struct Variant {
 struct NetworkFile {
     file: PathBuf,
     sha256: String,
+    #[serde(default)]
+    outputs: Vec<Tensor>,
+}
+
+/// What goes out of a network; its shape may have names in it.
+#[derive(Debug, Clone, Deserialize)]
+struct Tensor {
+    name: String,
+    shape: Vec<toml::Value>,
 }
 
 /// From a detector's box to the crop that the landmarks in it would give, in units of the longer
@@ -206,6 +215,29 @@ impl Variant {
     /// [`Error::Engine`] if there is no such network.
     pub fn network_hash(&self, network: &str) -> Result<&str> {
         self.file(network).map(|file| file.sha256.as_str())
+    }
+
+    /// Whether the parametric network speaks of this face model: as many coefficients as modes.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if it does not.
+    pub fn check(&self, model: &FaceModel) -> Result<()> {
+        let outputs = self.networks.get("pmn").map_or(&[][..], |pmn| &pmn.outputs);
+        let modes = [("identity", model.identities), ("expression", model.expressions.len())];
+        for (name, modes) in modes {
+            let output = outputs.iter().find(|tensor| tensor.name == name);
+            match output.and_then(|tensor| tensor.shape.last()?.as_integer()) {
+                Some(told) if told != modes as i64 => {
+                    return Err(Error::Engine(format!(
+                        "{} gives {told} {name} coefficients, the face model {} has {modes} modes; \
+                         take both from one export",
+                        self.name, model.name
+                    )));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Whether there is a network of that name.

@@ -52,6 +52,7 @@ pub fn run(
     let engines = Engines::find(config.engines.as_deref())?;
     let variant = engines.variant(&config.variant)?;
     let (model, model_hash) = engines.face_model()?;
+    variant.check(&model)?;
     let model = Arc::new(model);
     let backend = nets::open(&engines, &variant, &config.nets)?;
     let detector =
@@ -91,7 +92,7 @@ pub fn run(
     let tracker = Tracker::new(settings, model.clone());
     let mut follower = Follower::new(tracker, backend, Worker::start(detector)?, pace);
     follower.volumes = config.volumes;
-    let output = Output::open(&config, &model, live, reader, stop)?;
+    let output = Output::open(&config, &model, variant.trained, live, reader, stop)?;
     let (messages, waiting) = bounded(WAITING);
     let writer = spawn("output", move || output.run(waiting))?;
 

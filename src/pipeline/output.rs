@@ -16,7 +16,7 @@ use crate::metrics::Histogram;
 use crate::record::{self, Dropped, Record, timestamp};
 use crate::sink::meshes::{self, Animated, Meshes};
 use crate::sink::volumes::Volumes;
-use crate::sink::{self, Shot, Sink, json, overlay};
+use crate::sink::{self, Shot, Sink, json, overlay, report};
 use crate::smooth::Smoother;
 use crate::track::Tracked;
 use crate::volume::{Aligner, Volume};
@@ -45,12 +45,16 @@ pub struct Output {
     lines: Option<json::Lines>,
     /// Somebody in this program who reads along.
     reader: Option<Sender<Record>>,
+    /// The page about the run, and what it will say.
+    report: Option<(report::Page, report::Digest)>,
     /// Overlay, volumes, meshes.
     sides: Vec<Side>,
     /// How the first of them that ended came to its end.
     ended: Result<()>,
     /// Whether any of them needs the mesh.
     needs_mesh: bool,
+    /// Stands on every drawn frame.
+    warning: &'static str,
     rate: Rate,
     /// Asks the whole run to end.
     stop: Arc<AtomicBool>,
@@ -65,11 +69,13 @@ impl Output {
     pub fn open(
         config: &Arc<Config>,
         model: &Arc<FaceModel>,
+        trained: bool,
         live: bool,
         reader: Option<Sender<Record>>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
         let lines = json::Lines::open(&config.json)?;
+        let page = config.report.as_deref().map(report::Page::create).transpose()?;
         let mut sides = Vec::new();
         let mut side = |name, sink: Box<dyn Sink>| -> Result<()> {
             sides.push(Side::start(name, sink, live)?);
@@ -95,9 +101,11 @@ impl Output {
             None => {}
         }
         Ok(Self {
+            report: page.map(|page| (page, report::Digest::default())),
             sides,
             ended: Ok(()),
             needs_mesh: config.vertices || config.overlay.is_some() || config.mesh.is_some(),
+            warning: if trained { "" } else { "   NO TRAINED WEIGHTS: THE MESH MEANS NOTHING" },
             rate: Rate::default(),
             aligner: config.icp.then(|| Aligner::new(model.clone())),
             smoother: Smoother::new(config.smooth, model.clone()),
@@ -129,9 +137,11 @@ impl Output {
         for side in std::mem::take(&mut self.sides) {
             self.finish(side);
         }
+        let reported =
+            self.report.map_or(Ok(()), |(page, digest)| page.write(&digest, Some(&self.model)));
         match self.ended {
             // Closing the window is a way to end a run.
-            Ok(()) | Err(Error::ClosedPipe) => end,
+            Ok(()) | Err(Error::ClosedPipe) => reported.and(end),
             Err(error) => Err(error),
         }
     }
@@ -162,6 +172,9 @@ impl Output {
         if let Some(reader) = &self.reader {
             // Fails where the reader wants no more.
             let _ = reader.send(record.clone());
+        }
+        if let Some((_, digest)) = &mut self.report {
+            digest.add(record).map_err(|why| Error::Bug(format!("a record {why}")))?;
         }
         let Some(lines) = &mut self.lines else { return Ok(()) };
         match lines.write(record) {
@@ -199,7 +212,7 @@ impl Output {
         if self.sides.is_empty() {
             return Ok(());
         }
-        let status = format!("{:.1} fps   {:.2} s", self.rate.tick(), frame.pts);
+        let status = format!("{:.1} fps   {:.2} s{}", self.rate.tick(), frame.pts, self.warning);
         let shot = Arc::new(Shot { frame, faces, status });
         let (on, over): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sides)
             .into_iter()

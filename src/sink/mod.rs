@@ -3,6 +3,7 @@
 pub mod json;
 pub mod meshes;
 pub mod overlay;
+pub mod report;
 pub mod volumes;
 
 use std::path::Path;

@@ -24,7 +24,9 @@ pub static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
 pub fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mmface-live"));
     command.args(arguments).current_dir(super::root()).stdin(Stdio::null());
-    for name in ["RUST_LOG", "MMFACE_ENGINES", "MMFACE_OPENVINO", "MMFACE_DETECTOR_MODEL"] {
+    for name in
+        ["RUST_LOG", "MMFACE_ENGINES", "MMFACE_OPENVINO", "MMFACE_DETECTOR_MODEL", "MMFACE_PLOTLY"]
+    {
         command.env_remove(name);
     }
     command

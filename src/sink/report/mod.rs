@@ -1,0 +1,187 @@
+//! One page about a run that opens offline in any browser: curves, losses, ids, the face in 3D.
+//!
+//! [`Digest`] condenses records as they come; [`Page`] writes them, with the library that draws
+//! them, into one HTML file. The data in it is JSON with base64 for long lists of numbers;
+//! `report.js` says how it is read.
+
+mod digest;
+mod points;
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use nalgebra::UnitQuaternion;
+use serde_json::{Value, json};
+
+pub use self::digest::{Digest, Track};
+use self::points::Points;
+use super::json::failed;
+use crate::face::{FaceModel, Params};
+use crate::{Error, Result, locate};
+
+const TEMPLATE: &str = include_str!("page.html");
+const SCRIPT: &str = include_str!("report.js");
+/// Ids with curves and a mesh, those with the most frames.
+const DRAWN: usize = 64;
+/// Ids in the table.
+const LISTED: usize = 1000;
+
+/// An HTML file that is to be written.
+pub struct Page {
+    out: BufWriter<File>,
+    place: PathBuf,
+    library: String,
+}
+
+/// The library that draws, which the set-up fetched.
+///
+/// # Errors
+/// [`Error::Engine`] if it is missing.
+pub fn library() -> Result<PathBuf> {
+    let names = ["share/mmface-live/report/plotly.min.js", "vendor/report/plotly.min.js"];
+    let cure = "run `make setup`, or set MMFACE_PLOTLY to a plotly.min.js";
+    locate::find(None, "MMFACE_PLOTLY", &names, cure)
+}
+
+impl Page {
+    /// Begins the file anew.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if the library is missing, [`Error::Sink`] if the file cannot be created.
+    pub fn create(place: &Path) -> Result<Self> {
+        let path = library()?;
+        let unreadable =
+            |e| Error::Engine(format!("cannot read {}: {e}; run `make setup`", path.display()));
+        let library = std::fs::read_to_string(&path).map_err(unreadable)?;
+        let file = File::create(place).map_err(|e| {
+            let place = place.display();
+            Error::Sink(format!("cannot create {place}: {e}; name another file for the report"))
+        })?;
+        Ok(Self { out: BufWriter::new(file), place: place.to_path_buf(), library })
+    }
+
+    /// Writes the page. Without a face model it shows no face.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] if it cannot be written.
+    pub fn write(mut self, digest: &Digest, model: Option<&FaceModel>) -> Result<()> {
+        // Neither may end the element that it stands in; in JSON, \u003c is <.
+        let library = self.library.replace("</script", "<\\/script");
+        let data = data(digest, model).to_string().replace('<', "\\u003c");
+        let written = TEMPLATE.split_inclusive("}}").try_for_each(|piece| {
+            let (text, name) = piece.split_once("{{").unwrap_or((piece, ""));
+            self.out.write_all(text.as_bytes())?;
+            self.out.write_all(match name {
+                "library}}" => library.as_bytes(),
+                "script}}" => SCRIPT.as_bytes(),
+                "data}}" => data.as_bytes(),
+                other => other.as_bytes(),
+            })
+        });
+        let place = self.place.display().to_string();
+        written.and_then(|()| self.out.flush()).map_err(|e| failed("the report", &place, &e))
+    }
+}
+
+/// What `report.js` reads.
+fn data(digest: &Digest, model: Option<&FaceModel>) -> Value {
+    let mut by_frames: Vec<_> = digest.tracks.iter().collect();
+    by_frames.sort_by_key(|(id, track)| (std::cmp::Reverse(track.frames), **id));
+    let drawn = by_frames.iter().filter(|(_, track)| track.points.len() > 0).take(DRAWN);
+    let names = digest.header.as_ref().map(|h| h.face_model.expressions.as_slice());
+    let main = digest.main.iter().filter_map(|&k| names?.get(k).map(String::as_str));
+    let curve_names: Vec<_> = ["pitch", "yaw", "roll"].into_iter().chain(main).collect();
+    json!({
+        "header": digest.header,
+        "stream": digest.stream,
+        "end": digest.end,
+        "frames": digest.frames,
+        "lost": digest.lost,
+        "gaps": digest.gaps,
+        "gap_count": digest.gap_count,
+        "ids": digest.tracks.len(),
+        "listed": by_frames.iter().take(LISTED)
+            .map(|(id, t)| json!([id, t.first, t.last, t.frames])).collect::<Vec<_>>(),
+        "timing": {
+            "names": ["capture to record", "detect", "infer", "lost: busy", "lost: damaged"],
+            "stride": digest.timing_stride,
+            "points": curves(&digest.timing),
+        },
+        "names": curve_names,
+        "stride": digest.stride,
+        "tracks": drawn.map(|(id, track)| person(**id, track, model)).collect::<Vec<_>>(),
+        "mesh": model.map(mesh),
+    })
+}
+
+/// Times, and rows of the least and greatest values, as f32.
+fn curves(points: &Points) -> Value {
+    json!({ "time": floats(&points.time), "low": floats(&points.low), "high": floats(&points.high) })
+}
+
+/// Somebody's curves, angles [points × 3] as f32, expressions [points × expressions] as i16, and the
+/// neutral mesh as i16, each with what a `step` is worth.
+fn person(id: u64, track: &Track, model: Option<&FaceModel>) -> Value {
+    let points = &track.points;
+    let rows = || points.sample.chunks_exact(points.sample.len() / points.len().max(1));
+    let angles: Vec<f32> = rows().flat_map(|row| row.iter().take(3)).copied().collect();
+    let expression: Vec<f32> = rows().flat_map(|row| &row[3..]).copied().collect();
+    let neutral = model.map(|model| steps(&shape(model, &track.identity, &[])));
+    json!({
+        "id": id, "points": curves(points), "angles": floats(&angles),
+        "expression": steps(&expression), "neutral": neutral,
+    })
+}
+
+/// Triangles as u32, their regions as u8, and what each expression moves as i8 of `steps` units.
+fn mesh(model: &FaceModel) -> Value {
+    let mean = shape(model, &[], &[]);
+    let count = model.expressions.len();
+    let (steps, modes): (Vec<f32>, Vec<Vec<i16>>) = (0..count)
+        .map(|k| {
+            let full: Vec<f32> = (0..=k).map(|i| f32::from(u8::from(i == k))).collect();
+            let moved = shape(model, &[], &full);
+            let moved: Vec<f32> = moved.iter().zip(&mean).map(|(a, b)| a - b).collect();
+            quantised(&moved, i8::MAX.into())
+        })
+        .unzip();
+    let modes: Vec<u8> = modes.iter().flatten().map(|v| (*v as i8).to_le_bytes()[0]).collect();
+    let triangles: Vec<u8> =
+        model.triangles.iter().flatten().flat_map(|i| i.to_le_bytes()).collect();
+    json!({
+        "triangles": STANDARD.encode(triangles),
+        "region": STANDARD.encode(&model.triangle_region),
+        "regions": model.regions,
+        "steps": steps,
+        "modes": STANDARD.encode(modes),
+    })
+}
+
+/// The mesh in model space, flat.
+fn shape(model: &FaceModel, identity: &[f32], expression: &[f32]) -> Vec<f32> {
+    let (mut identity, expression) = (identity.to_vec(), expression.to_vec());
+    identity.resize(model.identities, 0.0);
+    let rotation = UnitQuaternion::identity();
+    let params = Params { f: 1.0, rotation, t: [0.0; 3], identity, expression };
+    model.shape(&params).into_iter().flatten().collect()
+}
+
+/// Whole numbers up to `most`, and what one of them is worth.
+fn quantised(values: &[f32], most: i16) -> (f32, Vec<i16>) {
+    let largest = values.iter().fold(0f32, |most, v| most.max(v.abs()));
+    let step = largest.max(f32::MIN_POSITIVE) / f32::from(most);
+    (step, values.iter().map(|v| (v / step).round() as i16).collect())
+}
+
+fn steps(values: &[f32]) -> Value {
+    let (step, whole) = quantised(values, i16::MAX);
+    let bytes: Vec<u8> = whole.iter().flat_map(|v| v.to_le_bytes()).collect();
+    json!({ "step": step, "points": STANDARD.encode(bytes) })
+}
+
+fn floats(values: &[f32]) -> String {
+    STANDARD.encode(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
+}
