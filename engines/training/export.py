@@ -1,9 +1,10 @@
-"""Writes vmn.onnx, pmn.onnx, volume-64.onnx, reference.safetensors and manifest.toml from a checkpoint.
+"""Writes vmn.onnx, pmn.onnx, volume-64.onnx and further heads, reference.safetensors and manifest.toml from a checkpoint.
 
 Batch normalisation is folded into the convolutions, weights are stored as fp16 and cast to f32 in the graph, and the
 crop goes in as bytes. Without --checkpoint the networks are untrained: the shapes are final, the numbers mean nothing.
 
-    python export.py --checkpoint runs/long/last.pt --astronaut astronaut.png
+    python export.py --checkpoint runs/long/last.pt --heads runs/long/heads.pt --astronaut astronaut.png
+    python export.py --variant mmface-paper --face-model basel.safetensors --engines paper --astronaut astronaut.png
 """
 
 import argparse
@@ -11,6 +12,7 @@ import copy
 import datetime
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -18,17 +20,18 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import morphable
-from networks import DESCRIPTIONS, FEATURES, MMFace
+from networks import DESCRIPTIONS, FEATURES, MMFace, VolumeHead, load_heads
 
 OPSET = 17
 SMALL = 4096  # numbers: smaller weights stay f32
-VARIANT = "mmface-lite"
+SHIPPED = "mmface-lite"
 ASTRONAUT_BOX = (178, 85, 93, 95)  # pixels x, y, w, h: the landmark box in scikit-image's portrait, 512×512
 
 
@@ -56,11 +59,12 @@ class ExportedPmn(nn.Module):
     def __init__(self, pmn):
         super().__init__()
         self.volume, self.identity, self.expression, self.presence = pmn.volume, pmn.identity, pmn.expression, pmn.presence
-        self.pose = ExportedPose(pmn)
+        self.pose, self.bounded = ExportedPose(pmn), pmn.bounded
 
     def forward(self, features):
         code = self.volume(features.unsqueeze(1)).flatten(1)
-        return (self.pose(code), self.identity(code), torch.sigmoid(self.expression(code)),
+        expression = self.expression(code)
+        return (self.pose(code), self.identity(code), torch.sigmoid(expression) if self.bounded else expression,
                 torch.sigmoid(self.presence(code)))
 
 
@@ -140,24 +144,24 @@ def toml_table(values):
                             for k, v in values.items()) + " }"
 
 
-def write_manifest(engines, description, networks, training, measured):
+def write_manifest(engines, variant, description, networks, training, measured):
     """networks: name -> (inputs, outputs), each a list of (name, type, shape). measured: what evaluate.py wrote."""
     lines = ["schema = 1", "", "[face_model]", 'file = "face-model.safetensors"',
              f'sha256 = "{sha256(engines / "face-model.safetensors")}"',
              f"identity = {description.identity}", f"expressions = {description.expression}", "",
-             f"[variants.{VARIANT}]", f"trained = {json.dumps(training is not None)}"]
+             f"[variants.{variant}]", f"trained = {json.dumps(training is not None)}" + ("" if training else "  # weights: none")]
     if training:
         lines.append(f"training = {toml_table(training)}")
     lines += [f"crop = {{ size = {morphable.CROP}, scale = {morphable.CROP_SCALE}, raise = {morphable.CROP_RAISE} }}",
               f"presence_threshold = {measured.get('presence_threshold', 0.5)}"]
     for name, sides in networks.items():
-        file = f"{VARIANT}/{name}.onnx"
-        lines += ["", f"[variants.{VARIANT}.networks.{name}]", f'file = "{file}"', f'sha256 = "{sha256(engines / file)}"']
+        file = f"{variant}/{name}.onnx"
+        lines += ["", f"[variants.{variant}.networks.{name}]", f'file = "{file}"', f'sha256 = "{sha256(engines / file)}"']
         for side, tensors in zip(("inputs", "outputs"), sides):
             rows = ", ".join(toml_table({"name": n, "type": t, "shape": s}) for n, t, s in tensors)
             lines.append(f"{side} = [{rows}]")
-    if measured.get("error"):
-        lines += ["", f"[variants.{VARIANT}.error]  # see mmface-lite/MODEL_CARD.md"]
+    if measured.get("error") and variant == SHIPPED:
+        lines += ["", f"[variants.{variant}.error]  # see mmface-lite/MODEL_CARD.md"]
         lines += [f"{k} = {v}" for k, v in measured["error"].items()]
     for detector, fit in measured["detectors"].items():
         lines += ["", f"[detectors.{detector}]", f"centre = {fit['centre']}", f"scale = {fit['scale']}"]
@@ -168,15 +172,28 @@ def main():
     here = Path(__file__).parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, help="what train.py wrote; its averaged weights are exported")
+    parser.add_argument("--heads", type=Path, help="further volume heads, from volume_heads.py")
     parser.add_argument("--astronaut", type=Path, required=True, help="astronaut.png of scikit-image's data folder")
     parser.add_argument("--measured", type=Path, default=here / "measured.json", help="numbers for the manifest")
-    parser.add_argument("--engines", type=Path, default=here / "..")
+    parser.add_argument("--engines", type=Path, default=here / "..", help="where everything goes")
+    parser.add_argument("--variant", choices=DESCRIPTIONS, default=SHIPPED)
+    parser.add_argument("--face-model", type=Path, help="a file with the variant's modes (see basel.py), copied to --engines")
     options = parser.parse_args()
 
-    description = DESCRIPTIONS[VARIANT]
+    variant, description = options.variant, DESCRIPTIONS[options.variant]
+    if variant != SHIPPED and options.engines.resolve() == (here / "..").resolve():
+        parser.error(f"{variant} does not ship: name another folder with --engines")
+    options.engines.mkdir(parents=True, exist_ok=True)
+    if options.face_model:
+        shutil.copyfile(options.face_model, options.engines / "face-model.safetensors")
+    with safe_open(options.engines / "face-model.safetensors", "pt") as file:
+        modes = [file.get_slice(kind).get_shape()[0] for kind in ("identity", "expression")]
+    if modes != [description.identity, description.expression]:
+        parser.error(f"the face model has {modes} identity and expression modes, {variant} wants "
+                     f"{[description.identity, description.expression]}: name another with --face-model (see basel.py)")
     torch.manual_seed(0)
     model, training = MMFace(description).eval(), None
-    folder = options.engines / VARIANT
+    folder = options.engines / variant
     folder.mkdir(exist_ok=True)
     if options.checkpoint:
         saved = torch.load(options.checkpoint, weights_only=True)
@@ -187,6 +204,9 @@ def main():
                   folder / "checkpoint.safetensors", {"samples": str(saved["samples"])})
     model = fold(copy.deepcopy(model))
     vmn, pmn, volume = (round_to_half(m).eval() for m in (model.vmn, ExportedPmn(model.pmn), ExportedVolume(model.volume)))
+    heads = {64: volume} | {h.resolution: round_to_half(ExportedVolume(h)).eval() for h in load_heads(options.heads)}
+    if variant != SHIPPED:  # the paper's other resolutions; no checkpoint holds weights for them
+        heads |= {r: round_to_half(ExportedVolume(VolumeHead(r))).eval() for r in (128, 192)}
 
     images = reference_images(options.astronaut)
     with torch.no_grad():
@@ -195,18 +215,19 @@ def main():
         occupancy = volume(features)
     write_onnx(vmn, (images,), folder / "vmn.onnx", ["image"], ["features"])
     write_onnx(pmn, (features,), folder / "pmn.onnx", ["features"], ["pose", "identity", "expression", "presence"])
-    write_onnx(volume, (features,), folder / "volume-64.onnx", ["features"], ["volume"])
+    for r, head in heads.items():
+        write_onnx(head, (features,), folder / f"volume-{r}.onnx", ["features"], ["volume"])
     reference = {"image": images, "features_mean": features.mean((2, 3)), "pose": pose,
                "identity": identity, "expression": expression, "presence": presence,
                "volume_mean": occupancy.mean((2, 3))}
     save_file({k: v.contiguous() for k, v in reference.items()}, folder / "reference.safetensors")
 
     feature_map = ["features", "f32", ["N", FEATURES, 64, 64]]
-    write_manifest(options.engines, description, {
+    write_manifest(options.engines, variant, description, {
         "vmn": ([["image", "u8", ["N", 3, 256, 256]]], [feature_map]),
         "pmn": ([feature_map], [["pose", "f32", ["N", 7]], ["identity", "f32", ["N", description.identity]],
                                 ["expression", "f32", ["N", description.expression]], ["presence", "f32", ["N", 1]]]),
-        "volume-64": ([feature_map], [["volume", "f32", ["N", 64, 64, 64]]]),
+        **{f"volume-{r}": ([feature_map], [["volume", "f32", ["N", r, r, r]]]) for r in heads},
     }, training, json.loads(options.measured.read_text()))
     for file in sorted(folder.iterdir()):
         print(f"{file.name}: {file.stat().st_size / 1e6:.2f} MB")

@@ -11,9 +11,9 @@ from data import AVATAR
 
 LANDMARKS, VERTICES, DEPTH = 1.3, 0.3, 0.5  # depth counts within the vertices' loss
 ROTATION, IDENTITY, EXPRESSION, TZ = 6.0, 0.6, 1.2, 0.05
-AVATAR_WEIGHT = 2.5  # of the coefficients that matter most
+AVATAR_WEIGHT = 4.0  # of the coefficients that matter most
 OPENINGS, GAPS = 0.8, ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))  # of eyes and mouth
-VOLUME, PRESENCE = 16.0, 2.0
+VOLUME, PRESENCE = 40.0, 2.0
 VERTICES_USED = 240
 SPACING = 0.3  # cm, of points on the skin for a volume of 64
 SOLID = (0, 1, 2)  # regions of the mesh that bound the volume: face, head_neck, mouth
@@ -65,7 +65,7 @@ class Targets:
         self.points, self.pose = tensor(fits.taught), tensor(fits.pose)
         self.identity, self.expression = tensor(fits.identity), tensor(fits.expression)
         self.habit = torch.from_numpy(fits.habit)
-        weight = 1 / (self.expression.var(0) + 0.003)  # rare or small movements count as much as others
+        weight = 1 / (self.expression.var(0) + 0.001)  # rare or small movements count as much as others
         weight[[model.expression_names.index(n) for n in AVATAR]] *= AVATAR_WEIGHT
         self.expression_weight = weight
         self.weight = torch.where(torch.from_numpy(fits.hand), 1.0, 0.6)
