@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::{Error, Result};
 
 /// The first of `names` (paths below an installation's prefix or below a checkout) that exists,
-/// unless the user `said` a path by a flag or `variable`. Searched upwards from the executable,
-/// which finds both an installation (`prefix/bin`) and a checkout (`target/release`), then in the
-/// working directory.
+/// unless the user `said` a path by a flag or the environment `variable` ("": there is none).
+/// Searched upwards from the executable, which finds both an installation (`prefix/bin`) and a
+/// checkout (`target/release`), then in the working directory.
 ///
 /// # Errors
 /// [`Error::Engine`] that names what is missing and `cure`.

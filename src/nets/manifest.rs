@@ -101,7 +101,7 @@ impl Engines {
         }
         let cure = "run from the checkout, or name the folder with --engines";
         let manifest = ["share/mmface-live/engines/manifest.toml", "engines/manifest.toml"];
-        let path = locate::find(None, "MMFACE_ENGINES_MANIFEST", &manifest, cure)?;
+        let path = locate::find(None, "", &manifest, cure)?;
         Self::open(path.parent().unwrap_or(&path))
     }
 

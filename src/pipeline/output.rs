@@ -212,7 +212,8 @@ impl Output {
         if self.sides.is_empty() {
             return Ok(());
         }
-        let status = format!("{:.1} fps   {:.2} s{}", self.rate.tick(), frame.pts, self.warning);
+        let rate = self.rate.tick().map_or(String::new(), |fps| format!("{fps:.1} fps   "));
+        let status = format!("{rate}{:.2} s{}", frame.pts, self.warning);
         let shot = Arc::new(Shot { frame, faces, status });
         let (on, over): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sides)
             .into_iter()
@@ -302,13 +303,14 @@ struct Rate {
 }
 
 impl Rate {
-    fn tick(&mut self) -> f64 {
+    /// None at the first frame, which may be the only one.
+    fn tick(&mut self) -> Option<f64> {
         let now = Instant::now();
         if let Some(last) = self.last.replace(now) {
             let dt = (now - last).as_secs_f64().max(1e-6);
             let part = dt.clamp(0.02, 1.0);
             self.interval = Some(self.interval.map_or(dt, |i| i + part * (dt - i)));
         }
-        self.interval.map_or(0.0, |i| 1.0 / i)
+        self.interval.map(|i| 1.0 / i)
     }
 }
