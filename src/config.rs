@@ -206,7 +206,7 @@ fn mesh(args: &RunArgs, input: &Input) -> Result<Option<sink::meshes::Target>> {
 }
 
 /// Voxels along each side of a volume where nobody says: what a CPU computes live.
-const VOLUME: u32 = 64;
+pub(crate) const VOLUME: u32 = 64;
 
 fn read(path: &Path) -> Result<RunArgs> {
     let text = std::fs::read_to_string(path)

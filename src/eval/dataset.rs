@@ -45,6 +45,8 @@ pub struct Label {
     pub points: Points,
     /// [pitch, yaw, roll], degrees, in the convention of 300W-LP, if it is known.
     pub pose: Option<[f64; 3]>,
+    /// The file of its true mesh, if that is known.
+    pub mesh: Option<PathBuf>,
 }
 
 impl Dataset {
@@ -166,12 +168,13 @@ struct Line {
     points: Option<Vec<Vec<f64>>>,
     points68: Option<Vec<Vec<f64>>>,
     pose: Option<[f64; 3]>,
+    mesh: Option<String>,
 }
 
 impl Line {
     /// `None` where there are no points.
     fn label(self, folder: &Path) -> Checked<Option<Label>> {
-        let Self { file, person, source, points, points68, pose } = self;
+        let Self { file, person, source, points, points68, pose, mesh } = self;
         let Some(points) = points.filter(|list| !list.is_empty()).or(points68) else {
             return Ok(None);
         };
@@ -181,7 +184,11 @@ impl Line {
         });
         let points = check(points.collect::<Checked<_>>()?)?;
         let (path, person) = (folder.join(&file), person.filter(|name| !name.is_empty()));
-        Ok(Some(Label { path, file, person, source, points, pose }))
+        let mesh = mesh.map(|name| folder.join(name));
+        if let Some(path) = mesh.as_ref().filter(|path| !path.is_file()) {
+            return Err(format!("there is no mesh {}", path.display()));
+        }
+        Ok(Some(Label { path, file, person, source, points, pose, mesh }))
     }
 }
 
@@ -204,7 +211,8 @@ fn from_matlab(place: &Path, file: String, path: PathBuf) -> Checked<Label> {
     if pose.iter().any(|angle| !angle.is_finite()) {
         return Err("`Pose_Para` holds an angle that is no number".into());
     }
-    Ok(Label { file, path, person: None, source: None, points, pose: Some(pose) })
+    let (person, source, mesh) = (None, None, None);
+    Ok(Label { file, path, person, source, points, pose: Some(pose), mesh })
 }
 
 /// 68 points that have a size, and eyes that are apart.
@@ -251,13 +259,14 @@ mod tests {
             ),
             "{\"file\": \"three.jpg\", \"source\": \"LFW\"}\n\n".into(),
             "{\"file\": \"four.jpg\", \"points\": [[1, 2]]}\n".into(),
+            line("six.jpg", "points", ", \"mesh\": \"none.obj\""),
             "{\"file\": \"five.jpg\", \"points\": ".into(),
             "\n{\"points\": []}\n\u{feff}".into(),
         ];
         let path = write(folder.path(), "list.jsonl", text.concat());
         let data = Dataset::read(&path, None).expect("two faces");
         assert_eq!((data.name.as_str(), data.judged), ("list.jsonl", Judged::Visible));
-        assert_eq!((data.faces.len(), data.unlabelled, data.broken), (2, 1, 4));
+        assert_eq!((data.faces.len(), data.unlabelled, data.broken), (2, 1, 5));
         let [one, two] = &data.faces[..] else { panic!("two faces") };
         assert_eq!(one.path, folder.path().join("a/one.jpg"));
         assert_eq!((one.person.as_deref(), one.pose, one.points), (Some("anna"), None, face()));

@@ -1,15 +1,16 @@
 //! Records held against labels: which face is which, and how far it is off.
 
 use super::dataset::{Dataset, Label};
+use super::mesh::Fit;
 use super::metric::{self, Points};
-use super::report::{DatasetReport, Group, Labels, Pose, Timing, YawFrom};
+use super::report::{DatasetReport, Group, Labels, MeshError, Pose, Timing, YawFrom};
 use super::{Seen, SeenFace};
 use crate::cli::eval::Judged;
 use crate::detect::overlap;
 use crate::track::bounds;
 
 /// A face is found if the boxes of its landmarks and of its label overlap by this much.
-const SAME: f32 = 0.3;
+pub(super) const SAME: f32 = 0.3;
 /// Borders of the bins of |yaw|, degrees. What is turned further than the last is in the last bin.
 const BINS: [f64; 4] = [0.0, 30.0, 60.0, 90.0];
 
@@ -17,6 +18,8 @@ const BINS: [f64; 4] = [0.0, 30.0, 60.0, 90.0];
 struct Face<'a> {
     label: &'a Label,
     found: Option<Found>,
+    /// If it was found and a true mesh is known.
+    fit: Option<&'a Fit>,
 }
 
 struct Found {
@@ -39,6 +42,7 @@ impl DatasetReport {
         data: &Dataset,
         judged: Judged,
         seen: impl Fn(&Label) -> Option<Option<&'s Seen>>,
+        fit: impl Fn(usize) -> Option<&'s Fit>,
     ) -> Self {
         let mut labels = Labels {
             faces: data.faces.len(),
@@ -47,14 +51,14 @@ impl DatasetReport {
             ..Labels::default()
         };
         let mut faces = Vec::new();
-        for label in &data.faces {
+        for (place, label) in data.faces.iter().enumerate() {
             match seen(label) {
                 Some(Some(seen)) => {
                     let found = best(seen, label, judged).map(|(points, face)| {
                         let raw = metric::offsets(&points, &label.points);
                         Found { raw, free: raw, pose: face.r }
                     });
-                    faces.push(Face { label, found });
+                    faces.push(Face { label, found, fit: fit(place) });
                     labels.measured += 1;
                 }
                 Some(None) => labels.unreadable += 1,
@@ -75,9 +79,13 @@ impl DatasetReport {
     }
 }
 
+/// x, y, width, height of the box around points.
+pub(super) fn box_of(points: &Points) -> [f32; 4] {
+    bounds(&points.map(|point| point.map(|v| v as f32)))
+}
+
 /// The seen face that overlaps a label most, if it is the same, with its landmarks.
 fn best<'s>(seen: &'s Seen, label: &Label, judged: Judged) -> Option<(Points, &'s SeenFace)> {
-    let box_of = |points: &Points| bounds(&points.map(|point| point.map(|v| v as f32)));
     let mut best = (SAME, None);
     for face in &seen.faces {
         let points: Vec<[f64; 2]> = match judged {
@@ -143,8 +151,19 @@ impl Group {
             let (pitch, yaw, roll, angle) = (turn(0)?, turn(1)?, turn(2)?, turn(3)?);
             Some(Pose { faces: turns.len(), pitch, yaw, roll, angle })
         };
+        let fits: Vec<_> = faces.clone().filter_map(|face| face.fit).collect();
+        let percent = |of: &dyn Fn(&Fit) -> Option<f64>| {
+            mean(fits.iter().filter_map(|fit| of(fit))).map(|part| 100.0 * part)
+        };
+        let mesh = || {
+            let surface = percent(&|fit| Some(fit.distance.as_is))?;
+            let aligned = percent(&|fit| Some(fit.distance.aligned))?;
+            let voxels = percent(&|fit| fit.voxels);
+            Some(MeshError { faces: fits.len(), voxels, surface, aligned })
+        };
         Self {
             name,
+            mesh: mesh(),
             faces: faces.clone().count(),
             missed: faces.clone().filter(|face| face.found.is_none()).count(),
             raw: error(&|found| metric::distance(&found.raw)),
@@ -204,6 +223,7 @@ mod tests {
                 source: Some(if k < 2.0 { "some" } else { "others" }.into()),
                 points,
                 pose: Some([10.0 * k, -20.0 * k, 5.0 + k]),
+                mesh: None,
             };
             let r = [8.0 * k - 3.0, -15.0 * k + 1.0, -4.0 * k];
             let face = SeenFace { r, landmarks: found.collect(), landmarks3d: Vec::new() };
@@ -226,7 +246,7 @@ mod tests {
             broken: 0,
         };
         let at = |label: &Label| faces.iter().find(|(l, _)| l == label).and_then(&seen);
-        DatasetReport::new(&data, Judged::Visible, at)
+        DatasetReport::new(&data, Judged::Visible, at, |_| None)
     }
 
     /// The figures are those that engines/training/compare.py computes of the same points.

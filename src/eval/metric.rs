@@ -35,6 +35,14 @@ pub fn digits<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_f64((value * 1e4).round() / 1e4)
 }
 
+/// [`digits`] of what is known, else null.
+pub fn digits_if_any<S: Serializer>(value: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => digits(value, s),
+        None => s.serialize_none(),
+    }
+}
+
 /// √(width × height) of the box around points.
 pub fn size(points: &Points) -> f64 {
     let side = |k: usize| {

@@ -8,6 +8,7 @@
 mod dataset;
 mod judge;
 mod matlab;
+mod mesh;
 mod metric;
 mod report;
 
@@ -21,12 +22,14 @@ use serde::Deserialize;
 
 use crate::cli::RunArgs;
 use crate::cli::eval::{Args, Judged};
-use crate::config::{Config, same};
+use crate::config::{Config, VOLUME, same};
+use crate::pipeline::{MakeSink, Watcher};
 use crate::record::{self, Record};
 use crate::sink::json::{self, Target};
 use crate::source::Input;
 use crate::{Error, Result, pipeline};
 use dataset::{Dataset, Label};
+use mesh::{ByPicture, Fit, Judge, Known};
 use report::Report;
 
 /// What a record says, as far as it is judged.
@@ -140,9 +143,19 @@ fn measure(
     let input = Input::Pictures { label, files: pictures.files.clone() };
     let mut config = Config::with_input(args, input)?;
     config.json = records.map_or(Target::Nowhere, Target::File);
-    // Unbounded: it is read when all has been said.
+    // Unbounded: they are read when all has been said.
     let (sender, said) = crossbeam_channel::unbounded();
-    pipeline::run(config, Some(sender), stop)?;
+    let (fits, fitted) = crossbeam_channel::unbounded();
+    let meshed = meshed(datasets, &pictures);
+    if !meshed.is_empty() {
+        config.volumes = true;
+        config.nets.volume.get_or_insert(VOLUME);
+    }
+    let sink = (!meshed.is_empty()).then(|| -> MakeSink {
+        Box::new(|model| Box::new(Judge::new(model.clone(), meshed, fits)))
+    });
+    pipeline::run(config, Some(Watcher { records: sender, sink }), stop)?;
+    let fits: HashMap<_, Fit> = fitted.into_iter().map(|fit| (fit.label, fit)).collect();
 
     let mut header = None;
     let mut seen: Vec<Option<Seen>> = vec![None; pictures.files.len()];
@@ -164,22 +177,39 @@ fn measure(
         true => seen.iter().rposition(Option::is_some).map_or(0, |last| last + 1),
         false => seen.len(),
     };
-    let datasets = datasets.iter().map(|data| {
+    let datasets = datasets.iter().enumerate().map(|(set, data)| {
         let at = |label: &Label| {
             let place = pictures.places.get(label.path.as_path()).copied()?;
             (place < reached).then(|| seen[place].as_ref())
         };
-        report::DatasetReport::new(data, judged.unwrap_or(data.judged), at)
+        let fit = |face| fits.get(&(set, face));
+        report::DatasetReport::new(data, judged.unwrap_or(data.judged), at, fit)
     });
     Ok(Report {
         program: header.program,
         version: header.version,
         face_model: report::Named { name: header.face_model.name, hash: header.face_model.hash },
         network: header.network,
+        refine: header.refine,
+        volume: header.volume,
         complete: reached == seen.len(),
         datasets: datasets.collect(),
         timing: report::Timing::of(seen.iter().flatten()),
     })
+}
+
+/// The labels that name a mesh.
+fn meshed(datasets: &[Dataset], pictures: &Pictures) -> ByPicture {
+    let mut meshed = ByPicture::new();
+    for (set, data) in datasets.iter().enumerate() {
+        for (face, label) in data.faces.iter().enumerate().filter(|(_, l)| l.mesh.is_some()) {
+            if let Some(picture) = pictures.places.get(label.path.as_path()) {
+                let known = Known { place: (set, face), label: label.clone() };
+                meshed.entry(*picture).or_default().push(known);
+            }
+        }
+    }
+    meshed
 }
 
 /// A record as its reader sees it: the numbers as they are written.

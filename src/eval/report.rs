@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::metric::{self, digits};
+use super::metric::{self, digits, digits_if_any};
 use crate::cli::eval::Judged;
 use crate::record::Network;
 
@@ -20,6 +20,10 @@ pub struct Report {
     pub network: Network,
     /// The face model.
     pub face_model: Named,
+    /// `icp`, if poses were aligned to the volumes.
+    pub refine: Option<String>,
+    /// Voxels along each side of the volumes, if there were any.
+    pub volume: Option<u32>,
     /// False if the run was stopped before the last picture.
     pub complete: bool,
     /// One for each data set.
@@ -91,6 +95,25 @@ pub struct Group {
     pub free: Option<metric::Error>,
     /// Mean absolute errors of the pose, degrees, where labels have one.
     pub pose: Option<Pose>,
+    /// Against true meshes, where labels have one.
+    pub mesh: Option<MeshError>,
+}
+
+/// See [`Group::mesh`].
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct MeshError {
+    /// How many faces.
+    pub faces: usize,
+    /// Voxels of the volume that differ from the true solid, where both lie, %.
+    #[serde(serialize_with = "digits_if_any")]
+    pub voxels: Option<f64>,
+    /// From the visible skin of the fitted mesh to the true surface, point to plane, where both lie;
+    /// % of the face's size.
+    #[serde(serialize_with = "digits")]
+    pub surface: f64,
+    /// The same after the similarity that lays the fitted mesh best on the true one.
+    #[serde(serialize_with = "digits")]
+    pub aligned: f64,
 }
 
 /// See [`Group::pose`].
@@ -152,7 +175,11 @@ impl fmt::Display for Report {
             network.backend,
             network.device,
             network.precision
-        )
+        )?;
+        if let Some(refine) = &self.refine {
+            write!(f, ", refined by {refine}")?;
+        }
+        self.volume.map_or(Ok(()), |r| write!(f, ", volumes of {r}³"))
     }
 }
 
@@ -179,21 +206,34 @@ impl fmt::Display for DatasetReport {
             (0, _) => "the fit's".into(),
             _ => format!("the label's for {label} faces, the fit's for {fit}"),
         };
-        writeln!(f, "Points: % of √(area of the labelled box); pose: degrees. Yaw is {whose}.")
+        writeln!(f, "Points: % of √(area of the labelled box); pose: degrees. Yaw is {whose}.")?;
+        if self.groups.iter().any(|group| group.mesh.is_some()) {
+            writeln!(
+                f,
+                "Meshes: % of voxels that differ, as they lie; skin to true surface, point to plane, \
+                 % as points, as it lies and aligned by a similarity."
+            )?;
+        }
+        Ok(())
     }
 }
 
 /// Columns that are as wide as they need to be.
 fn table(f: &mut fmt::Formatter<'_>, groups: &[Group]) -> fmt::Result {
-    let mut rows = vec![
-        ["", "", "", "raw", "", "free", "", "pose", "", "", ""].map(String::from),
-        ["", "faces", "missed", "inner", "all", "inner", "all", "pitch", "yaw", "roll", "angle"]
-            .map(String::from),
-    ];
+    let mut rows = [
+        ["", "", "", "raw", "", "free", "", "pose", "", "", "", "mesh", "", ""].to_vec(),
+        [
+            &["", "faces", "missed", "inner", "all", "inner", "all"][..],
+            &["pitch", "yaw", "roll", "angle", "voxels", "surface", "aligned"],
+        ]
+        .concat(),
+    ]
+    .map(|row| row.into_iter().map(String::from).collect::<Vec<_>>())
+    .to_vec();
     rows.extend(groups.iter().map(|group| {
         let number = |value: Option<f64>| value.map_or("–".into(), |v| format!("{v:.2}"));
-        let Group { name, faces, missed, raw, free, pose } = group;
-        [
+        let Group { name, faces, missed, raw, free, pose, mesh } = group;
+        vec![
             name.clone(),
             faces.to_string(),
             missed.to_string(),
@@ -205,16 +245,21 @@ fn table(f: &mut fmt::Formatter<'_>, groups: &[Group]) -> fmt::Result {
             number(pose.map(|p| p.yaw)),
             number(pose.map(|p| p.roll)),
             number(pose.map(|p| p.angle)),
+            number(mesh.and_then(|m| m.voxels)),
+            number(mesh.map(|m| m.surface)),
+            number(mesh.map(|m| m.aligned)),
         ]
     }));
-    // Without poses there is nothing to say of them.
-    let columns = if groups.iter().any(|group| group.pose.is_some()) { 11 } else { 7 };
+    // Without poses or meshes there is nothing to say of them.
+    let posed = groups.iter().any(|group| group.pose.is_some());
+    let meshed = groups.iter().any(|group| group.mesh.is_some());
+    let told = |column: usize| if column < 11 { column < 7 || posed } else { meshed };
     let width = |k: usize| rows.iter().map(|row| row[k].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..columns).map(width).collect();
+    let columns: Vec<_> = (0..rows[0].len()).filter(|k| told(*k)).map(|k| (k, width(k))).collect();
     for row in &rows {
-        let mut line = format!("{:<1$}", row[0], widths[0]);
-        for (cell, width) in row.iter().zip(&widths).skip(1) {
-            line += &format!("  {cell:>width$}");
+        let mut line = format!("{:<1$}", row[0], columns[0].1);
+        for (column, width) in &columns[1..] {
+            line += &format!("  {:>width$}", row[*column]);
         }
         writeln!(f, "{}", line.trim_end())?;
     }

@@ -22,8 +22,10 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use crate::config::Config;
 use crate::detect::Worker;
+use crate::face::FaceModel;
 use crate::nets::{self, Backend, Engines, Variant};
 use crate::record::{self, Dropped, Record, timestamp};
+use crate::sink::Sink;
 use crate::source::{End, Event, Source};
 use crate::track::{Settings, Tracker};
 use crate::{Error, Result, detect};
@@ -38,14 +40,25 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// How long a source that was told to stop may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Somebody in this program who reads along.
+pub struct Watcher {
+    /// Takes every record; must not block.
+    pub records: Sender<Record>,
+    /// Makes what takes every frame with its faces and their meshes.
+    pub sink: Option<MakeSink>,
+}
+
+/// A sink for faces of one model.
+pub type MakeSink = Box<dyn FnOnce(&Arc<FaceModel>) -> Box<dyn Sink>>;
+
 /// Runs until the source ends, a stage fails or `stop` is set. Everything that was processed is
-/// written then. A copy of every record goes to `reader`, if there is one, which must not block.
+/// written then. A `watcher` gets a copy of every record.
 ///
 /// # Errors
 /// The first failure of any stage; records that were made before it are written.
 pub fn run(
     config: Config,
-    reader: Option<Sender<Record>>,
+    watcher: Option<Watcher>,
     stop: &Arc<AtomicBool>,
 ) -> Result<record::End> {
     let config = Arc::new(config);
@@ -92,7 +105,7 @@ pub fn run(
     let tracker = Tracker::new(settings, model.clone());
     let mut follower = Follower::new(tracker, backend, Worker::start(detector)?, pace);
     follower.volumes = config.volumes;
-    let output = Output::open(&config, &model, variant.trained, live, reader, stop)?;
+    let output = Output::open(&config, &model, variant.trained, live, watcher, stop)?;
     let (messages, waiting) = bounded(WAITING);
     let writer = spawn("output", move || output.run(waiting))?;
 

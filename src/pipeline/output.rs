@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::Watcher;
 use super::follow::Followed;
 use super::side::Side;
 use crate::config::Config;
@@ -71,7 +72,7 @@ impl Output {
         model: &Arc<FaceModel>,
         trained: bool,
         live: bool,
-        reader: Option<Sender<Record>>,
+        watcher: Option<Watcher>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
         let lines = json::Lines::open(&config.json)?;
@@ -100,11 +101,18 @@ impl Output {
             }
             None => {}
         }
+        let (reader, watching) = watcher.map(|w| (w.records, w.sink)).unzip();
+        let watching = watching.flatten();
+        let watched = watching.is_some();
+        if let Some(make) = watching {
+            side("watcher", make(model))?;
+        }
+        let drawn = config.vertices || config.overlay.is_some() || config.mesh.is_some();
         Ok(Self {
             report: page.map(|page| (page, report::Digest::default())),
             sides,
             ended: Ok(()),
-            needs_mesh: config.vertices || config.overlay.is_some() || config.mesh.is_some(),
+            needs_mesh: drawn || watched,
             warning: if trained { "" } else { "   NO TRAINED WEIGHTS: THE MESH MEANS NOTHING" },
             rate: Rate::default(),
             aligner: config.icp.then(|| Aligner::new(model.clone())),

@@ -49,6 +49,21 @@ const INDEPENDENT: f64 = 4.0;
 /// volume is.
 const TRUSTED: (f64, f64, f64) = (20.0, 0.2, 32.0);
 
+/// Size of a face in crop pixels, about: √(width × height) of its landmarks' box.
+const FACE: f64 = 150.0;
+/// What the spacing of two meshes' points is like, crop pixels.
+const FINEST: f64 = 2.0;
+
+/// How far a fitted face lies from the true surface: mean point-to-plane distances of its visible skin
+/// from the nearest points whose normals agree within 53°, as parts of the face's size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Distance {
+    /// Where it lies.
+    pub as_is: f64,
+    /// After the similarity (turn, shift, scale) that lays it best on the true surface.
+    pub aligned: f64,
+}
+
 /// Aligns faces of one model.
 pub struct Aligner {
     model: Arc<FaceModel>,
@@ -89,29 +104,15 @@ impl Aligner {
     #[must_use]
     pub fn align(&self, params: &Params, volume: &Volume) -> Option<Params> {
         let map = volume.map();
-        let scale = f64::from(map.scale);
-        let centre = Vector3::new(f64::from(map.centre[0]), -f64::from(map.centre[1]), 0.0);
-        let local = |&[x, y, z]: &[f32; 3]| {
-            (Vector3::new(f64::from(x), -f64::from(y), f64::from(z)) - centre) / scale
-        };
-        let oriented = |mesh: &Mesh, wanted: &dyn Fn(usize, f32) -> bool| -> Vec<Oriented> {
-            let normals = mesh.normals();
-            let both = mesh.points.iter().zip(&normals).enumerate();
-            both.filter(|(i, (_, n))| wanted(*i, n[2]))
-                .map(|(_, (p, n))| (local(p), Vector3::from(n.map(f64::from))))
-                .collect()
-        };
-        let target = oriented(&surface(volume), &|_, z| z > FACING / 2.0);
-        let (points, triangles) = (self.model.vertices(params), self.model.triangles.clone());
-        let seen = visible(&points, &triangles);
-        let mesh = Mesh { points, triangles, colours: Vec::new() };
-        let source = oriented(&mesh, &|i, z| seen[i] && self.skin[i] && z > FACING);
-        let step = source.len().div_ceil(POINTS).max(1);
-        let source: Vec<_> = source.into_iter().step_by(step).collect();
+        let [x, y] = map.centre.map(f64::from);
+        let crop = Axes { centre: Vector3::new(x, -y, 0.0), scale: f64::from(map.scale) };
+        let target = crop.oriented(&surface(volume), &|_, z| z > FACING / 2.0);
+        let source = self.seen(self.model.vertices(params), &crop);
         let voxel = CROP as f64 / volume.resolution() as f64;
         let moved = align(&source, &target, voxel)?;
 
         // The same similarity, of the frame's pixels instead of the crop's.
+        let Axes { centre, scale } = crop;
         let middle = centre + scale * moved.centre;
         let t = Vector3::new(params.t[0], -params.t[1], params.t[2]).cast::<f64>();
         let t = middle + scale * moved.shift + moved.scale * (moved.turn * (t - middle));
@@ -122,19 +123,64 @@ impl Aligner {
             ..params.clone()
         })
     }
+
+    /// How far the fitted mesh `vertices` of a face of `size` frame pixels lies from a true one.
+    /// `None` where hardly any of it has a partner there.
+    #[must_use]
+    pub fn distance(&self, vertices: &[[f32; 3]], truth: &Mesh, size: f64) -> Option<Distance> {
+        let sum = vertices
+            .iter()
+            .fold(Vector3::zeros(), |sum, [x, y, z]| sum + Vector3::new(*x, -*y, *z).cast::<f64>());
+        // As if the face lay in its crop, for whose pixels the reaches are made.
+        let axes = Axes { centre: sum / vertices.len() as f64, scale: size / FACE };
+        let target = axes.oriented(truth, &|_, z| z > FACING / 2.0);
+        let source = self.seen(vertices.to_vec(), &axes);
+        let mut search = Search::new(&source, &target)?;
+        let mean = |search: &Search| {
+            let pairs = search.pairs(f64::INFINITY);
+            let sum: f64 = pairs.iter().map(|(residual, _)| residual.abs()).sum();
+            (pairs.len() >= ENOUGH).then(|| sum / pairs.len() as f64 / FACE)
+        };
+        let as_is = mean(&search)?;
+        search.settle(FINEST)?;
+        Some(Distance { as_is, aligned: mean(&search)? })
+    }
+
+    /// What the camera sees of the skin of the mesh with these vertices.
+    fn seen(&self, points: Vec<[f32; 3]>, axes: &Axes) -> Vec<Oriented> {
+        let triangles = self.model.triangles.clone();
+        let seen = visible(&points, &triangles);
+        let mesh = Mesh { points, triangles, colours: Vec::new() };
+        let skin = axes.oriented(&mesh, &|i, z| seen[i] && self.skin[i] && z > FACING);
+        let step = skin.len().div_ceil(POINTS).max(1);
+        skin.into_iter().step_by(step).collect()
+    }
+}
+
+/// Crop pixels about a centre, y up, of frame pixels.
+struct Axes {
+    centre: Vector3<f64>,
+    scale: f64,
+}
+
+impl Axes {
+    /// Points of a mesh with their normals; `wanted` is asked with their index and their normal's z.
+    fn oriented(&self, mesh: &Mesh, wanted: &dyn Fn(usize, f32) -> bool) -> Vec<Oriented> {
+        let local = |&[x, y, z]: &[f32; 3]| {
+            (Vector3::new(x, -y, z).cast::<f64>() - self.centre) / self.scale
+        };
+        let normals = mesh.normals();
+        let both = mesh.points.iter().zip(&normals).enumerate();
+        both.filter(|(i, (_, n))| wanted(*i, n[2]))
+            .map(|(_, (p, n))| (local(p), Vector3::from(n.map(f64::from))))
+            .collect()
+    }
 }
 
 /// The similarity that lays `source` on `target`.
 fn align(source: &[Oriented], target: &[Oriented], voxel: f64) -> Option<Similarity> {
     let mut search = Search::new(source, target)?;
-    let mut reach = FAR;
-    for _ in 0..ROUNDS {
-        reach = (reach * SHRINK).max(NEAR * voxel);
-        let step = search.round(reach, voxel, None)?;
-        if step < STILL && reach <= NEAR * voxel {
-            break;
-        }
-    }
+    let reach = search.settle(voxel)?;
     let (turn, scale, shift) = TRUSTED;
     let moved = search.moved;
     let near = moved.turn.angle().to_degrees() < turn
@@ -197,6 +243,19 @@ impl<'a> Search<'a> {
         self.source.iter().filter_map(pair).collect()
     }
 
+    /// Steps until they are short; the reach of the last one. `None` without partners.
+    fn settle(&mut self, voxel: f64) -> Option<f64> {
+        let mut reach = FAR;
+        for _ in 0..ROUNDS {
+            reach = (reach * SHRINK).max(NEAR * voxel);
+            let step = self.round(reach, voxel, None)?;
+            if step < STILL && reach <= NEAR * voxel {
+                break;
+            }
+        }
+        Some(reach)
+    }
+
     /// One step, and how long it was. With `noise` the start counts too, as a measurement with the
     /// networks' errors beside a surface with that noise. `None` without partners.
     fn round(&mut self, reach: f64, voxel: f64, noise: Option<f64>) -> Option<f64> {
@@ -247,6 +306,7 @@ mod tests {
     use super::*;
     use crate::crop::CropMap;
     use crate::face::rotation;
+    use crate::volume::Solid;
 
     fn model() -> Arc<FaceModel> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
@@ -259,39 +319,12 @@ mod tests {
     fn voxelised(model: &FaceModel, params: &Params, map: CropMap, r: usize, soft: f32) -> Volume {
         let solid = |name: &str| ["face", "head_neck", "mouth"].contains(&name);
         let points = model.vertices(params);
-        let step = CROP as f32 / r as f32;
-        let place = |p: [f32; 3]| {
-            let [u, v] = map.to_crop([p[0], p[1]]);
-            [(u + 0.5) / step - 0.5, (v + 0.5) / step - 0.5, p[2] / map.scale]
-        };
-        let mut depths = vec![[f32::MIN, f32::MAX]; r * r];
-        for (triangle, region) in model.triangles.iter().zip(&model.triangle_region) {
-            if !solid(&model.regions[usize::from(*region)]) {
-                continue;
-            }
-            let [a, b, c] = triangle.map(|i| place(points[i as usize]));
-            let area = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1]);
-            let range = |k: usize| {
-                let low = a[k].min(b[k]).min(c[k]).max(0.0).ceil() as usize;
-                low..(a[k].max(b[k]).max(c[k]).max(-1.0) + 1.0).floor().min(r as f32) as usize
-            };
-            for (x, y) in range(1).flat_map(|y| range(0).map(move |x| (x, y))) {
-                let (dx, dy) = (x as f32 - a[0], y as f32 - a[1]);
-                let v = (dx * (c[1] - a[1]) - (c[0] - a[0]) * dy) / area;
-                let w = ((b[0] - a[0]) * dy - dx * (b[1] - a[1])) / area;
-                if v >= 0.0 && w >= 0.0 && v + w <= 1.0 {
-                    let z = a[2] + v * (b[2] - a[2]) + w * (c[2] - a[2]);
-                    let [front, back] = &mut depths[y * r + x];
-                    (*front, *back) = (front.max(z), back.min(z));
-                }
-            }
-        }
-        let values = (0..r * r * r).map(|i| {
-            let depth = 128.0 - ((i / (r * r)) as f32 + 0.5) * step;
-            let [front, back] = depths[i % (r * r)];
-            let inside = (front - depth).min(depth - back) / (soft * step).max(1e-6);
-            (255.0 * (inside + 0.5).clamp(0.0, 1.0)) as u8
-        });
+        let regions = model.triangles.iter().zip(&model.triangle_region);
+        let skin = regions.filter(|(_, region)| solid(&model.regions[usize::from(**region)]));
+        let values = Solid::new(&points, skin.map(|(triangle, _)| *triangle), &map, r);
+        let values = values
+            .depths()
+            .map(|inside| (255.0 * (inside / soft.max(1e-6) + 0.5).clamp(0.0, 1.0)) as u8);
         Volume::new(values.collect(), map).expect("a cube")
     }
 

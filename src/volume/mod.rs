@@ -1,9 +1,11 @@
 //! The volume of a face: which part of the space about it is filled, slice by slice in depth.
 
 mod icp;
+mod solid;
 mod surface;
 
-pub use icp::Aligner;
+pub use icp::{Aligner, Distance};
+pub use solid::Solid;
 pub use surface::surface;
 
 use crate::crop::{CROP, CropMap};

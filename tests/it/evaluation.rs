@@ -114,6 +114,56 @@ fn labels_that_are_off_by_a_known_amount_give_the_known_error() {
     assert_eq!(numbers, again);
 }
 
+/// The program's own mesh as the true one, in its place and pushed back by 5 % of the face's size.
+#[test]
+fn true_meshes_are_compared_with_mesh_and_volume() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("in")).unwrap();
+    std::fs::copy(clip("single_face.jpg"), at("in/a.jpg")).unwrap();
+    let flags = ["--images", "--mesh", "--mesh-format", "--landmarks"].map(Path::new);
+    let [images, mesh, format, landmarks] = flags;
+    let seen = records([images, &at("in"), mesh, &at("out"), format, Path::new("obj"), landmarks]);
+    let face = &seen.frames[0].faces[0];
+    let points = face.landmarks.as_ref().unwrap();
+    let text = std::fs::read_to_string(at("out").join(format!("a-face{}.obj", face.id))).unwrap();
+    let size = f64::from(face.bounds[2] * face.bounds[3]).sqrt();
+    let mut lines = String::new();
+    for (name, back) in [("there.obj", 0.0), ("behind.obj", 0.05)] {
+        let moved = text.lines().map(|line| match line.strip_prefix("v ") {
+            Some(numbers) => {
+                let mut v = numbers.split(' ').map(|n| n.parse::<f64>().unwrap());
+                let [x, y, z] = [(); 3].map(|()| v.next().unwrap());
+                format!("v {x} {y} {}\n", z - back * size)
+            }
+            None => format!("{line}\n"),
+        });
+        std::fs::write(at(name), moved.collect::<String>()).unwrap();
+        lines += &json!({"file": "in/a.jpg", "points": points, "mesh": name, "source": name})
+            .to_string();
+        lines += "\n";
+    }
+    std::fs::write(at("list.jsonl"), lines).unwrap();
+    let (numbers, table) = eval(&[&at("list.jsonl")]);
+    assert_eq!(numbers["volume"], json!(64));
+    let group = |name: &str| {
+        let groups = numbers["datasets"][0]["groups"].as_array().unwrap();
+        let mesh = &groups.iter().find(|group| group["name"] == name).unwrap()["mesh"];
+        assert_eq!(mesh["faces"], json!(1));
+        ["voxels", "surface", "aligned"].map(|key| mesh[key].as_f64().unwrap())
+    };
+    let [voxels, surface, aligned] = group("there.obj");
+    assert!(surface < 0.01 && aligned < 0.01, "{table}");
+    assert!(voxels > 0.0 && voxels < 25.0, "{table}");
+    let [further, surface, aligned] = group("behind.obj");
+    assert!(surface > 2.0 && surface < 5.0 && aligned < 0.5, "{table}");
+    assert!((further - voxels).abs() > 0.1, "{table}");
+    assert!(
+        table.contains("voxels  surface  aligned") && table.contains("volumes of 64³"),
+        "{table}"
+    );
+}
+
 #[test]
 fn some_of_the_pictures_by_other_points_with_their_records() {
     let (folder, list) = dataset();

@@ -1,0 +1,49 @@
+"""Writes turn.py's heads of validation people as a data set for `mmface-live eval`: pictures, and list.jsonl with
+landmarks, pose and the true mesh of each.
+
+    python rendered.py --out work/rendered
+    mmface-live eval work/rendered/list.jsonl --volume 128
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+import losses
+import morphable
+from data import Fits, Pictures
+
+
+def main():
+    here = Path(__file__).parent
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
+    parser.add_argument("--work", type=Path, default=here / "work")
+    parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+
+    model = morphable.FaceModel(options.model)
+    fits = Fits(options.work / "fits.npz", model)
+    pictures = Pictures(options.faces, fits.picture, options.work / "pictures.bin")
+    solid = torch.isin(model.triangle_region, torch.tensor(losses.SOLID, dtype=model.triangle_region.dtype))
+    triangles = "".join("f {} {} {}\n".format(*t) for t in (model.triangles[solid] + 1).tolist())
+    options.out.mkdir(parents=True, exist_ok=True)
+    with open(options.out / "list.jsonl", "w") as file:
+        for i in np.flatnonzero((fits.split == "validation") & (fits.source == "turned")):
+            row = lambda values: torch.from_numpy(values[i:i + 1])
+            mesh = morphable.project(model.vertices(row(fits.identity), row(fits.expression)), row(fits.pose))[0]
+            vertices = "".join(f"v {x:.2f} {-y:.2f} {z:.2f}\n" for x, y, z in mesh.tolist())
+            (options.out / f"{i}.obj").write_text(vertices + triangles)
+            cv2.imwrite(str(options.out / f"{i}.png"), pictures[i][..., ::-1])
+            file.write(json.dumps({"file": f"{i}.png", "person": str(fits.person[i]), "mesh": f"{i}.obj",
+                                   "points": fits.points[i].round(2).tolist(),
+                                   "pose": fits.pose[i, 1:4].astype(float).round(2).tolist()}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

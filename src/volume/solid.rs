@@ -1,0 +1,125 @@
+//! The solid that a closed mesh bounds, as volumes have it.
+
+use super::Volume;
+use crate::crop::{CROP, CropMap};
+
+/// What is filled of the columns behind a crop: all between the front and the back of a mesh. Hollows
+/// between them count as filled, as in the volumes that the networks were taught.
+#[derive(Debug, Clone)]
+pub struct Solid {
+    resolution: usize,
+    /// Front and back of each column, row by row, in voxels of depth from the middle toward the camera;
+    /// front < back where there is nothing.
+    columns: Vec<[f32; 2]>,
+}
+
+impl Solid {
+    /// The solid of a mesh (frame pixels; `triangles` of indices into `points`) in the crop of `map`.
+    #[must_use]
+    pub fn new(
+        points: &[[f32; 3]],
+        triangles: impl IntoIterator<Item = [u32; 3]>,
+        map: &CropMap,
+        resolution: usize,
+    ) -> Self {
+        let step = CROP as f32 / resolution as f32;
+        let place = |p: &[f32; 3]| {
+            let [u, v] = map.to_crop([p[0], p[1]]);
+            [(u + 0.5) / step - 0.5, (v + 0.5) / step - 0.5, p[2] / (map.scale * step)]
+        };
+        let placed: Vec<_> = points.iter().map(place).collect();
+        let mut columns = vec![[f32::MIN, f32::MAX]; resolution * resolution];
+        for triangle in triangles {
+            let corners = triangle.map(|i| placed.get(i as usize).copied());
+            let [Some(a), Some(b), Some(c)] = corners else { continue };
+            let area = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1]);
+            let range = |k: usize| {
+                let low = a[k].min(b[k]).min(c[k]).max(0.0).ceil() as usize;
+                let high = (a[k].max(b[k]).max(c[k]).max(-1.0) + 1.0).floor();
+                low..high.min(resolution as f32) as usize
+            };
+            for (x, y) in range(1).flat_map(|y| range(0).map(move |x| (x, y))) {
+                let (dx, dy) = (x as f32 - a[0], y as f32 - a[1]);
+                let v = (dx * (c[1] - a[1]) - (c[0] - a[0]) * dy) / area;
+                let w = ((b[0] - a[0]) * dy - dx * (b[1] - a[1])) / area;
+                if v >= 0.0 && w >= 0.0 && v + w <= 1.0 {
+                    let z = a[2] + v * (b[2] - a[2]) + w * (c[2] - a[2]);
+                    let [front, back] = &mut columns[y * resolution + x];
+                    (*front, *back) = (front.max(z), back.min(z));
+                }
+            }
+        }
+        Self { resolution, columns }
+    }
+
+    /// How deep each voxel lies inside, in voxels; negative outside. Slices, rows, columns.
+    pub fn depths(&self) -> impl Iterator<Item = f32> + '_ {
+        let r = self.resolution;
+        (0..r).flat_map(move |slice| {
+            let depth = (r as f32 - 1.0) / 2.0 - slice as f32;
+            self.columns.iter().map(move |[front, back]| (front - depth).min(depth - back))
+        })
+    }
+
+    /// The share of all r³ voxels, 0…1, that are filled (by half or more) in `volume` and not here, or
+    /// here and not there. `None` if the resolutions differ. Both must belong to one crop.
+    #[must_use]
+    pub fn mismatch(&self, volume: &Volume) -> Option<f64> {
+        let values = volume.values();
+        let differ = self.depths().zip(values).filter(|(d, v)| (*d >= 0.0) != (**v >= 128));
+        (volume.resolution() == self.resolution)
+            .then(|| differ.count() as f64 / values.len() as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAP: CropMap = CropMap { centre: [400.0, 300.0], scale: 2.0, angle: 0.3 };
+
+    /// A box in the crop's own axes, from `low` to `high` (crop pixels, depth toward the camera).
+    fn cuboid(low: [f32; 3], high: [f32; 3]) -> (Vec<[f32; 3]>, Vec<[u32; 3]>) {
+        let corner = |i: usize| {
+            let at: [f32; 3] =
+                std::array::from_fn(|k| if i >> k & 1 == 1 { high[k] } else { low[k] });
+            let [x, y] = MAP.to_frame([at[0], at[1]]);
+            [x, y, MAP.scale * at[2]]
+        };
+        let side = |a: u32, b: u32, c: u32, d: u32| [[a, b, c], [b, d, c]];
+        let sides = [
+            side(0, 1, 2, 3),
+            side(4, 5, 6, 7),
+            side(0, 1, 4, 5),
+            side(2, 3, 6, 7),
+            side(0, 2, 4, 6),
+        ];
+        ((0..8).map(corner).collect(), sides.concat())
+    }
+
+    #[test]
+    fn a_box_fills_what_it_covers() {
+        // Voxels of 4 pixels: 16 columns, 8 rows, 24 slices whose centres lie inside.
+        let (points, triangles) = cuboid([64.0, 96.0, -48.0], [128.0, 128.0, 48.0]);
+        let solid = Solid::new(&points, triangles, &MAP, 64);
+        assert_eq!(solid.depths().filter(|d| *d >= 0.0).count(), 16 * 8 * 24);
+        let values: Vec<u8> = solid.depths().map(|d| if d >= 0.0 { 255 } else { 0 }).collect();
+        let volume = |values: Vec<u8>| Volume::new(values, MAP).expect("a cube");
+        assert_eq!(solid.mismatch(&volume(values.clone())), Some(0.0));
+        // The first slice of the box left out, and a voxel outside filled.
+        let mut wrong = values;
+        let first = wrong.iter().position(|v| *v > 0).expect("filled") / 4096;
+        assert_eq!(first, 20);
+        wrong[first * 4096..(first + 1) * 4096].fill(0);
+        wrong[0] = 200;
+        let share = solid.mismatch(&volume(wrong)).expect("the same resolution");
+        assert!((share - 129.0 / 262_144.0).abs() < 1e-12, "{share}");
+        assert_eq!(solid.mismatch(&volume(vec![0; 27])), None);
+    }
+
+    #[test]
+    fn nothing_fills_nothing() {
+        let solid = Solid::new(&[[f32::NAN; 3]], [[0, 0, 0], [0, 1, 2]], &MAP, 8);
+        assert!(solid.depths().all(|d| d < 0.0));
+    }
+}
