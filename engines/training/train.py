@@ -102,6 +102,8 @@ def main():
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--damaged", type=float, default=0.6, help="share of crops that are blurred, covered, …; the "
                         "last quarter of a run does better with less")
+    parser.add_argument("--without", choices=("volume", "parameters"), help="for paired runs: this metric teaches nothing "
+                        "(parameters: all but volume and presence)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--note", default="")
     options = parser.parse_args()
@@ -141,7 +143,8 @@ def main():
 
     loader = torch.utils.data.DataLoader(
         Samples(pictures, fits, rows, row_weights(fits, rows, face_model.expression_names),
-                seed=1000 * options.seed + step + rank, damaged=options.damaged), batch_size=batch, num_workers=1, prefetch_factor=8, persistent_workers=True)
+                seed=1000 * options.seed + step + rank, damaged=options.damaged),
+        batch_size=batch, num_workers=1, prefetch_factor=8, persistent_workers=True)
     began, logged, sums = time.time() - spent, time.time(), {}
     parameters = list(model.parameters())
     progress = 0.0
@@ -175,6 +178,9 @@ def main():
             part = int(batch * VOLUME_PART)
             volume = model.volume(features[:part])
         parts = losses.losses(targets, outputs, row, affine, presence.float(), volume)
+        if options.without:  # weighed by nothing, so that every parameter has its gradient
+            taught = ({"volume", "presence"} if options.without == "parameters" else parts.keys() - {"volume"})
+            parts = {name: value * (name in taught) for name, value in parts.items()}
         optimiser.zero_grad()
         sum(parts.values()).backward()
         progress = share(parameters, max((time.time() - began) / budget, step * BATCH / options.samples))

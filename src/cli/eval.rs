@@ -15,7 +15,7 @@ Every picture goes through detection and networks as with --images; the landmark
 held against the labels, and a table is printed. A DATASET is
 
   a file of JSON lines, one face a line: {\"file\": \"a.jpg\", \"points\": [[x, y], … 68 of them]}, \
-files relative to its folder; optional are \"person\", \"source\" and \"pose\": [pitch, yaw, roll];
+files relative to its folder; optional are \"person\", \"source\", \"pose\": [pitch, yaw, roll] and \"mesh\": an OBJ file of the true head;
   or a folder as AFLW2000-3D has it: image00002.jpg beside image00002.mat, …
 
 Errors are mean distances in % of √(area of the box around the labelled points), over the inner 51 \
