@@ -54,6 +54,8 @@ pub struct Follower {
     waited: u32,
     /// What it was asked about is no longer true.
     stale: bool,
+    /// Somebody was told that there are more faces than are followed.
+    told: bool,
 }
 
 impl Follower {
@@ -69,6 +71,7 @@ impl Follower {
             connection: 0,
             waited: 0,
             stale: false,
+            told: false,
         }
     }
 
@@ -87,6 +90,14 @@ impl Follower {
         }
         let (found, detect_ms) = self.detections(frame)?;
         let started = Instant::now();
+        if let Some(most) = self.tracker.crowd(&found).filter(|_| !self.told) {
+            let (seen, number) = (found.len(), frame.number);
+            tracing::warn!(
+                "{seen} faces in frame {number}, and at most {most} are followed: the smaller ones \
+                 are left out, here and wherever there are more; --faces N follows more"
+            );
+            self.told = true;
+        }
         let newcomers = self.tracker.newcomers(&found);
         let maps: Vec<CropMap> = newcomers.iter().map(|(map, _)| *map).collect();
         let (outputs, _) = self.infer(frame, None, &maps, &[])?;

@@ -154,6 +154,13 @@ impl Tracker {
         face.missing_since.is_none() && face.confidence >= self.settings.presence
     }
 
+    /// How many faces may be followed, if more are surely in view.
+    #[must_use]
+    pub fn crowd(&self, detections: &[Detection]) -> Option<usize> {
+        let sure = detections.iter().filter(|d| d.score >= STRONG).count();
+        (sure > self.settings.max_faces).then_some(self.settings.max_faces)
+    }
+
     /// First crops for the detections that lie on nobody who is surely in sight, with the detections;
     /// the largest and surest where there is not room for all.
     #[must_use]

@@ -144,7 +144,7 @@ fn true_meshes_are_compared_with_mesh_and_volume() {
         lines += "\n";
     }
     std::fs::write(at("list.jsonl"), lines).unwrap();
-    let (numbers, table) = eval(&[&at("list.jsonl")]);
+    let (numbers, table) = eval(&[&at("list.jsonl"), Path::new("--volume"), Path::new("64")]);
     assert_eq!(numbers["volume"], json!(64));
     let group = |name: &str| {
         let groups = numbers["datasets"][0]["groups"].as_array().unwrap();
