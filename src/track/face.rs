@@ -1,6 +1,8 @@
 //! One followed face: where it was, how it moves, how long it has been missed.
 
-use crate::crop::{CropMap, CropRule};
+use std::f32::consts::PI;
+
+use crate::crop::{CROP, CropMap, CropRule};
 use crate::face::{FaceModel, Params, rotation};
 
 /// A fit of one frame.
@@ -37,6 +39,21 @@ impl Sighting {
     }
 }
 
+/// From one crop on the way to another, which is the farther to go the farther it lies.
+fn calmed(from: CropMap, to: CropMap) -> CropMap {
+    let side = CROP as f32 * from.scale;
+    let [dx, dy] = [0, 1].map(|k| to.centre[k] - from.centre[k]);
+    let grown = (to.scale / from.scale).ln();
+    let turned = (to.angle - from.angle + PI).rem_euclid(2.0 * PI) - PI;
+    let apart = (dx.hypot(dy) / side).max(grown.abs()).max(turned.abs());
+    let part = (apart / CALM).clamp(CALMEST, 1.0);
+    CropMap {
+        centre: [from.centre[0] + part * dx, from.centre[1] + part * dy],
+        scale: from.scale * (part * grown).exp(),
+        angle: from.angle + part * turned,
+    }
+}
+
 /// The box [x, y, w, h] around points.
 pub fn bounds(points: &[[f32; 2]]) -> [f32; 4] {
     let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
@@ -69,7 +86,16 @@ pub struct Followed {
     pub cut: bool,
     /// Frame pixels a second.
     velocity: [f32; 2],
+    /// The crop of the last sure fit, unless it was a first one.
+    looked: Option<CropMap>,
 }
+
+/// A crop that would move by this part of its side (or grow by it, or turn by it in radians) moves all
+/// the way; one that would move less moves a smaller part of the way, but at least …
+const CALM: f32 = 0.06;
+/// … this: a fit depends a little on its crop, and a crop that follows every fit at once can swing to
+/// and fro between two of them for ever.
+const CALMEST: f32 = 0.15;
 
 impl Followed {
     /// Someone new; `strong` evidence counts as probation passed.
@@ -85,6 +111,7 @@ impl Followed {
             fresh: true,
             cut: false,
             velocity: [0.0; 2],
+            looked: None,
         }
     }
 
@@ -93,7 +120,8 @@ impl Followed {
         self.missing_since.is_none_or(|since| pts - since < search)
     }
 
-    /// Where to look next: around the last sure landmarks, moved on as they were moving.
+    /// Where to look next: around the last sure landmarks, moved on as they were moving; calmly while
+    /// the face is still.
     pub fn next_crop(&self, pts: f64, rule: &CropRule) -> CropMap {
         let mut map = CropMap::around(&self.sure.landmarks, self.sure.angle, rule);
         // Motion is believed for a tenth of a second and half a face: longer is guessing.
@@ -102,7 +130,7 @@ impl Followed {
         for k in 0..2 {
             map.centre[k] += (self.velocity[k] * ahead).clamp(-limit, limit);
         }
-        map
+        self.looked.map_or(map, |looked| calmed(looked, map))
     }
 
     /// Whether the next fit can be the same face: it neither jumped away nor changed its size
@@ -113,8 +141,8 @@ impl Followed {
         self.sure.distance(next) < reach && (1.0 / growth..growth).contains(&ratio)
     }
 
-    /// Takes in the fit of the next frame.
-    pub fn seen(&mut self, next: Sighting, doubtful: bool) {
+    /// Takes in the fit of the next frame, seen in the crop of `map`.
+    pub fn seen(&mut self, next: Sighting, map: CropMap, doubtful: bool) {
         self.confidence = next.presence;
         self.sightings = self.sightings.saturating_add(1);
         self.missing_since = None;
@@ -127,12 +155,14 @@ impl Followed {
                 self.velocity[k] = 0.5 * (self.velocity[k] + measured);
             }
             self.sure = next.clone();
+            self.looked = Some(map);
         }
         self.last = next;
     }
 
     pub fn found_again(&mut self, next: Sighting) {
         self.velocity = [0.0; 2];
+        self.looked = None;
         self.confidence = next.presence;
         self.sure = next.clone();
         self.last = next;
@@ -147,5 +177,42 @@ impl Followed {
         // Held faces say how little is known of them.
         self.confidence = self.confidence.min(0.5) * 0.9;
         self.sightings = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(x: f32, scale: f32, angle: f32) -> CropMap {
+        CropMap { centre: [100.0 + x, 80.0], scale, angle }
+    }
+
+    #[test]
+    fn far_crops_are_reached_and_near_ones_approached() {
+        let from = map(0.0, 2.0, 3.0);
+        // A tenth of the side; a tenth larger; turned across ±π.
+        for to in [map(51.2, 2.0, 3.0), map(0.0, 2.2, 3.0), map(0.0, 2.0, -3.1)] {
+            let next = calmed(from, to);
+            let turn = (next.angle - to.angle).rem_euclid(2.0 * PI);
+            assert!((next.centre[0] - to.centre[0]).abs() < 1e-3, "{next:?}");
+            assert!((next.scale - to.scale).abs() < 1e-3 && turn.min(2.0 * PI - turn) < 1e-3);
+        }
+        let next = calmed(from, map(5.12, 2.0, 3.0));
+        assert!((next.centre[0] - 100.0 - 5.12 / 6.0).abs() < 1e-3, "{next:?}");
+        assert_eq!(calmed(from, from), from);
+    }
+
+    #[test]
+    fn a_fit_that_answers_its_crop_does_not_swing_for_ever() {
+        // The network sees the face 0.4 pixels to the left for each pixel that its crop lies right.
+        let (mut crop, mut fit, mut velocity) = (map(12.0, 2.0, 0.0), 0.0, 0.0);
+        for _ in 0..100 {
+            let seen = -0.4 * (crop.centre[0] - 100.0);
+            velocity = 0.5 * (velocity + seen - fit);
+            fit = seen;
+            crop = calmed(crop, map(fit + velocity, 2.0, 0.0));
+        }
+        assert!((crop.centre[0] - 100.0).abs() < 0.1 && fit.abs() < 0.1, "{crop:?}, {fit}");
     }
 }

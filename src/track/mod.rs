@@ -261,7 +261,7 @@ impl Tracker {
             match sighting {
                 Some(s) if face.is_plausible(&s, doubtful) => {
                     seen.push((face.key, crop));
-                    face.seen(s, doubtful);
+                    face.seen(s, views[0].1, doubtful);
                 }
                 _ => face.lose(pts),
             }
