@@ -113,7 +113,7 @@ impl Output {
             sides,
             ended: Ok(()),
             needs_mesh: drawn || watched,
-            warning: if trained { "" } else { "   NO TRAINED WEIGHTS: THE MESH MEANS NOTHING" },
+            warning: if trained { "" } else { "NO TRAINED WEIGHTS: THE MESH MEANS NOTHING" },
             rate: Rate::default(),
             aligner: config.icp.then(|| Aligner::new(model.clone())),
             smoother: Smoother::new(config.smooth, model.clone()),
@@ -220,8 +220,8 @@ impl Output {
         if self.sides.is_empty() {
             return Ok(());
         }
-        let rate = self.rate.tick().map_or(String::new(), |fps| format!("{fps:.1} fps   "));
-        let status = format!("{rate}{:.2} s{}", frame.pts, self.warning);
+        let time = self.rate.tick().map(|fps| format!("{fps:.1} fps   {:.2} s", frame.pts));
+        let status = [time.unwrap_or_default().as_str(), self.warning].join("   ").trim().into();
         let shot = Arc::new(Shot { frame, faces, status });
         let (on, over): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sides)
             .into_iter()
