@@ -5,6 +5,7 @@ the fits twice: row n + i is picture i mirrored (x -> -x), with left and right o
 target is computed from row and affine in one batch (losses.py).
 """
 
+import argparse
 import math
 from pathlib import Path
 
@@ -12,11 +13,11 @@ import cv2
 import numpy as np
 import torch
 
-from morphable import CROP, CROP_RAISE, CROP_SCALE, MIRROR68
+from morphable import CROP, CROP_RAISE, CROP_SCALE, MIRROR68, FaceModel
 
 NEGATIVES = 0.08  # of the samples
 TURNED = 320  # pixels, the side of turn.py's pictures
-TURNED_SHARE = 0.24  # of the samples are turned heads
+TURNED_SHARE = 0.32  # of the samples are turned heads
 STRONG = 1.5  # standard deviations: an expression beyond is drawn more often
 AVATAR = ["eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight", "mouthFunnel", "mouthPucker",
           "browInnerUpLeft", "browDownLeft", "browDownRight", "browOuterUpLeft", "browOuterUpRight"]  # matter most
@@ -71,6 +72,23 @@ class Pictures:
             return np.asarray(self.turned[i - len(self.shapes)])
         start, h, w = self.shapes[i]
         return np.asarray(self.bytes[start:start + h * w * 3]).reshape(h, w, 3)
+
+
+def argument_parser(doc):
+    """For the scripts that work on the fitted pictures; `doc` is theirs."""
+    here = Path(__file__).parent
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
+    parser.add_argument("--work", type=Path, default=here / "work")
+    parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
+    return parser
+
+
+def load(options):
+    """Face model, Fits and Pictures that such options name."""
+    model = FaceModel(options.model)
+    fits = Fits(options.work / "fits.npz", model)
+    return model, fits, Pictures(options.faces, fits.picture, options.work / "pictures.bin")
 
 
 class Fits:

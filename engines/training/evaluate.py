@@ -8,7 +8,6 @@ points by different habits. Predictions are always in i·bug's habit, which is w
     python evaluate.py --checkpoint runs/long/last.pt --out measured.json
 """
 
-import argparse
 import hashlib
 import json
 from pathlib import Path
@@ -18,9 +17,9 @@ import torch
 
 import losses
 import morphable
-from data import AVATAR, Fits, Pictures, Samples, crop_affine, damage, warp
+from data import AVATAR, Samples, argument_parser, crop_affine, damage, load, warp
 from fit import expression_centres
-from networks import DESCRIPTIONS, MMFace, load_heads
+from networks import fast, load_heads, load_trained
 
 BATCH = 32
 
@@ -32,7 +31,7 @@ def predict(model, targets, crops):
     parts, features = [], []
     for start in range(0, len(crops), BATCH):
         image = torch.from_numpy(np.stack(crops[start:start + BATCH])).permute(0, 3, 1, 2)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast():
             maps, pose, identity, expression, presence = model(image)
         pose, identity, expression = pose.float(), identity.float(), expression.float()
         bins = targets.model.yaw_weights(morphable.rotation(pose[:, 1:4]))
@@ -275,22 +274,15 @@ class Measure:
 
 def main():
     here = Path(__file__).parent
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
-    parser.add_argument("--work", type=Path, default=here / "work")
-    parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
+    parser = argument_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--heads", type=Path, help="further volume heads, from volume_heads.py")
     parser.add_argument("--out", type=Path, default=here / "measured.json", help="read and written")
     options = parser.parse_args()
 
-    face_model = morphable.FaceModel(options.model)
-    fits = Fits(options.work / "fits.npz", face_model)
-    pictures = Pictures(options.faces, fits.picture, options.work / "pictures.bin")
-    targets = losses.Targets(face_model, fits, dict(np.load(options.work / "habits.npz")))
-    model = MMFace(DESCRIPTIONS["mmface-lite"]).eval()
-    model.load_state_dict(torch.load(options.checkpoint, weights_only=True)["average"])
-    model.vmn.to(memory_format=torch.channels_last)
+    face_model, fits, pictures = load(options)
+    targets = losses.Targets(face_model, fits, options.work)
+    model = load_trained(options.checkpoint)
 
     measured = json.loads(options.out.read_text())
     heads = [model.volume, *load_heads(options.heads)]

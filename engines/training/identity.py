@@ -9,9 +9,10 @@ writes. Spread: standard deviation over the clip, mean over the coefficients. A 
 on that of the raw blink, the mean of both eyes.
 """
 
+import argparse
 import json
-import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -38,7 +39,9 @@ def pull(values, blink):
 
 
 def main():
-    for path in sys.argv[1:]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("records", type=Path, nargs="+", metavar="RECORDS", help="of a run with --raw --landmarks")
+    for path in parser.parse_args().records:
         raw, written, blink, size = series(path)
         print(f"{path}: {len(blink)} frames, blink {blink.min():.2f} to {blink.max():.2f}")
         for name, (identity, t, scale) in (("raw", raw), ("written", written)):

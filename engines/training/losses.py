@@ -9,9 +9,10 @@ from torch.nn import functional as F
 import morphable
 from data import AVATAR
 
-LANDMARKS, VERTICES, DEPTH = 1.3, 0.3, 0.5  # depth counts within the vertices' loss
-ROTATION, IDENTITY, EXPRESSION, TZ = 6.0, 0.6, 1.2, 0.05
-AVATAR_WEIGHT = 4.0  # of the coefficients that matter most
+LANDMARKS, VERTICES, DEPTH = 1.3, 0.4, 1.0  # depth counts within the vertices' loss
+ROTATION, IDENTITY, EXPRESSION, TZ = 10.0, 1.0, 1.2, 0.2
+AVATAR_WEIGHT, LIPS_WEIGHT = 4.0, 8.0  # of the coefficients that matter most; of those among them that come out worst
+LIPS = ("mouthFunnel", "mouthPucker")
 OPENINGS, GAPS = 0.8, ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))  # of eyes and mouth
 VOLUME, PRESENCE = 40.0, 2.0
 VERTICES_USED = 240
@@ -59,14 +60,17 @@ def occupancy(points, resolution):
 class Targets:
     """Everything that a batch is compared with, from rows and affines."""
 
-    def __init__(self, model, fits, habits):
+    def __init__(self, model, fits, work):
+        """`work`: the folder in which fit.py wrote habits.npz."""
+        habits = np.load(work / "habits.npz")
         tensor = lambda x: torch.from_numpy(np.ascontiguousarray(x)).float()
         self.model = model
         self.points, self.pose = tensor(fits.taught), tensor(fits.pose)
         self.identity, self.expression = tensor(fits.identity), tensor(fits.expression)
         self.habit = torch.from_numpy(fits.habit)
         weight = 1 / (self.expression.var(0) + 0.001)  # rare or small movements count as much as others
-        weight[[model.expression_names.index(n) for n in AVATAR]] *= AVATAR_WEIGHT
+        for name in AVATAR:
+            weight[model.expression_names.index(name)] *= LIPS_WEIGHT if name in LIPS else AVATAR_WEIGHT
         self.expression_weight = weight
         self.weight = torch.where(torch.from_numpy(fits.hand), 1.0, 0.6)
         bins = model.yaw_weights(morphable.rotation(self.pose[:, 1:4]))
@@ -135,7 +139,7 @@ def solid(targets, row, affine, presence, resolution):
 
 def losses(targets, outputs, row, affine, presence, volume_logits=None):
     """Named losses, already weighted; outputs = pose, identity, expression, presence logits. Negatives teach presence
-    (and an empty volume) only. `volume_logits` [M,r,r,r] belong to the first M samples."""
+    (and an empty volume) only. `volume_logits` [N,r,r,r]."""
     pose, identity, expression, logits = (x.float() for x in outputs)
     result = {"presence": PRESENCE * F.binary_cross_entropy_with_logits(logits[:, 0], presence)}
     real = torch.nonzero(presence > 0.5)[:, 0]
@@ -164,11 +168,11 @@ def losses(targets, outputs, row, affine, presence, volume_logits=None):
     deep = off[..., 2] - off[..., 2].mean(1, keepdim=True)
     result["vertices"] = VERTICES * mean(off[..., :2].abs().sum(-1) + DEPTH * deep.abs())
     result["tz"] = TZ * mean((pose[:, 6:] - true_t[:, 2:]).abs() * percent)
-    result["rotation"] = ROTATION * mean((morphable.rotation(pose[:, 1:4]) - true_rotation).square().sum((1, 2))[:, None])
+    apart = (morphable.rotation(pose[:, 1:4]) - true_rotation).square().sum((1, 2))  # 2 x the angle's square, nearly
+    result["rotation"] = ROTATION * mean((apart + 1e-6).sqrt()[:, None])
     result["identity"] = IDENTITY * mean((identity - targets.identity[r]).square())
     result["expression"] = EXPRESSION * mean((expression - targets.expression[r]).square() * targets.expression_weight)
     if volume_logits is not None:
-        m, resolution = len(volume_logits), volume_logits.shape[-1]
-        true = solid(targets, row[:m], affine[:m], presence[:m], resolution).to(volume_logits.dtype)
+        true = solid(targets, row, affine, presence, volume_logits.shape[-1]).to(volume_logits.dtype)
         result["volume"] = VOLUME * F.binary_cross_entropy_with_logits(volume_logits, true).float()
     return result

@@ -5,7 +5,6 @@ landmarks, pose and the true mesh of each.
     mmface-live eval work/rendered/list.jsonl --volume 128
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -15,21 +14,15 @@ import torch
 
 import losses
 import morphable
-from data import Fits, Pictures
+from data import argument_parser, load
 
 
 def main():
-    here = Path(__file__).parent
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
-    parser.add_argument("--work", type=Path, default=here / "work")
-    parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
+    parser = argument_parser(__doc__)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
 
-    model = morphable.FaceModel(options.model)
-    fits = Fits(options.work / "fits.npz", model)
-    pictures = Pictures(options.faces, fits.picture, options.work / "pictures.bin")
+    model, fits, pictures = load(options)
     solid = torch.isin(model.triangle_region, torch.tensor(losses.SOLID, dtype=model.triangle_region.dtype))
     triangles = "".join("f {} {} {}\n".format(*t) for t in (model.triangles[solid] + 1).tolist())
     options.out.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ one process with many threads, which wait for each other in every layer.
     torchrun --nproc-per-node 2 train.py --out runs/longer --weights runs/long/last.pt --until 03:00 --rate 8e-4
 """
 
-import argparse
 import copy
 import datetime
 import json
@@ -21,19 +20,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from safetensors import safe_open
 
 import losses
-from data import Fits, Pictures, Samples, row_weights
+from data import Samples, argument_parser, load, row_weights
 from evaluate import validate
-from morphable import FaceModel
-from networks import DESCRIPTIONS, MMFace
+from networks import DESCRIPTIONS, MMFace, fast, load_checkpoint
 
 BATCH = 32  # of all processes together
 CHECK = 300  # steps between two looks at the validation pictures
-WARM_UP = 300  # steps
+WARM_UP, WARM_UP_AGAIN = 300, 60  # steps, from nothing and from old weights
 AVERAGE = 0.998  # of the weights; faster at first
-VOLUME_PART = 0.4  # of the batch
 
 
 def seconds_until(clock):
@@ -65,17 +61,6 @@ class Average:
         torch._foreach_lerp_([mine[k] for k in moving], [theirs[k].detach() for k in moving], 1 - keep)
 
 
-def load_start(path):
-    """A checkpoint of ours, or the averaged weights that export.py keeps as safetensors (fp16, no optimiser)."""
-    if path is None or path.suffix != ".safetensors":
-        return path and torch.load(path, weights_only=True)
-    with safe_open(path, "pt") as file:
-        weights = {k: file.get_tensor(k) for k in file.keys()}
-        samples = int(file.metadata()["samples"])
-    weights = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
-    return {"model": weights, "average": weights, "step": 10**6, "samples": samples}
-
-
 def share(parameters, progress):
     """Averages the gradients over all processes; returns the first process's progress, so that all stop together."""
     flat = torch.cat([p.grad.flatten() for p in parameters] + [torch.tensor([progress])])
@@ -89,11 +74,7 @@ def share(parameters, progress):
 
 
 def main():
-    here = Path(__file__).parent
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
-    parser.add_argument("--work", type=Path, default=here / "work")
-    parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
+    parser = argument_parser(__doc__)
     parser.add_argument("--variant", default="mmface-lite", choices=DESCRIPTIONS)
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and the log")
     parser.add_argument("--weights", type=Path, help="checkpoint to go on from with a fresh schedule")
@@ -112,14 +93,12 @@ def main():
     rank, batch = dist.get_rank(), BATCH // dist.get_world_size()
     torch.manual_seed(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
-    face_model = FaceModel(options.model)
-    fits = Fits(options.work / "fits.npz", face_model)
     if rank > 0:
         dist.barrier()  # the first process decodes the pictures
-    pictures = Pictures(options.faces, fits.picture, options.work / "pictures.bin")
+    face_model, fits, pictures = load(options)
     if rank == 0:
         dist.barrier()
-    targets = losses.Targets(face_model, fits, dict(np.load(options.work / "habits.npz")))
+    targets = losses.Targets(face_model, fits, options.work)
     rows = np.flatnonzero(fits.split == "train")
     validation = np.flatnonzero((fits.split == "validation") & fits.hand[:fits.count])
 
@@ -129,8 +108,9 @@ def main():
     optimiser = optimiser_of(model, options.rate)
     step, spent, trained_before = 0, 0.0, 0
     resumed = (options.out / "last.pt").exists()
-    start = load_start(options.out / "last.pt" if resumed else options.weights)
-    if start:
+    begin = options.out / "last.pt" if resumed else options.weights
+    if begin:
+        start = load_checkpoint(begin)
         model.load_state_dict(start["model"])
         average.model.load_state_dict(start["average"])
         average.steps = start["step"]
@@ -147,6 +127,7 @@ def main():
         batch_size=batch, num_workers=1, prefetch_factor=8, persistent_workers=True)
     began, logged, sums = time.time() - spent, time.time(), {}
     parameters = list(model.parameters())
+    warm_up = WARM_UP_AGAIN if options.weights else WARM_UP
     progress = 0.0
 
     def save(name):
@@ -170,13 +151,12 @@ def main():
     for image, row, affine, presence in loader:
         if progress >= 1:
             break
-        rate = options.rate * min(1, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
+        rate = options.rate * min(1, (step + 1) / warm_up) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
         for group in optimiser.param_groups:
             group["lr"] = rate
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast():
             features, *outputs = model(image.contiguous(memory_format=torch.channels_last))
-            part = int(batch * VOLUME_PART)
-            volume = model.volume(features[:part])
+            volume = model.volume(features)
         parts = losses.losses(targets, outputs, row, affine, presence.float(), volume)
         if options.without:  # weighed by nothing, so that every parameter has its gradient
             taught = ({"volume", "presence"} if options.without == "parameters" else parts.keys() - {"volume"})

@@ -5,12 +5,10 @@ Photos with hand labels stop at about 50 degrees of yaw; here the parameters are
 Zhu et al., CVPR 2016; the rendering is simpler: one mesh, one z-buffer.) Writes into --work: turned.bin (pictures, RGB
 bytes, 320×320) and turned.npz (the fields of fits.npz).
 
-    python turn.py --faces ../../../shared/faces --work work --count 4800
+    python turn.py --faces ../../../shared/faces --work work --rounds 2
 """
 
-import argparse
 from multiprocessing import Pool
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,8 +16,9 @@ import torch
 
 import losses
 import morphable
-from data import TURNED, Fits, Pictures
+from data import TURNED, argument_parser, load
 
+ROUND = 4400  # heads
 SIDE = TURNED  # pixels; the head is as large as in a crop, with room for jitter
 YAW, YAW_FAR = (0.0, 88.0), 0.6  # degrees; a share is drawn from the far half only
 PITCH, PITCH_LIMIT = 16.0, 45.0  # standard deviation and limit, degrees
@@ -100,10 +99,9 @@ class Studio:
     def __init__(self, options):
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
-        self.model = morphable.FaceModel(options.model)
-        self.fits = fits = Fits(options.work / "fits.npz", self.model)
-        self.pictures = Pictures(options.faces, fits.picture, options.work / "pictures.bin")
-        self.targets = losses.Targets(self.model, fits, dict(np.load(options.work / "habits.npz")))
+        self.model, fits, self.pictures = load(options)
+        self.fits = fits
+        self.targets = losses.Targets(self.model, fits, options.work)
         self.usable = np.flatnonzero(
             (np.abs(fits.pose[:fits.count, 2]) < SOURCE_YAW) & (fits.pose[:fits.count, 0] > SMALLEST)
             & (fits.source != "video") & (fits.source != "Face-Mask-Detection"))
@@ -144,19 +142,16 @@ def head(job):
 
 
 def main():
-    here = Path(__file__).parent
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
-    parser.add_argument("--work", type=Path, default=here / "work")
-    parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
-    parser.add_argument("--count", type=int, default=4800)
+    parser = argument_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=2, help=f"of {ROUND} heads; those after the first are for training only")
     options = parser.parse_args()
 
     for old in ("turned.npz", "turned.bin"):
         (options.work / old).unlink(missing_ok=True)
     here = Studio(options)  # also decodes the pictures, once
     fits = here.fits
-    rows = np.random.default_rng(7).choice(here.usable, options.count, replace=options.count > len(here.usable))
+    drawn = [np.random.default_rng(7 + k).choice(here.usable, ROUND) for k in range(options.rounds)]
+    rows = np.concatenate([drawn[0], *(r[fits.split[r] == "train"] for r in drawn[1:])])
     # written under other names: the processes must not take them for heads to load
     made = []
     with Pool(2, open_studio, (options,)) as pool, open(options.work / "turned.part", "wb") as file:

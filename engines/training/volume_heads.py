@@ -6,7 +6,6 @@ Each starts as the head of 64, its slices interpolated in depth, so minutes are 
     python volume_heads.py --checkpoint runs/long/last.pt --out runs/long/heads.pt --minutes 6
 """
 
-import argparse
 import time
 from pathlib import Path
 
@@ -15,9 +14,8 @@ import torch
 from torch.nn import functional as F
 
 import losses
-from data import Fits, Pictures, Samples, row_weights
-from morphable import FaceModel
-from networks import DESCRIPTIONS, MMFace, VolumeHead
+from data import Samples, argument_parser, load, row_weights
+from networks import VolumeHead, fast, load_trained
 
 RESOLUTIONS = (128, 192)
 BATCH = 8
@@ -36,24 +34,16 @@ def head_from(small, resolution):
 
 
 def main():
-    here = Path(__file__).parent
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
-    parser.add_argument("--work", type=Path, default=here / "work")
-    parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
+    parser = argument_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=6, help="for each resolution")
     options = parser.parse_args()
 
-    face_model = FaceModel(options.model)
-    fits = Fits(options.work / "fits.npz", face_model)
-    pictures = Pictures(options.faces, fits.picture, options.work / "pictures.bin")
-    targets = losses.Targets(face_model, fits, dict(np.load(options.work / "habits.npz")))
+    face_model, fits, pictures = load(options)
+    targets = losses.Targets(face_model, fits, options.work)
     rows = np.flatnonzero(fits.split == "train")
-    model = MMFace(DESCRIPTIONS["mmface-lite"]).eval().requires_grad_(False)
-    model.load_state_dict(torch.load(options.checkpoint, weights_only=True)["average"])
-    model.vmn.to(memory_format=torch.channels_last)
+    model = load_trained(options.checkpoint).requires_grad_(False)
 
     heads = {}
     for resolution in RESOLUTIONS:
@@ -65,7 +55,7 @@ def main():
         began, step, total = time.time(), 0, 0.0
         while (progress := (time.time() - began) / (60 * options.minutes)) < 1:
             image, row, affine, presence = next(loader)
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad(), fast():
                 features = model.vmn(image.contiguous(memory_format=torch.channels_last))
             solid = losses.solid(targets, row, affine, presence.float(), resolution)
             loss = F.binary_cross_entropy_with_logits(head(features.float()), solid.float())
