@@ -21,15 +21,19 @@ pub struct CropRule {
 }
 
 /// A similarity that takes crop pixels to frame pixels:
-/// `frame = centre + scale · Rot(angle) · (crop − 127.5)`.
+/// `frame = centre + scale · Rot(angle) · M · (crop − 127.5)`, where M turns x round if the crop is
+/// mirrored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CropMap {
     /// Frame pixel that lies in the middle of the crop.
     pub centre: [f32; 2],
     /// Frame pixels per crop pixel.
     pub scale: f32,
-    /// Direction of the crop's x axis in the frame: radians, clockwise as seen (y is down).
+    /// Direction of the crop's x axis (of the picture's, if it is mirrored) in the frame: radians,
+    /// clockwise as seen (y is down).
     pub angle: f32,
+    /// Whether the crop shows the face as in a mirror.
+    pub mirrored: bool,
 }
 
 const MIDDLE: f32 = (CROP as f32 - 1.0) / 2.0;
@@ -38,7 +42,7 @@ impl CropMap {
     /// A map onto a square of `side` frame pixels.
     #[must_use]
     pub fn square(centre: [f32; 2], side: f32, angle: f32) -> Self {
-        Self { centre, scale: side / CROP as f32, angle }
+        Self { centre, scale: side / CROP as f32, angle, mirrored: false }
     }
 
     /// The crop of a face from its landmarks (frame pixels) and the angle at which it stands:
@@ -67,29 +71,42 @@ impl CropMap {
             centre: self.to_frame([MIDDLE + dx * side, MIDDLE + dy * side]),
             scale: self.scale * enlarged,
             angle: self.angle + turned,
+            mirrored: self.mirrored,
         }
+    }
+
+    /// The same place, seen as in a mirror.
+    #[must_use]
+    pub fn mirror(&self) -> Self {
+        Self { mirrored: !self.mirrored, ..*self }
+    }
+
+    /// Frame pixels per crop pixel along the crop's x axis, which points the other way in a mirror.
+    pub(crate) fn across(&self) -> f32 {
+        if self.mirrored { -self.scale } else { self.scale }
     }
 
     /// Crop pixel → frame pixel.
     #[must_use]
     pub fn to_frame(&self, [u, v]: [f32; 2]) -> [f32; 2] {
         let (sin, cos) = self.angle.sin_cos();
-        let (u, v) = (self.scale * (u - MIDDLE), self.scale * (v - MIDDLE));
+        let (u, v) = (self.across() * (u - MIDDLE), self.scale * (v - MIDDLE));
         [self.centre[0] + cos * u - sin * v, self.centre[1] + sin * u + cos * v]
     }
 
     /// What one crop pixel to the right is in the frame, with [`POINT`] bits after the point.
     pub(crate) fn step(&self) -> [i64; 2] {
         let (sin, cos) = f64::from(self.angle).sin_cos();
-        [cos, sin].map(|v| fixed(v * f64::from(self.scale)))
+        [cos, sin].map(|v| fixed(v * f64::from(self.across())))
     }
 
     /// Frame pixel → crop pixel.
     #[must_use]
     pub fn to_crop(&self, [x, y]: [f32; 2]) -> [f32; 2] {
         let (sin, cos) = self.angle.sin_cos();
-        let (x, y) = ((x - self.centre[0]) / self.scale, (y - self.centre[1]) / self.scale);
-        [MIDDLE + cos * x + sin * y, MIDDLE + cos * y - sin * x]
+        let (x, y) = (x - self.centre[0], y - self.centre[1]);
+        let (u, v) = (cos * x + sin * y, cos * y - sin * x);
+        [MIDDLE + u / self.across(), MIDDLE + v / self.scale]
     }
 
     /// Whether the numbers can be sampled at all: finite, a positive size that is not absurd.
@@ -312,9 +329,9 @@ mod tests {
         #[test]
         fn crop_and_frame_are_inverse(
             cx in -500f32..3000.0, cy in -500f32..3000.0, scale in 0.05f32..20.0,
-            angle in -4f32..4.0, u in -50f32..300.0, v in -50f32..300.0,
+            angle in -4f32..4.0, mirrored: bool, u in -50f32..300.0, v in -50f32..300.0,
         ) {
-            let map = CropMap { centre: [cx, cy], scale, angle };
+            let map = CropMap { centre: [cx, cy], scale, angle, mirrored };
             let back = map.to_crop(map.to_frame([u, v]));
             prop_assert!((back[0] - u).abs() < 0.05 && (back[1] - v).abs() < 0.05, "{back:?}");
         }
@@ -358,11 +375,25 @@ mod tests {
         let image = Image::from_rgb(2, 1, vec![0, 100, 200, 100, 200, 100]).expect("sizes fit");
         let mut out = vec![7; 3 * CROP * CROP];
         // One crop pixel is one frame pixel; crop column 128 lies half way between the two.
-        sample(&image, &CropMap { centre: [0.0, 0.0], scale: 1.0, angle: 0.0 }, &mut out);
+        sample(&image, &CropMap::square([0.0; 2], 256.0, 0.0), &mut out);
         let at = |c: usize, u: usize, v: usize| out[c * CROP * CROP + v * CROP + u];
         // v = 127.5 is row 0 of the image: rows 127 and 128 are half image, half black.
         assert_eq!([at(0, 128, 128), at(1, 128, 128), at(2, 128, 128)], [25, 75, 75]);
         assert_eq!(at(1, 0, 0), 0);
+    }
+
+    #[test]
+    fn a_mirrored_crop_is_the_crop_mirrored() {
+        let pixels = (0..40 * 30 * 3).map(|i| (i * i % 251) as u8).collect();
+        let image = Image::from_rgb(40, 30, pixels).expect("sizes fit");
+        let map = CropMap::square([19.5, 14.5], 32.0, 0.0);
+        let (mut plain, mut mirrored) = (vec![0; 3 * CROP * CROP], vec![0; 3 * CROP * CROP]);
+        sample(&image, &map, &mut plain);
+        sample(&image, &map.mirror(), &mut mirrored);
+        plain.chunks_exact_mut(CROP).for_each(<[u8]>::reverse);
+        // Positions are rounded to 1/256 of a pixel, the other way round in a mirror.
+        let off = plain.iter().zip(&mirrored).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(off.is_some_and(|off| off <= 2), "{off:?}");
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct FaceModel {
     yaw_bins: Vec<f32>,
     landmarks: Vec<Basis>,
     landmarks3d: Basis,
+    /// What a mirror does: the sign of each identity mode, the counterpart of each expression.
+    mirror: (Vec<f32>, Vec<usize>),
 }
 
 /// Points that move linearly with the parameters: mean, then identity modes, then expressions,
@@ -103,6 +105,20 @@ impl FaceModel {
             shape.iter_mut().zip(next).for_each(|(a, b)| *a += part * (b - *a));
         }
         params.project(&points(&shape)).into_iter().map(|[x, y, _]| [x, y]).collect()
+    }
+
+    /// The mirror image's parameters: left and right of identity and expression change places, the
+    /// rotation is that of the image; f and t stay, since they say where in a crop, not how.
+    #[must_use]
+    pub fn mirrored(&self, params: Params) -> Params {
+        let (signs, counterparts) = &self.mirror;
+        let expression = |other: &usize| params.expression.get(*other).copied().unwrap_or(0.0);
+        Params {
+            rotation: rotation::mirrored(&params.rotation),
+            identity: params.identity.iter().zip(signs).map(|(value, sign)| value * sign).collect(),
+            expression: counterparts.iter().map(expression).collect(),
+            ..params
+        }
     }
 
     /// 68 points fixed on the face, hidden ones too, in pixels; z in pixels toward the camera.
@@ -225,6 +241,11 @@ impl<'a> Reader<'a> {
         if modes.len() != (identities + expressions.len()) * 3 * count {
             return Err("does not have one name for each expression".into());
         }
+        let mirror: (Vec<f32>, Vec<usize>) =
+            (self.json("identity_mirror")?, self.json("expression_mirror")?);
+        if (mirror.0.len(), mirror.1.len()) != (identities, expressions.len()) {
+            return Err("does not say of each mode what a mirror does to it".into());
+        }
         let vertices = Basis { mean: mean.iter().map(|v| *v as f32).collect(), modes };
 
         let (shape, corners) = self.shaped("triangles", &[None, Some(3)])?;
@@ -251,6 +272,7 @@ impl<'a> Reader<'a> {
             yaw_bins: yaw_bins.iter().map(|v| *v as f32).collect(),
             landmarks,
             landmarks3d,
+            mirror,
         })
     }
 }
@@ -278,13 +300,37 @@ mod tests {
             (vec![0.0; model.identities], vec![0.0; model.expressions.len()]);
         let pose = [8.0, 25.0, 20.0, 0.0, 127.5, 127.5, 0.0];
         let params = Params::from_outputs(pose, &identity, &expression).expect("finite");
-        let map = crate::crop::CropMap { centre: [127.5, 127.5], scale: 1.0, angle: 0.8 };
+        let map = crate::crop::CropMap::square([127.5; 2], 256.0, 0.8);
         let upright = model.landmarks(&params);
         let tilted = model.landmarks(&params.in_frame(&map));
         for (a, b) in upright.iter().zip(&tilted) {
             let [x, y] = map.to_frame(*a);
             assert!((x - b[0]).abs() < 0.01 && (y - b[1]).abs() < 0.01, "{:?} {b:?}", [x, y]);
         }
+    }
+
+    #[test]
+    fn a_mirror_shows_the_face_mirrored() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
+        let bytes = std::fs::read(path).expect("the face model");
+        let model = FaceModel::from_bytes(&bytes, Path::new(path)).expect("a face model");
+        let identity: Vec<_> = (0..model.identities).map(|i| (i as f32).sin()).collect();
+        let expression: Vec<_> =
+            (0..model.expressions.len()).map(|i| 0.5 + 0.5 * (i as f32).cos()).collect();
+        // Seen in a mirrored crop, the parameters of the mirror image come out …
+        let map = crate::crop::CropMap::square([200.0, 150.0], 300.0, 0.3).mirror();
+        let pose = [8.0, 8.0, 25.0, 10.0, 120.0, 130.0, 3.0];
+        let seen = Params::from_outputs(pose, &identity, &expression).expect("finite");
+        // … and put where they belong they are the face itself.
+        let found = model.landmarks(&model.mirrored(seen.clone()).in_frame(&map));
+        // i·bug's order, from right to left, starts at the other end in a mirror: the nose's ridge stays.
+        for (i, j) in (27..31).zip(27..31).chain([(36, 45), (39, 42), (48, 54), (8, 8), (0, 16)]) {
+            let [x, y] = map.to_frame(model.landmarks(&seen)[i]);
+            let [u, v] = found[j];
+            assert!((x - u).abs() < 0.3 && (y - v).abs() < 0.3, "{i}: {:?} {:?}", [x, y], [u, v]);
+        }
+        let back = model.mirrored(model.mirrored(seen.clone()));
+        assert_eq!((back.identity, back.expression), (seen.identity, seen.expression));
     }
 
     #[test]

@@ -41,7 +41,8 @@ impl Params {
         })
     }
 
-    /// Parameters seen in a crop, brought back to the frame that it was cut from.
+    /// Parameters seen in a crop, brought back to the frame that it was cut from. Those of a mirrored
+    /// crop must be [`mirrored`](super::FaceModel::mirrored) before.
     #[must_use]
     pub fn in_frame(mut self, map: &CropMap) -> Self {
         let [x, y] = map.to_frame([self.t[0], self.t[1]]);
@@ -106,7 +107,7 @@ mod tests {
         ) {
             let pose = [f, angles[0], angles[1], angles[2], tx, 120.0, 3.0];
             let params = Params::from_outputs(pose, &[], &[]).expect("finite");
-            let map = CropMap { centre: [400.0, 300.0], scale, angle };
+            let map = CropMap { centre: [400.0, 300.0], scale, angle, mirrored: false };
             let there = params.project(&[point])[0];
             let there = map.to_frame([there[0], there[1]]);
             let here = params.in_frame(&map).project(&[point])[0];

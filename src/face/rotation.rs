@@ -4,7 +4,7 @@
 //! `R = Rx(pitch) · Ry(yaw) · Rz(roll)`, each factor turning by the *negative* angle in the usual
 //! right-handed sense. R takes model space to camera space (x right, y up, z toward the camera).
 
-use nalgebra::{Matrix3, Rotation3, UnitQuaternion, Vector3};
+use nalgebra::{Matrix3, Quaternion, Rotation3, UnitQuaternion, Vector3};
 
 /// Rotation from `[pitch, yaw, roll]` in degrees, in the convention of 300W-LP.
 #[must_use]
@@ -47,6 +47,13 @@ pub fn upright_angle(rotation: &UnitQuaternion<f32>) -> f32 {
 #[must_use]
 pub fn turned_in_plane(rotation: &UnitQuaternion<f32>, angle: f32) -> UnitQuaternion<f32> {
     UnitQuaternion::from_axis_angle(&Vector3::z_axis(), -angle) * rotation
+}
+
+/// The rotation of a head's mirror image (x turned round, in the model as in the camera).
+#[must_use]
+pub fn mirrored(rotation: &UnitQuaternion<f32>) -> UnitQuaternion<f32> {
+    let q = rotation.into_inner();
+    UnitQuaternion::new_unchecked(Quaternion::new(q.w, q.i, -q.j, -q.k))
 }
 
 /// The matrix, for those who multiply many points.

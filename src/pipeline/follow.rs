@@ -104,10 +104,13 @@ impl Follower {
         self.tracker.admit(pts, &newcomers, outputs);
         let crops = self.tracker.crops(pts);
         let maps: Vec<CropMap> = crops.iter().map(|(_, map)| *map).collect();
-        // One volume a face, of the first of its crops.
+        // The volume of a face is that of the first of its crops; a picture's is the mean of that and
+        // of its mirror image.
         let first = |i: &usize| *i == 0 || crops[*i].0 != crops[i - 1].0;
-        let firsts: Vec<_> = (0..crops.len()).filter(|i| self.volumes && first(i)).collect();
-        let (outputs, volumes) = self.infer(frame, next, &maps, &firsts)?;
+        let twin = |i: &usize| maps[*i].mirrored && first(&(i - 1));
+        let wanted = |i: &usize| self.volumes && (first(i) || twin(i));
+        let wanted: Vec<_> = (0..crops.len()).filter(wanted).collect();
+        let (outputs, volumes) = self.infer(frame, next, &maps, &wanted)?;
         let faces = self.tracker.update(pts, &crops, outputs);
         let volume = |face: &Tracked| {
             let crop = face.crop?;
@@ -118,15 +121,16 @@ impl Follower {
         Ok(Followed { faces, volumes, detect_ms, infer_ms })
     }
 
-    /// What the networks say of all crops, and the volumes of those that are named in `firsts`.
+    /// What the networks say of all crops, and the volumes of those that are named in `wanted`; that of
+    /// a mirrored one goes into the one before it.
     fn infer(
         &mut self,
         frame: &Frame,
         mut next: Option<&Frame>,
         maps: &[CropMap],
-        firsts: &[usize],
+        wanted: &[usize],
     ) -> Result<(Vec<Output>, Volumes)> {
-        let (mut outputs, mut volumes) = (Vec::new(), Vec::new());
+        let (mut outputs, mut volumes) = (Vec::new(), Vec::<(usize, Volume)>::new());
         for batch in maps.chunks(MAX_BATCH) {
             let ticket = self.backend.submit(&frame.image, batch)?;
             if let Some(next) = next.take() {
@@ -134,7 +138,7 @@ impl Follower {
             }
             let start = outputs.len();
             outputs.extend(self.backend.collect(ticket)?);
-            let here: Vec<_> = firsts
+            let here: Vec<_> = wanted
                 .iter()
                 .filter_map(|i| i.checked_sub(start))
                 .filter(|i| *i < batch.len())
@@ -144,11 +148,17 @@ impl Follower {
                 for (at, values) in here.iter().zip(self.backend.volumes(&here)?) {
                     let volume = Volume::new(values, batch[*at])
                         .ok_or_else(|| Error::Engine("the volume head gives no cube".into()))?;
-                    volumes.push((start + at, Arc::new(volume)));
+                    match volumes.last_mut() {
+                        Some((_, before)) if volume.map().mirrored => {
+                            before.blend(&volume.mirror())
+                        }
+                        _ => volumes.push((start + at, volume)),
+                    }
                 }
             }
         }
-        Ok((outputs, volumes))
+        let shared = volumes.into_iter().map(|(at, volume)| (at, Arc::new(volume))).collect();
+        Ok((outputs, shared))
     }
 
     /// Detections to be used on this frame, and how long they took. The detector works beside the

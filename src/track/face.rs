@@ -51,6 +51,7 @@ fn calmed(from: CropMap, to: CropMap) -> CropMap {
         centre: [from.centre[0] + part * dx, from.centre[1] + part * dy],
         scale: from.scale * (part * grown).exp(),
         angle: from.angle + part * turned,
+        mirrored: to.mirrored,
     }
 }
 
@@ -185,7 +186,7 @@ mod tests {
     use super::*;
 
     fn map(x: f32, scale: f32, angle: f32) -> CropMap {
-        CropMap { centre: [100.0 + x, 80.0], scale, angle }
+        CropMap { centre: [100.0 + x, 80.0], scale, angle, mirrored: false }
     }
 
     #[test]

@@ -40,13 +40,14 @@ const SAME_AFTER_CUT: f32 = 0.6;
 const DOUBLE: f32 = 0.55;
 
 /// How a picture's face is looked at besides the crop itself: shift (parts of the side),
-/// enlargement, turn (radians). The networks' errors differ from view to view, so their mean errs
-/// less; a video has the next frame instead.
-const VIEWS: [([f32; 2], f32, f32); 4] = [
-    ([0.03, 0.0], 1.04, 0.06),
-    ([-0.03, 0.0], 0.96, -0.06),
-    ([0.0, 0.03], 0.96, 0.06),
-    ([0.0, -0.03], 1.04, -0.06),
+/// enlargement, turn (radians), in a mirror or not. The networks' errors differ from view to view, so
+/// their mean errs less; a video has the next frame instead. The first is the crop's own mirror image.
+const VIEWS: [([f32; 2], f32, f32, bool); 5] = [
+    ([0.0, 0.0], 1.0, 0.0, true),
+    ([0.03, 0.0], 1.04, 0.06, false),
+    ([-0.03, 0.0], 0.96, -0.06, true),
+    ([0.0, 0.03], 0.96, 0.06, false),
+    ([0.0, -0.03], 1.04, -0.06, true),
 ];
 
 /// What a tracker has to know.
@@ -230,8 +231,10 @@ impl Tracker {
             .filter(|(_, map)| map.is_sane())
             .take(self.settings.max_faces)
             .flat_map(|(key, map)| {
-                let nudged =
-                    views.iter().map(move |(by, size, turn)| map.nudged(*by, *size, *turn));
+                let nudged = views.iter().map(move |&(by, size, turn, mirrored)| {
+                    let view = map.nudged(by, size, turn);
+                    if mirrored { view.mirror() } else { view }
+                });
                 std::iter::once(map).chain(nudged).map(move |map| (key, map))
             })
             .collect()
@@ -303,7 +306,8 @@ impl Tracker {
         let (mut fits, mut presence, mut count) = (Vec::new(), 0.0, 0.0);
         for (map, output) in views {
             let params = Params::from_outputs(output.pose, &output.identity, &output.expression);
-            fits.extend(params.map(|p| p.in_frame(map)));
+            let plain = |p| if map.mirrored { self.model.mirrored(p) } else { p };
+            fits.extend(params.map(|p| plain(p).in_frame(map)));
             presence += output.presence;
             count += 1.0;
         }

@@ -345,7 +345,8 @@ mod tests {
         (a.rotation.angle_to(&b.rotation).to_degrees(), mean)
     }
 
-    const MAP: CropMap = CropMap { centre: [410.0, 295.0], scale: 1.7, angle: 0.25 };
+    const MAP: CropMap =
+        CropMap { centre: [410.0, 295.0], scale: 1.7, angle: 0.25, mirrored: false };
 
     #[test]
     fn a_disturbed_pose_comes_back() {
@@ -379,7 +380,7 @@ mod tests {
         let model = model();
         let aligner = Aligner::new(model.clone());
         let truth = pose(11.0, [5.0, 3.0, 2.0], [128.0, 128.0, -35.0], &model);
-        let map = CropMap { centre: [127.5, 127.5], scale: 1.0, angle: 0.0 };
+        let map = CropMap::square([127.5; 2], 256.0, 0.0);
         let by = rotation::from_angles([2.0, -2.0, 1.0]);
         let start = Params { rotation: by * truth.rotation, ..truth.clone() };
         for r in [64, 128, 192] {

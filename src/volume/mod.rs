@@ -49,6 +49,22 @@ impl Volume {
         &self.values
     }
 
+    /// The same solid, as it is seen in the mirrored crop.
+    #[must_use]
+    pub fn mirror(mut self) -> Self {
+        self.values.chunks_exact_mut(self.resolution.max(1)).for_each(<[u8]>::reverse);
+        Self { map: self.map.mirror(), ..self }
+    }
+
+    /// Takes the mean with another volume of the same crop and resolution; of others, nothing.
+    pub fn blend(&mut self, other: &Self) {
+        if (other.resolution, other.map) == (self.resolution, self.map) {
+            for (value, theirs) in self.values.iter_mut().zip(&other.values) {
+                *value = value.midpoint(*theirs);
+            }
+        }
+    }
+
     /// Side of a voxel in frame pixels.
     #[must_use]
     pub fn step(&self) -> f32 {
@@ -99,7 +115,24 @@ impl Volume {
 mod tests {
     use super::*;
 
-    const MAP: CropMap = CropMap { centre: [400.0, 300.0], scale: 2.0, angle: 0.3 };
+    const MAP: CropMap =
+        CropMap { centre: [400.0, 300.0], scale: 2.0, angle: 0.3, mirrored: false };
+
+    #[test]
+    fn a_mirror_shows_the_same_solid() {
+        let values = (0..64).map(|i| i * 3).collect();
+        let volume = Volume::new(values, MAP).expect("a cube");
+        let mirrored = volume.clone().mirror();
+        // The voxel at one end of a row is found at the other, and lies where it was.
+        assert_eq!((volume.values()[5], mirrored.values()[6]), (15, 15));
+        let (here, there) = (volume.place([0.0, 1.0, 1.0]), mirrored.place([0.0, 1.0, 2.0]));
+        assert!((0..3).all(|k| (here[k] - there[k]).abs() < 1e-3), "{here:?} {there:?}");
+        let mut both = mirrored.mirror();
+        both.blend(&volume);
+        assert_eq!(both.values(), volume.values());
+        both.blend(&Volume::new(vec![0; 64], MAP).expect("a cube"));
+        assert_eq!(both.values()[5], 7);
+    }
 
     #[test]
     fn only_cubes_are_volumes() {

@@ -76,7 +76,8 @@ impl Solid {
 mod tests {
     use super::*;
 
-    const MAP: CropMap = CropMap { centre: [400.0, 300.0], scale: 2.0, angle: 0.3 };
+    const MAP: CropMap =
+        CropMap { centre: [400.0, 300.0], scale: 2.0, angle: 0.3, mirrored: false };
 
     /// A box in the crop's own axes, from `low` to `high` (crop pixels, depth toward the camera).
     fn cuboid(low: [f32; 3], high: [f32; 3]) -> (Vec<[f32; 3]>, Vec<[u32; 3]>) {

@@ -130,7 +130,8 @@ mod tests {
     use super::*;
     use crate::crop::CropMap;
 
-    const MAP: CropMap = CropMap { centre: [400.0, 300.0], scale: 2.0, angle: 0.4 };
+    const MAP: CropMap =
+        CropMap { centre: [400.0, 300.0], scale: 2.0, angle: 0.4, mirrored: false };
 
     /// A volume in which `filled` says how much of each voxel is, by its place in the frame.
     fn volume(resolution: usize, filled: impl Fn([f32; 3]) -> f32) -> Volume {

@@ -27,7 +27,7 @@ fn outputs(precision: Precision) -> Option<Vec<Output>> {
     let planes = reference.tensor("image").unwrap();
     assert_eq!(planes.shape()[1..], [3, 256, 256]);
     // The crop is the whole image: its centre, no scale, no rotation.
-    let whole = CropMap { centre: [127.5, 127.5], scale: 1.0, angle: 0.0 };
+    let whole = CropMap::square([127.5; 2], 256.0, 0.0);
     let images = planes.data().chunks_exact(3 * 256 * 256).map(|planes| {
         let pixels = (0..256 * 256).flat_map(|i| [0, 1, 2].map(|c| planes[c * 256 * 256 + i]));
         Image::from_rgb(256, 256, pixels.collect()).unwrap()

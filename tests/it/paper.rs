@@ -228,6 +228,9 @@ fn face_model(folder: &Path) {
     let names: Vec<_> = (0..29).map(|k| format!("expression{k}")).collect();
     text.insert("expression_names".into(), serde_json::to_string(&names).unwrap());
     text.insert("arkit52".into(), "{}".into());
+    text.insert("identity_mirror".into(), serde_json::to_string(&[1.0; 199][..]).unwrap());
+    let counterparts: Vec<_> = (0..29).collect();
+    text.insert("expression_mirror".into(), serde_json::to_string(&counterparts).unwrap());
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let sized: Vec<_> = tensors
         .iter()

@@ -22,9 +22,9 @@ struct Geometry {
     int luma, red, green_cb, green_cr, blue; // the conversion's factors, 12 bits after the point
 };
 
-// Crop pixel to frame pixel: frame = centre + scale * Rot(angle) * (crop - 127.5).
+// Crop pixel to frame pixel: frame = centre + Rot(angle) * (across, down) * (crop - 127.5).
 struct Map {
-    float x, y, scale, sin, cos;
+    float x, y, across, down, sin, cos; // across is negative in a mirrored crop
     int step_x, step_y; // one crop pixel to the right, in the frame, 16 bits after the point
 };
 
@@ -67,7 +67,7 @@ extern "C" __global__ void crop(const unsigned char* frame, const Geometry* geom
     const Map& m = maps[blockIdx.z];
 
     // The start of the row, as crop.rs computes it, then along the row in whole steps.
-    float left = m.scale * (0.0f - 127.5f), down = m.scale * ((float)v - 127.5f);
+    float left = m.across * (0.0f - 127.5f), down = m.down * ((float)v - 127.5f);
     long long x = (long long)roundf((m.x + m.cos * left - m.sin * down) * 65536.0f) + (long long)u * m.step_x;
     long long y = (long long)roundf((m.y + m.sin * left + m.cos * down) * 65536.0f) + (long long)u * m.step_y;
 

@@ -124,14 +124,15 @@ pub fn planes(image: &Image) -> usize {
 }
 
 /// Bytes of a crop map.
-pub const MAP_SIZE: usize = 7 * 4;
+pub const MAP_SIZE: usize = 8 * 4;
 
 /// `Map` of `crop.cu`.
 #[must_use]
 pub fn map_bytes(map: &CropMap) -> [u8; MAP_SIZE] {
     let (sin, cos) = map.angle.sin_cos();
     let mut bytes = [0; MAP_SIZE];
-    let floats = [map.centre[0], map.centre[1], map.scale, sin, cos].map(f32::to_bits);
+    let [x, y] = map.centre;
+    let floats = [x, y, map.across(), map.scale, sin, cos].map(f32::to_bits);
     // A sane map's step fits.
     let steps = map.step().map(|step| i32::try_from(step).unwrap_or_default().cast_unsigned());
     let words = floats.into_iter().chain(steps);

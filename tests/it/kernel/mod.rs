@@ -88,6 +88,7 @@ fn maps() -> Vec<CropMap> {
         map(-5000.0, 100.0, 100.0, 0.0),
         map(320.0, 180.0, 5000.0, 1.0),
         map(100.0, 100.0, 3.0, 0.7),
+        map(300.5, 170.25, 333.0, 0.4).mirror(),
     ]
 }
 
@@ -159,6 +160,7 @@ proptest! {
     fn noise_of_any_size_is_cut_as_on_the_cpu(
         seed: u64, width in 1u32..90, height in 1u32..90, padding in 0usize..20, rgb: bool,
         x in -60f32..150.0, y in -60f32..150.0, side in 1f32..500.0, angle in -4f32..4.0,
+        mirrored: bool,
     ) {
         let image = if rgb {
             let plane = noise(seed, width * 3, height, 0).planes.plane(0).to_vec();
@@ -166,7 +168,7 @@ proptest! {
         } else {
             noise(seed, width, height, padding)
         };
-        let maps = [CropMap::square([x, y], side, angle)];
+        let maps = [CropMap { mirrored, ..CropMap::square([x, y], side, angle) }];
         let ours = run(&Geometry::of(&image).unwrap(), &maps, &bytes(&image));
         agree(&ours, &reference(&image, &maps)).map_err(TestCaseError::fail)?;
     }

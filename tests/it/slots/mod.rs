@@ -41,7 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn maps(frame: u32, faces: usize) -> Vec<CropMap> {
-    let map = |i| CropMap { centre: [(frame * 10 + i as u32) as f32, 0.0], scale: 1.0, angle: 0.0 };
+    let map = |i| CropMap::square([(frame * 10 + i as u32) as f32, 0.0], 256.0, 0.0);
     (0..faces).map(map).collect()
 }
 
