@@ -1,6 +1,6 @@
 // Cuts crops out of a frame on the GPU: bilinear, black outside the frame; Y'CbCr becomes R'G'B'.
 //
-// The counterpart of crop.rs, which explains the conventions; the arithmetic is the same, bit for
+// The counterpart of crop/mod.rs, which explains the conventions; the arithmetic is the same, bit for
 // bit. Compiled by NVRTC when the program starts, and as plain
 // C++ by a test (tests/it/kernel/), so it includes nothing and uses no more of CUDA than blockIdx
 // and threadIdx.
@@ -66,7 +66,7 @@ extern "C" __global__ void crop(const unsigned char* frame, const Geometry* geom
     const Geometry& g = *geometry;
     const Map& m = maps[blockIdx.z];
 
-    // The start of the row, as crop.rs computes it, then along the row in whole steps.
+    // The start of the row, as crop/mod.rs computes it, then along the row in whole steps.
     float left = m.across * (0.0f - 127.5f), down = m.down * ((float)v - 127.5f);
     long long x = (long long)roundf((m.x + m.cos * left - m.sin * down) * 65536.0f) + (long long)u * m.step_x;
     long long y = (long long)roundf((m.y + m.sin * left + m.cos * down) * 65536.0f) + (long long)u * m.step_y;

@@ -1,5 +1,5 @@
 //! The preprocessing kernel: the file that goes to the GPU, compiled for the CPU, against the
-//! reference in crop.rs; and compiled by the real NVRTC for every chip.
+//! reference in crop/mod.rs; and compiled by the real NVRTC for every chip.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
