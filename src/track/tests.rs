@@ -1,4 +1,5 @@
 use super::*;
+use crate::face::rotation;
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
 
@@ -164,4 +165,34 @@ fn a_doubtful_fit_does_not_lead_the_crop_away() {
     assert_eq!(shown.len(), 1, "it is still shown");
     assert_eq!(tracker.crops(0.066)[0].1.centre, before[0].1.centre, "but not followed");
     assert!(tracker.wants_detection(0.2), "and the detector is asked");
+}
+
+#[test]
+fn every_view_of_a_picture_shows_the_same_face() {
+    let mut tracker = tracker(4);
+    tracker.settings.immediate = true;
+    let name = |name: &str| tracker.model.expressions.iter().position(|e| e == name);
+    let left = name("eyeBlinkLeft").expect("a left eye");
+    let right = name("eyeBlinkRight").expect("a right eye");
+    // A head that looks aside and winks with its left eye, which in a mirror is the other one.
+    let head = rotation::from_angles([5.0, 20.0, -10.0]);
+    let wink = |map: &CropMap| {
+        let seen = rotation::turned_in_plane(&head, -map.angle);
+        let seen = if map.mirrored { rotation::mirrored(&seen) } else { seen };
+        let mut output = output(map, 0.9);
+        output.pose[1..4].copy_from_slice(&rotation::to_angles(&seen));
+        output.expression[if map.mirrored { right } else { left }] = 1.0;
+        output
+    };
+    let newcomers = tracker.newcomers(&[detection(300.0, 0.9)]);
+    let outputs = newcomers.iter().map(|(map, _)| wink(map)).collect();
+    tracker.admit(0.0, &newcomers, outputs);
+    let crops = tracker.crops(0.0);
+    assert_eq!((crops.len(), crops.iter().filter(|(_, map)| map.mirrored).count()), (6, 3));
+    let outputs = crops.iter().map(|(_, map)| wink(map)).collect();
+    let shown = tracker.update(0.0, &crops, outputs);
+    let [Tracked { params, .. }] = &shown[..] else { panic!("{} faces", shown.len()) };
+    assert!(params.rotation.angle_to(&head) < 1e-3, "{:?}", params.rotation);
+    assert!((params.t[0] - 350.0).abs() < 0.01 && (params.t[1] - 165.0).abs() < 0.01);
+    assert_eq!([left, right].map(|eye| (params.expression[eye] * 100.0).round()), [100.0, 0.0]);
 }
