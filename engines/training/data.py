@@ -74,23 +74,6 @@ class Pictures:
         return np.asarray(self.bytes[start:start + h * w * 3]).reshape(h, w, 3)
 
 
-def argument_parser(doc):
-    """For the scripts that work on the fitted pictures; `doc` is theirs."""
-    here = Path(__file__).parent
-    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
-    parser.add_argument("--work", type=Path, default=here / "work")
-    parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
-    return parser
-
-
-def load(options):
-    """Face model, Fits and Pictures that such options name."""
-    model = FaceModel(options.model)
-    fits = Fits(options.work / "fits.npz", model)
-    return model, fits, Pictures(options.faces, fits.picture, options.work / "pictures.bin")
-
-
 class Fits:
     """What fit.py wrote, then what turn.py wrote if it did, all twice over: rows n.. are mirrored in x -> -x.
     Everything in picture pixels."""
@@ -110,6 +93,23 @@ class Fits:
         self.pose = np.concatenate([data["pose"], data["pose"] * np.float32([1, 1, -1, -1, -1, 1, 1])])
         self.identity = np.concatenate([data["identity"], data["identity"] * model.identity_mirror.numpy()])
         self.expression = np.concatenate([data["expression"], data["expression"][:, model.expression_mirror.numpy()]])
+
+
+def argument_parser(doc):
+    """For the scripts that work on the fitted pictures; `doc` is theirs."""
+    here = Path(__file__).parent
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
+    parser.add_argument("--work", type=Path, default=here / "work")
+    parser.add_argument("--model", type=Path, default=here / "../face-model.safetensors")
+    return parser
+
+
+def load(options):
+    """Face model, Fits and Pictures that such options name."""
+    model = FaceModel(options.model)
+    fits = Fits(options.work / "fits.npz", model)
+    return model, fits, Pictures(options.faces, fits.picture, options.work / "pictures.bin")
 
 
 def occlude(random, image, other):

@@ -29,9 +29,10 @@ STEPS = 260
 ROUNDS = 3  # of fitting faces, then offsets
 POINT_SIGMA = 0.8  # % of size
 # What is wrong in labels is alike from point to point and from frame to frame of a video, so points weigh less against
-# the prior of identity than if each were a measurement of its own: with IDENTITY_PRIOR at 1 and every picture
-# independent, the fitted people differed by 9.8 mm on average (video) where the model's own people (coefficients drawn from its normal distribution) differ by 5.6 mm.
-IDENTITY_PRIOR, INDEPENDENT = 3.0, 4  # INDEPENDENT: at most so many pictures of a person count as such
+# the prior of identity than if each were a measurement of its own, and at most INDEPENDENT pictures of a person count as
+# such. With a prior of 1 and every picture independent, the people of the videos lay 9.8 mm from the mean face, where
+# people drawn from the model's own distribution lie 5.6 mm from it.
+IDENTITY_PRIOR, INDEPENDENT = 3.0, 4
 EXPRESSION_SIGMA = 0.15  # about the teacher's scores, or about 0 where the teacher found no face
 FIRM_SIGMA = {"eyeBlink": 0.15, "jawOpen": 0.08, "mouthFunnel": 0.05}  # points alone say too little about these
 # The teacher's scores are no coefficients: closed eyes score about 0.7, a wide open jaw about 0.8, open eyes still 0.1.

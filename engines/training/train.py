@@ -85,8 +85,8 @@ def main():
                         "last quarter of a run does better with less")
     parser.add_argument("--without", choices=("volume", "parameters"), help="for paired runs: this metric teaches nothing "
                         "(parameters: all but volume and presence)")
-    parser.add_argument("--late", action="store_true", help="only the second hourglass and what follows it learn, a "
-                        "third faster: for short runs from old weights")
+    parser.add_argument("--late", action="store_true", help="only the second hourglass and what follows it learn, half "
+                        "as fast again: for short runs from old weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--note", default="")
     options = parser.parse_args()
@@ -129,8 +129,7 @@ def main():
         batch_size=batch, num_workers=1, prefetch_factor=8, persistent_workers=True)
     began, logged, sums = time.time() - spent, time.time(), {}
     if options.late:
-        early = (model.vmn.stem, model.vmn.hourglasses[0], model.vmn.after[0], model.vmn.merge)
-        for module in early:
+        for module in (model.vmn.stem, model.vmn.hourglasses[0], model.vmn.after[0], model.vmn.merge):
             module.requires_grad_(False)
     parameters = [p for p in model.parameters() if p.requires_grad]
     warm_up = WARM_UP_AGAIN if options.weights else WARM_UP

@@ -143,7 +143,8 @@ def head(job):
 
 def main():
     parser = argument_parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=2, help=f"of {ROUND} heads; those after the first are for training only")
+    parser.add_argument("--rounds", type=int, default=2,
+                        help=f"of {ROUND} heads; those after the first are for training only")
     options = parser.parse_args()
 
     for old in ("turned.npz", "turned.bin"):

@@ -281,6 +281,12 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
+    fn shipped() -> FaceModel {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
+        let bytes = std::fs::read(path).expect("the face model");
+        FaceModel::from_bytes(&bytes, Path::new(path)).expect("a face model")
+    }
+
     #[test]
     fn a_value_between_bins_is_interpolated() {
         let bins = [-60.0, 0.0, 60.0];
@@ -293,9 +299,7 @@ mod tests {
 
     #[test]
     fn landmarks_of_a_tilted_head_are_the_tilted_landmarks() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
-        let bytes = std::fs::read(path).expect("the face model");
-        let model = FaceModel::from_bytes(&bytes, Path::new(path)).expect("a face model");
+        let model = shipped();
         let (identity, expression) =
             (vec![0.0; model.identities], vec![0.0; model.expressions.len()]);
         let pose = [8.0, 25.0, 20.0, 0.0, 127.5, 127.5, 0.0];
@@ -311,9 +315,7 @@ mod tests {
 
     #[test]
     fn a_mirror_shows_the_face_mirrored() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
-        let bytes = std::fs::read(path).expect("the face model");
-        let model = FaceModel::from_bytes(&bytes, Path::new(path)).expect("a face model");
+        let model = shipped();
         let identity: Vec<_> = (0..model.identities).map(|i| (i as f32).sin()).collect();
         let expression: Vec<_> =
             (0..model.expressions.len()).map(|i| 0.5 + 0.5 * (i as f32).cos()).collect();

@@ -107,7 +107,7 @@ impl Follower {
         // The volume of a face is that of the first of its crops; a picture's is the mean of that and
         // of its mirror image.
         let first = |i: &usize| *i == 0 || crops[*i].0 != crops[i - 1].0;
-        let twin = |i: &usize| maps[*i].mirrored && first(&(i - 1));
+        let twin = |i: &usize| *i > 0 && maps[*i] == maps[i - 1].mirror();
         let wanted = |i: &usize| self.volumes && (first(i) || twin(i));
         let wanted: Vec<_> = (0..crops.len()).filter(wanted).collect();
         let (outputs, volumes) = self.infer(frame, next, &maps, &wanted)?;
