@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from morphable import CROP, CROP_RAISE, CROP_SCALE, MIRROR68, FaceModel
+from morphable import CROP, CROP_RAISE, CROP_SCALE, MIRROR68, FaceModel, rotation, upright
 
 NEGATIVES = 0.08  # of the samples
 TURNED = 320  # pixels, the side of turn.py's pictures
@@ -23,19 +23,19 @@ AVATAR = ["eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSm
           "browInnerUpLeft", "browDownLeft", "browDownRight", "browOuterUpLeft", "browOuterUpRight"]  # matter most
 
 
-def crop_affine(landmarks, roll, side_factor=1.0, shift=(0.0, 0.0), turn=0.0):
+def crop_affine(landmarks, leaning, side_factor=1.0, shift=(0.0, 0.0), turn=0.0):
     """Picture pixels -> crop pixels [2,3]: the crop of docs/conventions.md, with jitter.
 
-    landmarks [68,2] (x right, y down), roll in degrees. `shift` is in longer sides of the landmark box, `turn` in
-    radians, `side_factor` multiplies the side.
+    landmarks [68,2] (x right, y down), `leaning` in degrees (`morphable.upright`). `shift` is in longer sides of the
+    landmark box, `turn` in radians, `side_factor` multiplies the side.
     """
-    c, s = math.cos(math.radians(roll)), math.sin(math.radians(roll))
-    upright = landmarks @ np.array([[c, -s], [s, c]])  # turned by -roll: x' = c x + s y, y' = -s x + c y
-    low, high = upright.min(0), upright.max(0)
+    c, s = math.cos(math.radians(leaning)), math.sin(math.radians(leaning))
+    turned = landmarks @ np.array([[c, -s], [s, c]])  # by -leaning: x' = c x + s y, y' = -s x + c y
+    low, high = turned.min(0), turned.max(0)
     longer = (high - low).max()
     centre = (low + high) / 2 + longer * np.array([shift[0], shift[1] - CROP_RAISE])
     centre = np.array([[c, -s], [s, c]]) @ centre  # back in the picture
-    angle = math.radians(roll) + turn
+    angle = math.radians(leaning) + turn
     scale = CROP / (CROP_SCALE * longer * side_factor)
     c, s = math.cos(angle) * scale, math.sin(angle) * scale
     linear = np.array([[c, s], [-s, c]])
@@ -91,6 +91,7 @@ class Fits:
         self.points, self.taught, self.landmarks = (
             np.concatenate([data[k], data[k][:, MIRROR68] * flip]) for k in ("points", "taught", "landmarks"))
         self.pose = np.concatenate([data["pose"], data["pose"] * np.float32([1, 1, -1, -1, -1, 1, 1])])
+        self.upright = upright(rotation(torch.from_numpy(self.pose[:, 1:4]))).numpy()
         self.identity = np.concatenate([data["identity"], data["identity"] * model.identity_mirror.numpy()])
         self.expression = np.concatenate([data["expression"], data["expression"][:, model.expression_mirror.numpy()]])
 
@@ -200,13 +201,13 @@ class Samples(torch.utils.data.IterableDataset):
         kind = random.random()
         if kind < 0.6:  # half out of the crop or more
             angle, far = random.uniform(0, 2 * np.pi), random.uniform(0.75, 1.4)
-            affine = crop_affine(fits.landmarks[i], fits.pose[i, 3], math.exp(random.normal(0, 0.3)),
+            affine = crop_affine(fits.landmarks[i], fits.upright[i], math.exp(random.normal(0, 0.3)),
                                  (far * np.cos(angle), far * np.sin(angle)), random.normal(0, 0.3))
         elif kind < 0.85:  # a cheek, an eye, hair
-            affine = crop_affine(fits.landmarks[i], fits.pose[i, 3], random.uniform(0.12, 0.3),
+            affine = crop_affine(fits.landmarks[i], fits.upright[i], random.uniform(0.12, 0.3),
                                  random.uniform(-0.6, 0.6, 2), random.uniform(-3, 3))
         else:  # its blurred remains, or upside down stripes of it
-            affine = crop_affine(fits.landmarks[i], fits.pose[i, 3], random.uniform(1, 2), (0, 0), random.uniform(-3, 3))
+            affine = crop_affine(fits.landmarks[i], fits.upright[i], random.uniform(1, 2), (0, 0), random.uniform(-3, 3))
             image = cv2.GaussianBlur(warp(picture, affine), (0, 0), random.uniform(12, 40))
             return image, affine
         return warp(picture, affine), affine
@@ -221,7 +222,7 @@ class Samples(torch.utils.data.IterableDataset):
         mirrored = random.random() < 0.5
         row = i + self.fits.count if mirrored else i
         turn, size, shift = self.jitter(random)
-        affine = crop_affine(self.fits.landmarks[row], self.fits.pose[row, 3], size, shift, turn)
+        affine = crop_affine(self.fits.landmarks[row], self.fits.upright[row], size, shift, turn)
         return self.finish(random, warp(picture, affine, mirrored), other), row, affine, 1.0
 
     def finish(self, random, image, other):

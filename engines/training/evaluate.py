@@ -55,10 +55,10 @@ def picture_rotation(predicted, affines):
 
 
 def to_picture(predicted, affines):
-    """Landmarks in picture pixels [n,68,2] and the roll there [n] in degrees."""
+    """Landmarks in picture pixels [n,68,2] and how the head leans there [n] in degrees."""
     inverse = np.linalg.inv(affines[:, :, :2])
     points = (predicted["landmarks"] - affines[:, None, :, 2]) @ inverse.transpose(0, 2, 1)
-    return points, morphable.angles(torch.from_numpy(picture_rotation(predicted, affines)))[:, 2].numpy()
+    return points, morphable.upright(torch.from_numpy(picture_rotation(predicted, affines))).numpy()
 
 
 def rotation_between(a, b):
@@ -105,14 +105,14 @@ def crop_all(pictures, rows, affines):
 def two_passes(model, targets, pictures, rows, affines):
     """A first look through the given crops, a second through the crop of its own landmarks."""
     first = predict(model, targets, crop_all(pictures, rows, affines))
-    points, roll = to_picture(first, affines)
-    again = np.stack([crop_affine(p, r) for p, r in zip(points, roll)])
+    points, leaning = to_picture(first, affines)
+    again = np.stack([crop_affine(p, a) for p, a in zip(points, leaning)])
     second = predict(model, targets, crop_all(pictures, rows, again))
     return points, to_picture(second, again)[0], first, second, again
 
 
 def true_affines(fits, rows):
-    return np.stack([crop_affine(fits.points[i], fits.pose[i, 3]) for i in rows])
+    return np.stack([crop_affine(fits.points[i], fits.upright[i]) for i in rows])
 
 
 def jittered_affines(fits, rows, seed=5):

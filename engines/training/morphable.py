@@ -36,6 +36,12 @@ def angles(matrix):
     return torch.stack([pitch, yaw, roll], -1) * (180 / math.pi)
 
 
+def upright(matrix):
+    """[N,3,3] -> [N], degrees: how far the head's upward axis leans in the image, clockwise as seen. Well defined at every
+    yaw, where pitch and roll of a profile are not; crops are turned by it."""
+    return torch.atan2(matrix[..., 0, 1], matrix[..., 1, 1]) * (180 / math.pi)
+
+
 def project(points, pose):
     """Model points [N,V,3] under pose [N,7] = f, pitch, yaw, roll, tx, ty, tz -> [N,V,3]: pixel x, pixel y, depth.
 

@@ -98,7 +98,10 @@ impl Follower {
             );
             self.told = true;
         }
-        let newcomers = self.tracker.newcomers(&found);
+        let detected = self.tracker.newcomers(&found);
+        let maps: Vec<CropMap> = detected.iter().map(|(map, _)| *map).collect();
+        let (outputs, _) = self.infer(frame, None, &maps, &[])?;
+        let newcomers = self.tracker.nearer(pts, &detected, outputs);
         let maps: Vec<CropMap> = newcomers.iter().map(|(map, _)| *map).collect();
         let (outputs, _) = self.infer(frame, None, &maps, &[])?;
         self.tracker.admit(pts, &newcomers, outputs);

@@ -24,6 +24,11 @@ impl Sighting {
         Self { pts, presence, bounds: bounds(&landmarks), landmarks, angle, params }
     }
 
+    /// Where to look for the same face again.
+    pub fn crop(&self, rule: &CropRule) -> CropMap {
+        CropMap::around(&self.landmarks, self.angle, rule)
+    }
+
     fn size(&self) -> f32 {
         (self.bounds[2] * self.bounds[3]).max(0.0).sqrt().max(1.0)
     }
@@ -124,7 +129,7 @@ impl Followed {
     /// Where to look next: around the last sure landmarks, moved on as they were moving; calmly while
     /// the face is still.
     pub fn next_crop(&self, pts: f64, rule: &CropRule) -> CropMap {
-        let mut map = CropMap::around(&self.sure.landmarks, self.sure.angle, rule);
+        let mut map = self.sure.crop(rule);
         // Motion is believed for a tenth of a second and half a face: longer is guessing.
         let ahead = (pts - self.sure.pts).clamp(0.0, 0.1) as f32;
         let limit = self.sure.size() / 2.0;

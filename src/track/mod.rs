@@ -32,6 +32,8 @@ const PROBATION: u32 = 3;
 const STRONG: f32 = 0.7;
 /// How soon after a detection the next may follow when a face is being looked for.
 const RETRY: f64 = 0.1;
+/// A newcomer's crops lie roughly: of the presence that makes a face, this part is enough in them.
+const ROUGH: f32 = 0.6;
 /// A detection overlapping a face's landmark box by this much belongs to that face.
 const SAME: f32 = 0.3;
 /// After a cut, only a face that overlaps this much with where it was is taken for the same.
@@ -180,13 +182,28 @@ impl Tracker {
             .collect()
     }
 
+    /// Those newcomers in whose first, rough crops the networks see a face, in crops around it: a face
+    /// is fitted from where the detector saw it only to be looked at from nearer.
+    #[must_use]
+    pub fn nearer(
+        &self,
+        pts: f64,
+        newcomers: &[(CropMap, Detection)],
+        outputs: Vec<Output>,
+    ) -> Vec<(CropMap, Detection)> {
+        let seen = newcomers.iter().zip(outputs).filter_map(|((map, detection), output)| {
+            let sighting = self.sighting(pts, std::iter::once((map, output)), ROUGH)?;
+            Some((sighting.crop(&self.settings.crop), *detection))
+        });
+        seen.filter(|(map, _)| map.is_sane()).collect()
+    }
+
     /// Takes up those newcomers that the networks also see. One that lies near where a face was
     /// lost is that face.
     pub fn admit(&mut self, pts: f64, newcomers: &[(CropMap, Detection)], outputs: Vec<Output>) {
         for ((map, detection), output) in newcomers.iter().zip(outputs) {
-            // The first crop lies roughly: what it shows of the face is judged mildly.
             let view = std::iter::once((map, output));
-            let Some(sighting) = self.sighting(pts, view, 0.6) else { continue };
+            let Some(sighting) = self.sighting(pts, view, ROUGH) else { continue };
             let known = |f: &Followed| {
                 let same = overlap(f.last.bounds, sighting.bounds) > DOUBLE;
                 same && (self.is_sure(f)

@@ -32,7 +32,9 @@ fn detection(x: f32, score: f32) -> Detection {
 
 /// One frame: detections, if any, then the networks, which see a face in every crop or in none.
 fn frame(tracker: &mut Tracker, pts: f64, found: &[Detection], presence: f32) -> Vec<Tracked> {
-    let newcomers = tracker.newcomers(found);
+    let detected = tracker.newcomers(found);
+    let outputs = detected.iter().map(|(map, _)| output(map, presence)).collect();
+    let newcomers = tracker.nearer(pts, &detected, outputs);
     let outputs = newcomers.iter().map(|(map, _)| output(map, presence)).collect();
     tracker.admit(pts, &newcomers, outputs);
     let crops = tracker.crops(pts);
@@ -51,6 +53,20 @@ fn a_sure_face_is_shown_at_once_and_keeps_its_id() {
         assert_eq!(shown.iter().map(|f| f.id).collect::<Vec<_>>(), [first[0].id]);
         assert!(!shown[0].fresh);
     }
+}
+
+#[test]
+fn a_newcomer_is_looked_at_again_where_its_first_fit_lies() {
+    let tracker = tracker(4);
+    // Two detections beside the one face, from which it looks off to either side, and one of nothing.
+    let detected = tracker.newcomers(&[270.0, 330.0, 900.0].map(|x| detection(x, 0.9)));
+    let presence = [0.9, 0.9, 0.1];
+    let outputs = detected.iter().zip(presence).map(|((map, _), p)| output(map, p)).collect();
+    let nearer = tracker.nearer(0.0, &detected, outputs);
+    let [(a, _), (b, _)] = nearer[..] else { panic!("{nearer:?}") };
+    assert!((a.centre[0] - b.centre[0]).hypot(a.centre[1] - b.centre[1]) < 0.1, "{a:?} {b:?}");
+    assert!((a.scale / b.scale - 1.0).abs() < 1e-3);
+    assert!((detected[0].0.centre[0] - detected[1].0.centre[0]).abs() > 50.0);
 }
 
 #[test]
@@ -127,6 +143,7 @@ fn nonsense_from_the_networks_is_no_face() {
     let mut tracker = tracker(4);
     let newcomers = tracker.newcomers(&[detection(300.0, 0.9)]);
     let nonsense = Output { pose: [f32::NAN; 7], ..output(&newcomers[0].0, f32::NAN) };
+    assert!(tracker.nearer(0.0, &newcomers, vec![nonsense.clone()]).is_empty());
     tracker.admit(0.0, &newcomers, vec![nonsense]);
     assert!(tracker.crops(0.0).is_empty());
     let absurd = Detection { bounds: [f32::INFINITY, 0.0, 1e30, f32::NAN], score: 1.0, angle: 0.0 };
