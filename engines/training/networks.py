@@ -162,6 +162,23 @@ def branch(into, hidden, out):
     return nn.Sequential(*layers, nn.Linear(into, out))
 
 
+class FirstConv3d(nn.Conv3d):
+    """4×4×4, stride 2, on few channels. In training it is computed as 2×2×2, stride 1, on blocks of 2×2×2
+    voxels: the same sums, but oneDNN takes a third of the time for them on a CPU with AVX2."""
+
+    def __init__(self, into, out):
+        super().__init__(into, out, 4, 2, 1, bias=False)
+
+    def forward(self, x):
+        if not self.training:
+            return super().forward(x)
+        n, c, d, h, w = (s + 2 * (i > 1) for i, s in enumerate(x.shape))
+        x = F.pad(x, (1,) * 6).view(n, c, d // 2, 2, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
+        x = x.reshape(n, 8 * c, d // 2, h // 2, w // 2).contiguous(memory_format=torch.channels_last_3d)
+        weight = self.weight.view(-1, c, 2, 2, 2, 2, 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(-1, 8 * c, 2, 2, 2)
+        return F.conv3d(x, weight)
+
+
 class Pmn(nn.Module):
     """Features, read as a volume of one channel, -> pose [N,7], identity [N,K], expression [N,E], presence [N,1].
 
@@ -173,8 +190,8 @@ class Pmn(nn.Module):
         layers, into = [], 1
         for i, out in enumerate(description.pmn):
             last = i == len(description.pmn) - 1
-            layers += [nn.Conv3d(into, out, 4, 2, 0 if last else 1, bias=False), nn.BatchNorm3d(out),
-                       nn.ReLU(inplace=True)]
+            convolution = FirstConv3d(into, out) if i == 0 else nn.Conv3d(into, out, 4, 2, 0 if last else 1, bias=False)
+            layers += [convolution, nn.BatchNorm3d(out), nn.ReLU(inplace=True)]
             into = out
         self.volume = nn.Sequential(*layers)
         self.identity = branch(into, description.identity_hidden, description.identity)

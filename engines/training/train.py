@@ -24,6 +24,7 @@ import torch.distributed as dist
 import losses
 from data import Samples, argument_parser, load, row_weights
 from evaluate import validate
+from muon import Muon
 from networks import DESCRIPTIONS, MMFace, fast, load_checkpoint
 
 BATCH = 32  # of all processes together
@@ -38,11 +39,14 @@ def seconds_until(clock):
     return (end - now).total_seconds() % 86400
 
 
-def optimiser_of(model, rate):
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    return torch.optim.AdamW([{"params": decayed, "weight_decay": 1e-4}, {"params": plain, "weight_decay": 0.0}],
-                             lr=rate, betas=(0.9, 0.99), fused=True)
+def optimisers_of(model, rate):
+    """Muon for the matrices inside; AdamW for what reads the picture, gives the outputs, shifts and scales."""
+    ends = {model.vmn.stem[0][0].weight, model.volume.slices.weight,
+            *(head[-1].weight for head in (model.pmn.identity, model.pmn.expression, model.pmn.pose, model.pmn.presence))}
+    inside = [p for p in model.parameters() if p.ndim > 1 and p not in ends]
+    plain = [p for p in model.parameters() if p.ndim <= 1 or p in ends]
+    return [Muon(inside, lr=rate, weight_decay=1e-4),
+            torch.optim.AdamW(plain, lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
 
 
 class Average:
@@ -77,7 +81,8 @@ def main():
     parser = argument_parser(__doc__)
     parser.add_argument("--variant", default="mmface-lite", choices=DESCRIPTIONS)
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and the log")
-    parser.add_argument("--weights", type=Path, help="checkpoint to go on from with a fresh schedule")
+    parser.add_argument("--weights", type=Path, help="checkpoint to go on from with a fresh schedule; batch "
+                        "normalisation then keeps its running statistics")
     parser.add_argument("--until", help="HH:MM, local time")
     parser.add_argument("--samples", type=int, default=10**9)
     parser.add_argument("--rate", type=float, default=1.5e-3)
@@ -106,8 +111,9 @@ def main():
 
     model = MMFace(DESCRIPTIONS[options.variant])
     model.vmn.to(memory_format=torch.channels_last)
+    model.pmn.to(memory_format=torch.channels_last_3d)
     average = Average(model)
-    optimiser = optimiser_of(model, options.rate)
+    optimisers = optimisers_of(model, options.rate)
     step, spent, trained_before = 0, 0.0, 0
     resumed = (options.out / "last.pt").exists()
     begin = options.out / "last.pt" if resumed else options.weights
@@ -117,10 +123,10 @@ def main():
         average.model.load_state_dict(start["average"])
         average.steps = start["step"]
         trained_before = start["trained_before"] if resumed else start["samples"]
-        if "optimiser" in start:
-            optimiser.load_state_dict(start["optimiser"])
         if resumed:
             step, spent = start["step"], start["spent"]
+            for optimiser, state in zip(optimisers, start["optimisers"]):
+                optimiser.load_state_dict(state)
     budget = spent + seconds_until(options.until) if options.until else math.inf
 
     loader = torch.utils.data.DataLoader(
@@ -137,7 +143,7 @@ def main():
 
     def save(name):
         torch.save({"model": model.state_dict(), "average": average.model.state_dict(),
-                    "optimiser": optimiser.state_dict(), "step": step, "spent": time.time() - began,
+                    "optimisers": [o.state_dict() for o in optimisers], "step": step, "spent": time.time() - began,
                     "samples": trained_before + step * BATCH, "trained_before": trained_before,
                     "pictures": len(rows), "note": options.note}, options.out / (name + ".tmp"))
         (options.out / (name + ".tmp")).rename(options.out / name)
@@ -153,11 +159,15 @@ def main():
         save("last.pt")
 
     model.train()
+    if options.weights:  # the PMN's last norm has one value a crop: in training the other crops would shake every pose
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
     for image, row, affine, presence in loader:
         if progress >= 1:
             break
         rate = options.rate * min(1, (step + 1) / warm_up) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-6
-        for group in optimiser.param_groups:
+        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = rate
         with fast():
             features, *outputs = model(image.contiguous(memory_format=torch.channels_last))
@@ -166,13 +176,14 @@ def main():
         if options.without:  # weighed by nothing, so that every parameter has its gradient
             taught = ({"volume", "presence"} if options.without == "parameters" else parts.keys() - {"volume"})
             parts = {name: value * (name in taught) for name, value in parts.items()}
-        optimiser.zero_grad()
+        model.zero_grad()
         sum(parts.values()).backward()
         progress = share(parameters, max((time.time() - began) / budget, step * BATCH / options.samples))
         if not torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, 1.0)):
             print("a gradient is not finite: step left out", flush=True)
             continue
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         average.update(model)
         step += 1
         for name, value in parts.items():
