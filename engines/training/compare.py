@@ -187,7 +187,7 @@ def main():
                 print(f"| {name} | {members.sum()} | {who} | {' | '.join(cells(judged, members))} |")
     latencies = [(r["latency_ms"], len(r["faces"])) for r in records.values()]
     print(f"\nTime, medians. ours: {np.median([t['detect'] + t['infer'] for t, _ in latencies]):.1f} ms a picture, networks "
-          f"{np.median([t['infer'] / n for t, n in latencies if n]):.1f} ms a face (looked at seven times)")
+          f"{np.median([t['infer'] / n for t, n in latencies if n]):.1f} ms a face (looked at eight times)")
     if times:
         print(f"MediaPipe: {np.median([t for t, _ in times]):.1f} ms a picture, with detection; "
               f"{np.median([t / n for t, n in times if n]):.1f} ms a face")

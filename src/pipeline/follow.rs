@@ -99,11 +99,9 @@ impl Follower {
             self.told = true;
         }
         let detected = self.tracker.newcomers(&found);
-        let maps: Vec<CropMap> = detected.iter().map(|(map, _)| *map).collect();
-        let (outputs, _) = self.infer(frame, None, &maps, &[])?;
+        let outputs = self.look(frame, &detected)?;
         let newcomers = self.tracker.nearer(pts, &detected, outputs);
-        let maps: Vec<CropMap> = newcomers.iter().map(|(map, _)| *map).collect();
-        let (outputs, _) = self.infer(frame, None, &maps, &[])?;
+        let outputs = self.look(frame, &newcomers)?;
         self.tracker.admit(pts, &newcomers, outputs);
         let crops = self.tracker.crops(pts);
         let maps: Vec<CropMap> = crops.iter().map(|(_, map)| *map).collect();
@@ -122,6 +120,12 @@ impl Follower {
         let volumes = faces.iter().map(volume).collect();
         let infer_ms = started.elapsed().as_secs_f64() * 1e3;
         Ok(Followed { faces, volumes, detect_ms, infer_ms })
+    }
+
+    /// What the networks say of newcomers.
+    fn look(&mut self, frame: &Frame, newcomers: &[(CropMap, Detection)]) -> Result<Vec<Output>> {
+        let maps: Vec<CropMap> = newcomers.iter().map(|(map, _)| *map).collect();
+        Ok(self.infer(frame, None, &maps, &[])?.0)
     }
 
     /// What the networks say of all crops, and the volumes of those that are named in `wanted`; that of

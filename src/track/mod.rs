@@ -182,8 +182,8 @@ impl Tracker {
             .collect()
     }
 
-    /// Those newcomers in whose first, rough crops the networks see a face, in crops around it: a face
-    /// is fitted from where the detector saw it only to be looked at from nearer.
+    /// Those newcomers in whose first crops the networks see a face, with crops around that fit: what
+    /// the detector says of the place is rough.
     #[must_use]
     pub fn nearer(
         &self,
