@@ -5,6 +5,7 @@
 
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use mmface_live::crop::{self, CROP, CropMap};
@@ -13,7 +14,7 @@ use mmface_live::face::Params;
 use mmface_live::frame::Image;
 use mmface_live::nets::{self, Device, Engines, Options, Precision};
 use mmface_live::source::{Input, Source};
-use mmface_live::volume::{Aligner, Volume, surface};
+use mmface_live::volume::{Aligner, Solid, Volume, surface};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -87,7 +88,8 @@ fn volumes(c: &mut Criterion) {
     let engines = Engines::open(&Path::new(ROOT).join("engines")).expect("engines");
     let variant = engines.variant("mmface-lite").expect("a variant");
     let (model, _) = engines.face_model().expect("a face model");
-    let aligner = Aligner::new(model.into());
+    let model = Arc::new(model);
+    let aligner = Aligner::new(model.clone());
     let map = CropMap::square([224.5, 127.0], 138.0, 0.0);
     for resolution in [64, 128, 192] {
         let options =
@@ -104,6 +106,13 @@ fn volumes(c: &mut Criterion) {
         });
         let params = Params::from_outputs(output.pose, &output.identity, &output.expression);
         let params = params.expect("a face").in_frame(&map);
+        let vertices = model.vertices(&params);
+        c.bench_function(&format!("cpu/volume/of-model-{resolution}"), |b| {
+            b.iter(|| {
+                let triangles = model.triangles.iter().copied();
+                Solid::new(black_box(&vertices), triangles, &map, resolution as usize).volume()
+            })
+        });
         c.bench_function(&format!("cpu/volume/icp-{resolution}"), |b| {
             b.iter(|| aligner.align(black_box(&params), &volume))
         });

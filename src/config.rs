@@ -50,8 +50,10 @@ pub struct Config {
     pub overlay: Option<sink::overlay::Target>,
     /// What it shows of a face.
     pub overlay_style: sink::overlay::Style,
-    /// Whether something asks for volumes, so that their head has to run.
-    pub volumes: bool,
+    /// What volumes are made from, if something asks for them.
+    pub volumes: Option<sink::volumes::Origin>,
+    /// Voxels along each side of them.
+    pub volume: u32,
     /// Folder for the volumes, if anywhere.
     pub volume_out: Option<PathBuf>,
     /// Where meshes go, if anywhere.
@@ -134,7 +136,24 @@ impl Config {
             || args.volume_out.is_some()
             || (mesh.is_some() && mesh_from == sink::meshes::Origin::Volume)
             || (overlay.is_some() && overlay_style == sink::overlay::Style::Volume);
-        let volume = args.volume.or(volumes.then_some(VOLUME));
+        let volume_from = args.volume_from.unwrap_or_default();
+        let of_network = volume_from == sink::volumes::Origin::Network;
+        if args.volume_from.is_some() && !volumes {
+            return Err(Error::Usage(
+                "--volume-from says what volumes are made from: add --volume-out DIR".into(),
+            ));
+        }
+        if icp && !of_network {
+            return Err(Error::Usage(
+                "--refine icp aligns the mesh to what the volume head saw: leave --volume-from model out"
+                    .into(),
+            ));
+        }
+        let volume = args.volume.unwrap_or(VOLUME);
+        if !of_network {
+            one_of("volume", volume, 16, 256)?;
+        }
+        let head = (of_network && (volumes || args.volume.is_some())).then_some(volume);
         let smooth = if pictures { Strength::Off } else { args.smooth.unwrap_or_default() };
         Ok(Self {
             stream: args.stream.unwrap_or_else(|| source.input.label()),
@@ -159,7 +178,7 @@ impl Config {
                 engine_cache: args.engine_cache,
                 no_cuda_graph: args.no_cuda_graph,
                 one_slot: false,
-                volume,
+                volume: head,
             },
             smooth,
             icp,
@@ -169,7 +188,8 @@ impl Config {
             json,
             overlay,
             overlay_style,
-            volumes,
+            volumes: volumes.then_some(volume_from),
+            volume,
             volume_out: args.volume_out,
             mesh,
             mesh_from,
@@ -206,7 +226,7 @@ fn mesh(args: &RunArgs, input: &Input) -> Result<Option<sink::meshes::Target>> {
 }
 
 /// Voxels along each side of a volume where nobody says: what a CPU computes live.
-pub(crate) const VOLUME: u32 = 64;
+const VOLUME: u32 = 64;
 
 fn read(path: &Path) -> Result<RunArgs> {
     let text = std::fs::read_to_string(path)
@@ -364,7 +384,7 @@ mod tests {
     fn volumes_are_computed_where_something_asks() {
         let volume = |line: &str| {
             let config = config(&format!("--file a.mp4 {line}")).expect("fits");
-            (config.volumes, config.nets.volume)
+            (config.volumes.is_some(), config.nets.volume)
         };
         assert_eq!(volume("--mesh out"), (false, None));
         assert_eq!(volume("--volume 128"), (false, Some(128)));

@@ -53,6 +53,9 @@ pub struct Header {
     /// Voxels along each side of the volumes; only where something asks for them.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub volume: Option<u32>,
+    /// `network`: the volumes are those of the volume head; `model`: they are the fitted meshes, filled.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub volume_from: Option<String>,
     /// Start of the run: RFC 3339, UTC.
     pub started: String,
 }

@@ -17,13 +17,11 @@ OPENINGS, GAPS = 0.8, ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66
 VOLUME, PRESENCE = 40.0, 2.0
 VERTICES_USED = 240
 SPACING = 0.3  # cm, of points on the skin for a volume of 64
-SOLID = (0, 1, 2)  # regions of the mesh that bound the volume: face, head_neck, mouth
 
 
 def surface_samples(model, spacing):
-    """Points spread over the solid's skin, at most `spacing` cm apart: vertices [S,3] and weights [S,3]."""
-    keep = torch.isin(model.triangle_region, torch.tensor(SOLID, dtype=model.triangle_region.dtype))
-    triangles = model.triangles[keep]
+    """Points spread over the mesh, at most `spacing` cm apart: vertices [S,3] and weights [S,3]."""
+    triangles = model.triangles
     corners = model.mean[triangles]
     longest = torch.stack([(corners[:, i] - corners[:, i - 1]).norm(dim=1) for i in range(3)]).amax(0)
     steps = (longest / spacing).ceil().long().clamp(1, 36)

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import torch
 
-import losses
 import morphable
 from data import argument_parser, load
 
@@ -23,8 +22,7 @@ def main():
     options = parser.parse_args()
 
     model, fits, pictures = load(options)
-    solid = torch.isin(model.triangle_region, torch.tensor(losses.SOLID, dtype=model.triangle_region.dtype))
-    triangles = "".join("f {} {} {}\n".format(*t) for t in (model.triangles[solid] + 1).tolist())
+    triangles = "".join("f {} {} {}\n".format(*t) for t in (model.triangles + 1).tolist())
     options.out.mkdir(parents=True, exist_ok=True)
     with open(options.out / "list.jsonl", "w") as file:
         for i in np.flatnonzero((fits.split == "validation") & (fits.source == "turned")):

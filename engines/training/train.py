@@ -131,7 +131,7 @@ def main():
 
     loader = torch.utils.data.DataLoader(
         Samples(pictures, fits, rows, row_weights(fits, rows, face_model.expression_names),
-                seed=1000 * options.seed + step + rank, damaged=options.damaged),
+                seed=1000 * options.seed + trained_before + step + rank, damaged=options.damaged),
         batch_size=batch, num_workers=1, prefetch_factor=8, persistent_workers=True)
     began, logged, sums = time.time() - spent, time.time(), {}
     if options.late:

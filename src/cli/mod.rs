@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::mesh::Format;
 use crate::nets::{Device, Precision};
 use crate::sink::overlay::Style;
-use crate::sink::{json, meshes};
+use crate::sink::{json, meshes, volumes};
 use crate::smooth::Strength;
 use crate::source::Transport;
 use crate::{Error, Result, detect, record};
@@ -194,10 +194,13 @@ pub struct RunArgs {
     /// Write the volume of every face and frame into this folder, as NumPy's .npy: u8, 255 = filled
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub volume_out: Option<PathBuf>,
-    /// Voxels along each side of a volume, one of the engines' volume heads: 64, 128, 192
-    /// [default: 64, and only if something asks for volumes]
+    /// Voxels along each side of a volume: 64, 128, 192 (the engines' volume heads), or 16 to 256 with
+    /// --volume-from model [default: 64, and only if something asks for volumes]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub volume: Option<u32>,
+    /// What volumes are made from [default: network]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
+    pub volume_from: Option<volumes::Origin>,
 
     /// What runs the networks [default: auto]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Networks")]
@@ -300,6 +303,7 @@ impl RunArgs {
             mesh_from: self.mesh_from.or(file.mesh_from),
             volume_out: self.volume_out.or(file.volume_out),
             volume: self.volume.or(file.volume),
+            volume_from: self.volume_from.or(file.volume_from),
             device: self.device.or(file.device),
             precision: self.precision.or(file.precision),
             threads: self.threads.or(file.threads),

@@ -158,8 +158,8 @@ impl Group {
         let mesh = || {
             let surface = percent(&|fit| Some(fit.distance.as_is))?;
             let aligned = percent(&|fit| Some(fit.distance.aligned))?;
-            let voxels = percent(&|fit| fit.voxels);
-            Some(MeshError { faces: fits.len(), voxels, surface, aligned })
+            let (voxels, solid) = (percent(&|fit| fit.voxels), percent(&|fit| fit.solid));
+            Some(MeshError { faces: fits.len(), voxels, solid, surface, aligned })
         };
         Self {
             name,

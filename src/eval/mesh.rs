@@ -21,8 +21,10 @@ use crate::{Error, Result};
 pub struct Fit {
     /// Which label: its data set's place and its own in it.
     pub label: (usize, usize),
-    /// Share of the volume's voxels that differ, 0…1, if there is a volume.
+    /// Share of voxels that differ, 0…1, if there is a volume: of the volume, …
     pub voxels: Option<f64>,
+    /// … and of the solid that the fitted mesh bounds.
+    pub solid: Option<f64>,
     /// From the fitted mesh to the true one.
     pub distance: Distance,
 }
@@ -41,6 +43,7 @@ pub type ByPicture = HashMap<usize, Vec<Known>>;
 /// Judges every face whose label names a mesh.
 pub struct Judge {
     aligner: Aligner,
+    model: Arc<FaceModel>,
     labels: ByPicture,
     fits: Sender<Fit>,
 }
@@ -48,25 +51,30 @@ pub struct Judge {
 impl Judge {
     /// With the labels of the pictures that will come.
     pub fn new(model: Arc<FaceModel>, labels: ByPicture, fits: Sender<Fit>) -> Self {
-        Self { aligner: Aligner::new(model), labels, fits }
+        Self { aligner: Aligner::new(model.clone()), model, labels, fits }
     }
 
-    fn fit(&self, face: &Face, label: &Label, truth: &Mesh) -> Option<(Option<f64>, Distance)> {
-        let distance = self.aligner.distance(&face.vertices, truth, metric::size(&label.points))?;
-        let voxels = face.volume.as_ref().and_then(|volume| {
-            let triangles = truth.triangles.iter().copied();
-            Solid::new(&truth.points, triangles, volume.map(), volume.resolution()).mismatch(volume)
-        });
-        Some((voxels, distance))
+    fn fit(&self, face: &Face, known: &Known, truth: &Mesh) -> Option<Fit> {
+        let size = metric::size(&known.label.points);
+        let distance = self.aligner.distance(&face.vertices, truth, size)?;
+        let (mut voxels, mut solid) = (None, None);
+        if let Some(volume) = &face.volume {
+            let within = |points: &[[f32; 3]], triangles: &[[u32; 3]]| {
+                Solid::new(points, triangles.iter().copied(), volume.map(), volume.resolution())
+            };
+            let true_solid = within(&truth.points, &truth.triangles);
+            voxels = true_solid.mismatch(volume.filled());
+            solid = true_solid.mismatch(within(&face.vertices, &self.model.triangles).filled());
+        }
+        Some(Fit { label: known.place, voxels, solid, distance })
     }
 }
 
 impl Sink for Judge {
     fn take(&mut self, shot: &Shot) -> Result<()> {
         // A picture's time is its place in the list.
-        for Known { place, label } in
-            self.labels.get(&(shot.frame.pts as usize)).into_iter().flatten()
-        {
+        for known in self.labels.get(&(shot.frame.pts as usize)).into_iter().flatten() {
+            let label = &known.label;
             let there = box_of(&label.points);
             let shared = |face: &&Face| overlap(face.bounds, there);
             let face = shot.faces.iter().max_by(|a, b| shared(a).total_cmp(&shared(b)));
@@ -74,8 +82,7 @@ impl Sink for Judge {
             let Some(path) = &label.mesh else { continue };
             match read(path) {
                 Ok(truth) => {
-                    if let Some((voxels, distance)) = self.fit(face, label, &truth) {
-                        let fit = Fit { label: *place, voxels, distance };
+                    if let Some(fit) = self.fit(face, known, &truth) {
                         self.fits.send(fit).map_err(|e| Error::Bug(e.to_string()))?;
                     }
                 }

@@ -22,10 +22,11 @@ use serde::Deserialize;
 
 use crate::cli::RunArgs;
 use crate::cli::eval::{Args, Judged};
-use crate::config::{Config, VOLUME, same};
+use crate::config::{Config, same};
 use crate::pipeline::{MakeSink, Watcher};
 use crate::record::{self, Record};
 use crate::sink::json::{self, Target};
+use crate::sink::volumes::Origin;
 use crate::source::Input;
 use crate::{Error, Result, pipeline};
 use dataset::{Dataset, Label};
@@ -148,8 +149,8 @@ fn measure(
     let (fits, fitted) = crossbeam_channel::unbounded();
     let meshed = meshed(datasets, &pictures);
     if !meshed.is_empty() {
-        config.volumes = true;
-        config.nets.volume.get_or_insert(VOLUME);
+        config.volumes = Some(Origin::Network);
+        config.nets.volume = Some(config.volume);
     }
     let sink = (!meshed.is_empty()).then(|| -> MakeSink {
         Box::new(|model| Box::new(Judge::new(model.clone(), meshed, fits)))

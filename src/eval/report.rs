@@ -107,6 +107,9 @@ pub struct MeshError {
     /// Voxels of the volume that differ from the true solid, where both lie, %.
     #[serde(serialize_with = "digits_if_any")]
     pub voxels: Option<f64>,
+    /// The same for the solid that the fitted mesh bounds.
+    #[serde(serialize_with = "digits_if_any")]
+    pub solid: Option<f64>,
     /// From the visible skin of the fitted mesh to the true surface, point to plane, where both lie;
     /// % of the face's size.
     #[serde(serialize_with = "digits")]
@@ -210,7 +213,8 @@ impl fmt::Display for DatasetReport {
         if self.groups.iter().any(|group| group.mesh.is_some()) {
             writeln!(
                 f,
-                "Meshes: % of voxels that differ, as they lie; skin to true surface, point to plane, \
+                "Meshes: % of voxels that differ, as they lie, the volume's and those of the fitted mesh as a \
+                 solid; skin to true surface, point to plane, \
                  % as points, as it lies and aligned by a similarity."
             )?;
         }
@@ -221,10 +225,10 @@ impl fmt::Display for DatasetReport {
 /// Columns that are as wide as they need to be.
 fn table(f: &mut fmt::Formatter<'_>, groups: &[Group]) -> fmt::Result {
     let mut rows = [
-        ["", "", "", "raw", "", "free", "", "pose", "", "", "", "mesh", "", ""].to_vec(),
+        ["", "", "", "raw", "", "free", "", "pose", "", "", "", "mesh", "", "", ""].to_vec(),
         [
             &["", "faces", "missed", "inner", "all", "inner", "all"][..],
-            &["pitch", "yaw", "roll", "angle", "voxels", "surface", "aligned"],
+            &["pitch", "yaw", "roll", "angle", "voxels", "solid", "surface", "aligned"],
         ]
         .concat(),
     ]
@@ -246,6 +250,7 @@ fn table(f: &mut fmt::Formatter<'_>, groups: &[Group]) -> fmt::Result {
             number(pose.map(|p| p.roll)),
             number(pose.map(|p| p.angle)),
             number(mesh.and_then(|m| m.voxels)),
+            number(mesh.and_then(|m| m.solid)),
             number(mesh.map(|m| m.surface)),
             number(mesh.map(|m| m.aligned)),
         ]

@@ -32,6 +32,8 @@ pub struct FaceModel {
     yaw_bins: Vec<f32>,
     landmarks: Vec<Basis>,
     landmarks3d: Basis,
+    /// The middle of a face's volume.
+    volume_centre: [f32; 3],
     /// What a mirror does: the sign of each identity mode, the counterpart of each expression.
     mirror: (Vec<f32>, Vec<usize>),
 }
@@ -105,6 +107,16 @@ impl FaceModel {
             shape.iter_mut().zip(next).for_each(|(a, b)| *a += part * (b - *a));
         }
         params.project(&points(&shape)).into_iter().map(|[x, y, _]| [x, y]).collect()
+    }
+
+    /// The same parameters with the depth that belongs to their scale and rotation: a camera without
+    /// perspective sees no depth, so t_z is a convention, `t_z = −f (R c)_z` with *c* the middle of a
+    /// face's volume.
+    #[must_use]
+    pub fn centred(&self, mut params: Params) -> Params {
+        params.t[2] = 0.0;
+        params.t[2] = -params.project(&[self.volume_centre])[0][2];
+        params
     }
 
     /// The mirror image's parameters: left and right of identity and expression change places, the
@@ -260,6 +272,7 @@ impl<'a> Reader<'a> {
         }
         let landmarks = self.on_mesh("landmark", &vertices, Some(bins[0]))?;
         let landmarks3d = self.on_mesh("landmarks3d", &vertices, None)?.remove(0);
+        let (_, centre) = self.shaped("volume_centre", &[Some(3)])?;
         Ok(FaceModel {
             name: self.text.get("name").cloned().unwrap_or_else(|| "unnamed".into()),
             identities,
@@ -272,6 +285,7 @@ impl<'a> Reader<'a> {
             yaw_bins: yaw_bins.iter().map(|v| *v as f32).collect(),
             landmarks,
             landmarks3d,
+            volume_centre: std::array::from_fn(|axis| centre[axis] as f32),
             mirror,
         })
     }
@@ -311,6 +325,19 @@ mod tests {
             let [x, y] = map.to_frame(*a);
             assert!((x - b[0]).abs() < 0.01 && (y - b[1]).abs() < 0.01, "{:?} {b:?}", [x, y]);
         }
+    }
+
+    #[test]
+    fn depth_puts_the_middle_of_the_volume_at_0() {
+        let model = shipped();
+        let pose = [9.0, 20.0, -50.0, 10.0, 120.0, 130.0, 77.0];
+        let seen = Params::from_outputs(pose, &[], &[]).expect("finite");
+        let centred = model.centred(seen.clone());
+        // The shipped model's middle is 3 cm in front of its origin.
+        let [x, y, z] = centred.project(&[[0.0, 0.0, 3.0]])[0];
+        assert!(z.abs() < 1e-4, "{z}");
+        let [u, v, _] = seen.project(&[[0.0, 0.0, 3.0]])[0];
+        assert_eq!(([x, y], centred.f), ([u, v], seen.f));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::face::FaceModel;
 use crate::nets::{self, Backend, Engines, Variant};
 use crate::record::{self, Dropped, Record, timestamp};
 use crate::sink::Sink;
+use crate::sink::volumes::Origin;
 use crate::source::{End, Event, Source};
 use crate::track::{Settings, Tracker};
 use crate::{Error, Result, detect};
@@ -78,7 +79,7 @@ pub fn run(
             variant.name
         );
     }
-    if config.nets.volume.is_some() && !config.volumes {
+    if config.nets.volume.is_some() && config.volumes.is_none() {
         tracing::warn!(
             "nothing asks for volumes, so none are computed: add --volume-out, --mesh-from volume or --refine icp"
         );
@@ -104,8 +105,8 @@ pub fn run(
     };
     let tracker = Tracker::new(settings, model.clone());
     let mut follower = Follower::new(tracker, backend, Worker::start(detector)?, pace);
-    follower.volumes = config.volumes;
-    let output = Output::open(&config, &model, variant.trained, live, watcher, stop)?;
+    follower.volumes = config.volumes == Some(Origin::Network);
+    let output = Output::open(&config, &model, &variant, live, watcher, stop)?;
     let (messages, waiting) = bounded(WAITING);
     let writer = spawn("output", move || output.run(waiting))?;
 
@@ -230,7 +231,8 @@ fn header(
         },
         smoothing: config.smooth.to_string(),
         refine: config.icp.then(|| "icp".into()),
-        volume: config.volumes.then_some(config.nets.volume).flatten(),
+        volume: config.volumes.map(|_| config.volume),
+        volume_from: config.volumes.map(|from| from.to_string()),
         started: timestamp(SystemTime::now()),
     }
 }

@@ -11,16 +11,18 @@ use super::Watcher;
 use super::follow::Followed;
 use super::side::Side;
 use crate::config::Config;
-use crate::face::{FaceModel, rotation};
+use crate::crop::{CropMap, CropRule};
+use crate::face::{FaceModel, Params, rotation};
 use crate::frame::Frame;
 use crate::metrics::Histogram;
+use crate::nets::Variant;
 use crate::record::{self, Dropped, Record, timestamp};
 use crate::sink::meshes::{self, Animated, Meshes};
-use crate::sink::volumes::Volumes;
+use crate::sink::volumes::{Origin, Volumes};
 use crate::sink::{self, Shot, Sink, json, overlay, report};
 use crate::smooth::Smoother;
 use crate::track::Tracked;
-use crate::volume::{Aligner, Volume};
+use crate::volume::{Aligner, Solid, Volume};
 use crate::{Error, Result};
 
 /// What reaches the output.
@@ -41,6 +43,7 @@ pub struct Output {
     config: Arc<Config>,
     model: Arc<FaceModel>,
     aligner: Option<Aligner>,
+    filler: Option<Filler>,
     smoother: Smoother,
     /// None once their reader has gone.
     lines: Option<json::Lines>,
@@ -70,7 +73,7 @@ impl Output {
     pub fn open(
         config: &Arc<Config>,
         model: &Arc<FaceModel>,
-        trained: bool,
+        variant: &Variant,
         live: bool,
         watcher: Option<Watcher>,
         stop: &Arc<AtomicBool>,
@@ -112,9 +115,18 @@ impl Output {
             report: page.map(|page| (page, report::Digest::default())),
             sides,
             ended: Ok(()),
-            needs_mesh: drawn || watched,
-            warning: if trained { "" } else { "NO TRAINED WEIGHTS: THE MESH MEANS NOTHING" },
+            needs_mesh: drawn || watched || config.volumes == Some(Origin::Model),
+            warning: if variant.trained {
+                ""
+            } else {
+                "NO TRAINED WEIGHTS: THE MESH MEANS NOTHING"
+            },
             rate: Rate::default(),
+            filler: (config.volumes == Some(Origin::Model)).then(|| Filler {
+                model: model.clone(),
+                crop: variant.crop,
+                resolution: config.volume as usize,
+            }),
             aligner: config.icp.then(|| Aligner::new(model.clone())),
             smoother: Smoother::new(config.smooth, model.clone()),
             config: config.clone(),
@@ -254,6 +266,8 @@ impl Output {
         let vertices = if self.needs_mesh { self.model.vertices(&params) } else { Vec::new() };
         let config = &self.config;
         let bounds = crate::track::bounds(&landmarks);
+        let fill = |filler: &Filler| filler.volume(&params, &landmarks, &vertices);
+        let volume = volume.or_else(|| self.filler.as_ref().map(fill).map(Arc::new));
         let placed = volume.as_ref().filter(|_| config.volume_out.is_some());
         let record = record::Face {
             id,
@@ -300,6 +314,23 @@ impl Output {
             latency_ms: self.latency.percentiles(),
             reason,
         }
+    }
+}
+
+/// Makes volumes of fitted meshes.
+struct Filler {
+    model: Arc<FaceModel>,
+    crop: CropRule,
+    resolution: usize,
+}
+
+impl Filler {
+    /// In the crop that the networks would see of this face.
+    fn volume(&self, params: &Params, landmarks: &[[f32; 2]], vertices: &[[f32; 3]]) -> Volume {
+        let angle = rotation::upright_angle(&params.rotation);
+        let map = CropMap::around(landmarks, angle, &self.crop);
+        let triangles = self.model.triangles.iter().copied();
+        Solid::new(vertices, triangles, &map, self.resolution).volume()
     }
 }
 

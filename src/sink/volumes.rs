@@ -1,9 +1,30 @@
 //! Volumes as NumPy's files, one for each face and frame.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::{Shot, Sink};
 use crate::Result;
+
+/// What volumes are made from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The volume head.
+    #[default]
+    Network,
+    /// The parameters: the solid that the fitted mesh bounds.
+    Model,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Network => "network",
+            Self::Model => "model",
+        })
+    }
+}
 
 /// Writes `DIR/000123-face7.npy`: u8, r×r×r, 255 times the probability that a voxel is filled.
 pub struct Volumes {

@@ -328,7 +328,7 @@ impl Tracker {
             presence += output.presence;
             count += 1.0;
         }
-        let (presence, params) = (presence / count, Params::mean(&fits)?);
+        let (presence, params) = (presence / count, self.model.centred(Params::mean(&fits)?));
         // A presence that is no number is none.
         let seen = presence >= self.settings.presence * mild;
         seen.then(|| Sighting::new(pts, params, presence, &self.model))

@@ -49,6 +49,11 @@ impl Volume {
         &self.values
     }
 
+    /// Which voxels are filled: more likely so than not.
+    pub fn filled(&self) -> impl Iterator<Item = bool> + '_ {
+        self.values.iter().map(|value| *value >= 128)
+    }
+
     /// The same solid, as it is seen in the mirrored crop.
     #[must_use]
     pub fn mirror(mut self) -> Self {

@@ -7,6 +7,7 @@ use crate::crop::{CROP, CropMap};
 /// between them count as filled, as in the volumes that the networks were taught.
 #[derive(Debug, Clone)]
 pub struct Solid {
+    map: CropMap,
     resolution: usize,
     /// Front and back of each column, row by row, in voxels of depth from the middle toward the camera;
     /// front < back where there is nothing.
@@ -49,7 +50,7 @@ impl Solid {
                 }
             }
         }
-        Self { resolution, columns }
+        Self { map: *map, resolution, columns }
     }
 
     /// How deep each voxel lies inside, in voxels; negative outside. Slices, rows, columns.
@@ -61,14 +62,32 @@ impl Solid {
         })
     }
 
-    /// The share of all r³ voxels, 0…1, that are filled (by half or more) in `volume` and not here, or
-    /// here and not there. `None` if the resolutions differ. Both must belong to one crop.
+    /// Which voxels are filled. Slices, rows, columns.
+    pub fn filled(&self) -> impl Iterator<Item = bool> + '_ {
+        self.depths().map(|depth| depth >= 0.0)
+    }
+
+    /// As a volume; a voxel that the surface passes in depth is filled in part.
     #[must_use]
-    pub fn mismatch(&self, volume: &Volume) -> Option<f64> {
-        let values = volume.values();
-        let differ = self.depths().zip(values).filter(|(d, v)| (*d >= 0.0) != (**v >= 128));
-        (volume.resolution() == self.resolution)
-            .then(|| differ.count() as f64 / values.len() as f64)
+    pub fn volume(&self) -> Volume {
+        let part = |depth: f32| (255.0 * (depth + 0.5).clamp(0.0, 1.0)).round() as u8;
+        Volume {
+            resolution: self.resolution,
+            values: self.depths().map(part).collect(),
+            map: self.map,
+        }
+    }
+
+    /// The share of all r³ voxels, 0…1, that are filled here and not there, or there and not here.
+    /// `None` if there are more or fewer there. Both must belong to one crop.
+    #[must_use]
+    pub fn mismatch(&self, there: impl Iterator<Item = bool>) -> Option<f64> {
+        let (mut here, mut differ, mut count) = (self.filled(), 0usize, 0usize);
+        for theirs in there {
+            differ += usize::from(here.next()? != theirs);
+            count += 1;
+        }
+        (count > 0 && here.next().is_none()).then(|| differ as f64 / count as f64)
     }
 }
 
@@ -104,18 +123,20 @@ mod tests {
         let (points, triangles) = cuboid([64.0, 96.0, -48.0], [128.0, 128.0, 48.0]);
         let solid = Solid::new(&points, triangles, &MAP, 64);
         assert_eq!(solid.depths().filter(|d| *d >= 0.0).count(), 16 * 8 * 24);
-        let values: Vec<u8> = solid.depths().map(|d| if d >= 0.0 { 255 } else { 0 }).collect();
+        let values = solid.volume().values().to_vec();
         let volume = |values: Vec<u8>| Volume::new(values, MAP).expect("a cube");
-        assert_eq!(solid.mismatch(&volume(values.clone())), Some(0.0));
+        let mismatch = |values| solid.mismatch(volume(values).filled());
+        assert_eq!(mismatch(values.clone()), Some(0.0));
+        assert!(values.iter().all(|v| *v == 0 || *v == 255), "its faces lie between voxels");
         // The first slice of the box left out, and a voxel outside filled.
         let mut wrong = values;
         let first = wrong.iter().position(|v| *v > 0).expect("filled") / 4096;
         assert_eq!(first, 20);
         wrong[first * 4096..(first + 1) * 4096].fill(0);
         wrong[0] = 200;
-        let share = solid.mismatch(&volume(wrong)).expect("the same resolution");
+        let share = mismatch(wrong).expect("the same resolution");
         assert!((share - 129.0 / 262_144.0).abs() < 1e-12, "{share}");
-        assert_eq!(solid.mismatch(&volume(vec![0; 27])), None);
+        assert_eq!(mismatch(vec![0; 27]), None);
     }
 
     #[test]

@@ -150,16 +150,17 @@ fn true_meshes_are_compared_with_mesh_and_volume() {
         let groups = numbers["datasets"][0]["groups"].as_array().unwrap();
         let mesh = &groups.iter().find(|group| group["name"] == name).unwrap()["mesh"];
         assert_eq!(mesh["faces"], json!(1));
-        ["voxels", "surface", "aligned"].map(|key| mesh[key].as_f64().unwrap())
+        ["voxels", "solid", "surface", "aligned"].map(|key| mesh[key].as_f64().unwrap())
     };
-    let [voxels, surface, aligned] = group("there.obj");
-    assert!(surface < 0.01 && aligned < 0.01, "{table}");
+    let [voxels, solid, surface, aligned] = group("there.obj");
+    assert!(solid < 0.1 && surface < 0.01 && aligned < 0.01, "{table}");
     assert!(voxels > 0.0 && voxels < 25.0, "{table}");
-    let [further, surface, aligned] = group("behind.obj");
+    let [further, solid, surface, aligned] = group("behind.obj");
+    assert!(solid > 0.5 && solid < 5.0, "{table}");
     assert!(surface > 2.0 && surface < 5.0 && aligned < 0.5, "{table}");
     assert!((further - voxels).abs() > 0.1, "{table}");
     assert!(
-        table.contains("voxels  surface  aligned") && table.contains("volumes of 64³"),
+        table.contains("voxels  solid  surface  aligned") && table.contains("volumes of 64³"),
         "{table}"
     );
 }

@@ -75,6 +75,12 @@ fn a_portrait_as_meshes_of_every_kind() {
 
 #[test]
 fn a_volume_lies_where_the_face_is() {
+    for origin in ["network", "model"] {
+        volume_from(origin);
+    }
+}
+
+fn volume_from(origin: &str) {
     let out = folder();
     let (volumes, meshes) = (out.path().join("volumes"), out.path().join("meshes"));
     let seen = on(
@@ -82,6 +88,8 @@ fn a_volume_lies_where_the_face_is() {
         &[
             "--volume-out",
             volumes.to_str().unwrap(),
+            "--volume-from",
+            origin,
             "--mesh",
             meshes.to_str().unwrap(),
             "--mesh-from",
@@ -91,7 +99,7 @@ fn a_volume_lies_where_the_face_is() {
             "--landmarks",
         ],
     );
-    assert_eq!(seen.header.volume, Some(64));
+    assert_eq!((seen.header.volume, seen.header.volume_from.as_deref()), (Some(64), Some(origin)));
     let face = &seen.frames[0].faces[0];
     let volume = face.volume.as_ref().unwrap();
     assert_eq!(volume.resolution, 64);
@@ -239,6 +247,10 @@ fn what_cannot_be_is_said() {
         assert!(sentence.contains(words), "not {words:?}: {sentence}");
     };
     fails(&["--volume", "77", "--refine", "icp"], 4, "resolution 77; it has: 64");
+    fails(&["--volume-from", "model"], 2, "add --volume-out DIR");
+    let of_model = ["--volume-out", "/tmp", "--volume-from", "model"];
+    fails(&[&of_model[..], &["--refine", "icp"]].concat(), 2, "leave --volume-from model out");
+    fails(&[&of_model[..], &["--volume", "100000"]].concat(), 2, "within 16 to 256");
     fails(&["--volume-out", "/tmp", "--device", "cuda"], 2, "--device cpu");
     fails(&["--mesh", "/proc/none/meshes"], 6, "--mesh");
     fails(&["--volume-out", "/dev/null/volumes"], 6, "--volume-out");
