@@ -27,6 +27,7 @@ class Description:
     expression_hidden: tuple
     pose_hidden: tuple
     presence_hidden: tuple
+    context: int  # hidden values of the layer at the bottom of each hourglass; 0: none
     identity: int
     expression: int
     bounded: bool = True  # expressions are weights 0…1; else standard deviations, as in a PCA of expressions
@@ -36,11 +37,11 @@ DESCRIPTIONS = {
     "mmface-paper": Description(
         stem=(("conv", 7, 2, 64), ("block", 128), ("pool",), ("block", 128), ("block", 256)),
         hourglass=256, pmn=(64, 128, 256, 512, 1024), identity_hidden=(512, 256), expression_hidden=(512,),
-        pose_hidden=(512,), presence_hidden=(64,), identity=199, expression=29, bounded=False),
+        pose_hidden=(512,), presence_hidden=(64,), context=0, identity=199, expression=29, bounded=False),
     "mmface-lite": Description(
         stem=(("conv", 7, 2, 24), ("conv", 3, 2, 64), ("block", 64), ("block", 64)),
         hourglass=64, pmn=(16, 32, 64, 128, 256), identity_hidden=(256,), expression_hidden=(256,),
-        pose_hidden=(256,), presence_hidden=(64,), identity=60, expression=53),
+        pose_hidden=(256,), presence_hidden=(64,), context=256, identity=60, expression=53),
 }
 
 
@@ -67,13 +68,34 @@ class Block(nn.Module):
         return F.relu(self.path(x) + self.skip(x))
 
 
+class Context(nn.Module):
+    """Lets each place of the smallest map, N×channels×4×4, know of all others: one fully connected hidden layer, added to
+    the map. Where a surface lies in depth follows from the pose of the whole head."""
+
+    def __init__(self, channels, hidden, side=FEATURES // 16):
+        super().__init__()
+        self.gather = nn.Conv2d(channels, hidden, side)
+        self.spread = nn.Conv2d(hidden, channels * side * side, 1)
+        self.place = nn.PixelShuffle(side)
+        nn.init.zeros_(self.spread.weight)  # so it can be added to trained weights
+        nn.init.zeros_(self.spread.bias)
+
+    def forward(self, x):
+        return x + self.place(self.spread(F.relu(self.gather(x))))
+
+
 class Hourglass(nn.Module):
     """Four levels of pooling and upsampling with a residual block on every way (Newell et al., ECCV 2016)."""
 
-    def __init__(self, channels, levels=4):
+    def __init__(self, channels, context, levels=4):
         super().__init__()
         self.beside, self.down, self.up = (Block(channels, channels) for _ in range(3))
-        self.below = Hourglass(channels, levels - 1) if levels > 1 else Block(channels, channels)
+        if levels > 1:
+            self.below = Hourglass(channels, context, levels - 1)
+        elif context:
+            self.below = nn.Sequential(Block(channels, channels), Context(channels, context))
+        else:
+            self.below = Block(channels, channels)
 
     def forward(self, x):
         low = self.up(self.below(self.down(F.max_pool2d(x, 2))))
@@ -99,7 +121,7 @@ class Vmn(nn.Module):
         width = description.hourglass
         assert channels == width, "the stem ends at the hourglass's width"
         self.stem = nn.Sequential(*layers)
-        self.hourglasses = nn.ModuleList(Hourglass(width) for _ in range(2))
+        self.hourglasses = nn.ModuleList(Hourglass(width, description.context) for _ in range(2))
         self.after = nn.ModuleList(nn.Sequential(Block(width, width), conv(width, width, 1)) for _ in range(2))
         self.merge = conv(width, width, 1, relu=False)
         self.features = nn.Conv2d(width, FEATURES, 1)
