@@ -41,10 +41,7 @@ const DAMPING: f64 = 1e-3;
 /// Rounds at the end in which the start is weighed against the surface.
 const WEIGHED: usize = 5;
 /// Errors of the networks' pose: turn (degrees), scale (part), shift across and in depth (crop pixels).
-const ERRORS: (f64, f64, (f64, f64)) = (2.5, 0.02, (1.5, 6.0));
-/// The errors of a volume are alike over large parts of a face: so many of its residuals count as
-/// independent.
-const INDEPENDENT: f64 = 4.0;
+const ERRORS: (f64, f64, (f64, f64)) = (2.5, 0.02, (1.5, 1.6));
 /// A start that is farther off than this (degrees, part of the scale, crop pixels) was none: the
 /// volume is.
 const TRUSTED: (f64, f64, f64) = (20.0, 0.2, 32.0);
@@ -281,7 +278,8 @@ impl<'a> Search<'a> {
             let turned = turn.scaled_axis() * radius;
             let so_far =
                 [turned.x, turned.y, turned.z, shift.x, shift.y, shift.z, scale.ln() * radius];
-            let each = noise * noise * pairs.len() as f64 / INDEPENDENT;
+            // The errors of a volume are alike all over a face: its residuals count as one.
+            let each = noise * noise * pairs.len() as f64;
             let (turn, scale) = (ERRORS.0.to_radians() * radius, ERRORS.1 * radius);
             let (across, deep) = ERRORS.2;
             let errors = [turn, turn, turn, across, across, deep, scale];
