@@ -55,11 +55,12 @@ impl Solid {
 
     /// How deep each voxel lies inside, in voxels; negative outside. Slices, rows, columns.
     pub fn depths(&self) -> impl Iterator<Item = f32> + '_ {
-        let r = self.resolution;
-        (0..r).flat_map(move |slice| {
-            let depth = (r as f32 - 1.0) / 2.0 - slice as f32;
-            self.columns.iter().map(move |[front, back]| (front - depth).min(depth - back))
-        })
+        (0..self.resolution).flat_map(|slice| self.slice(slice))
+    }
+
+    fn slice(&self, slice: usize) -> impl Iterator<Item = f32> + '_ {
+        let depth = (self.resolution as f32 - 1.0) / 2.0 - slice as f32;
+        self.columns.iter().map(move |[front, back]| (front - depth).min(depth - back))
     }
 
     /// Which voxels are filled. Slices, rows, columns.
@@ -70,12 +71,13 @@ impl Solid {
     /// As a volume; a voxel that the surface passes in depth is filled in part.
     #[must_use]
     pub fn volume(&self) -> Volume {
-        let part = |depth: f32| (255.0 * (depth + 0.5).clamp(0.0, 1.0)).round() as u8;
-        Volume {
-            resolution: self.resolution,
-            values: self.depths().map(part).collect(),
-            map: self.map,
-        }
+        // To the nearest: a cast cuts off, and stops at 0 and 255.
+        let part = |depth: f32| (255.0 * (depth + 0.5) + 0.5) as u8;
+        let r = self.resolution;
+        let mut values = Vec::with_capacity(r * r * r);
+        // Slice by slice, so that the compiler sees a plain loop.
+        (0..r).for_each(|slice| values.extend(self.slice(slice).map(part)));
+        Volume { resolution: r, values, map: self.map }
     }
 
     /// The share of all r³ voxels, 0…1, that are filled here and not there, or there and not here.
