@@ -28,7 +28,7 @@ from muon import Muon
 from networks import DESCRIPTIONS, MMFace, fast, load_checkpoint
 
 BATCH = 32  # of all processes together
-CHECK = 300  # steps between two looks at the validation pictures
+CHECK, SAVE = 300, 50  # steps between two looks at the validation pictures; between two checkpoints and lines of the log
 WARM_UP, WARM_UP_AGAIN = 300, 60  # steps, from nothing and from old weights
 AVERAGE = 0.998  # of the weights; faster at first
 
@@ -156,7 +156,6 @@ def main():
         with open(options.out / "curve.jsonl", "a") as file:
             file.write(json.dumps(line) + "\n")
         print(line, flush=True)
-        save("last.pt")
 
     model.train()
     if options.weights:  # the PMN's last norm has one value a crop: in training the other crops would shake every pose
@@ -188,15 +187,17 @@ def main():
         step += 1
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + value.item()
-        if rank == 0 and step % 50 == 0:
-            speed = 50 * BATCH / (time.time() - logged)
+        if rank == 0 and step % SAVE == 0:
+            save("last.pt")
+            speed = SAVE * BATCH / (time.time() - logged)
             print(f"{trained_before + step * BATCH} samples, {speed:.1f}/s, rate {rate:.1e}, " +
-                  ", ".join(f"{k} {v / 50:.3f}" for k, v in sums.items()), flush=True)
+                  ", ".join(f"{k} {v / SAVE:.3f}" for k, v in sums.items()), flush=True)
             logged, sums = time.time(), {}
         if rank == 0 and step % CHECK == 0:
             check()
             logged = time.time()
     if rank == 0:
+        save("last.pt")
         check(full=True)
     dist.destroy_process_group()
 
