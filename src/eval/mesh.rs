@@ -60,7 +60,7 @@ impl Judge {
         let (mut voxels, mut solid) = (None, None);
         if let Some(volume) = &face.volume {
             let within = |points: &[[f32; 3]], triangles: &[[u32; 3]]| {
-                Solid::new(points, triangles.iter().copied(), volume.map(), volume.resolution())
+                Solid::new(points, triangles, volume.map(), volume.resolution())
             };
             let true_solid = within(&truth.points, &truth.triangles);
             voxels = true_solid.mismatch(volume.filled());

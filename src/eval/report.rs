@@ -214,8 +214,8 @@ impl fmt::Display for DatasetReport {
             writeln!(
                 f,
                 "Meshes: % of voxels that differ, as they lie, the volume's and those of the fitted mesh as a \
-                 solid; skin to true surface, point to plane, \
-                 % as points, as it lies and aligned by a similarity."
+                 solid; skin to true surface, point to plane, % as points, as it lies and aligned by a \
+                 similarity."
             )?;
         }
         Ok(())

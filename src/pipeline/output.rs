@@ -329,8 +329,7 @@ impl Filler {
     fn volume(&self, params: &Params, landmarks: &[[f32; 2]], vertices: &[[f32; 3]]) -> Volume {
         let angle = rotation::upright_angle(&params.rotation);
         let map = CropMap::around(landmarks, angle, &self.crop);
-        let triangles = self.model.triangles.iter().copied();
-        Solid::new(vertices, triangles, &map, self.resolution).volume()
+        Solid::new(vertices, &self.model.triangles, &map, self.resolution).volume()
     }
 }
 

@@ -19,7 +19,7 @@ impl Solid {
     #[must_use]
     pub fn new(
         points: &[[f32; 3]],
-        triangles: impl IntoIterator<Item = [u32; 3]>,
+        triangles: &[[u32; 3]],
         map: &CropMap,
         resolution: usize,
     ) -> Self {
@@ -123,7 +123,7 @@ mod tests {
     fn a_box_fills_what_it_covers() {
         // Voxels of 4 pixels: 16 columns, 8 rows, 24 slices whose centres lie inside.
         let (points, triangles) = cuboid([64.0, 96.0, -48.0], [128.0, 128.0, 48.0]);
-        let solid = Solid::new(&points, triangles, &MAP, 64);
+        let solid = Solid::new(&points, &triangles, &MAP, 64);
         assert_eq!(solid.depths().filter(|d| *d >= 0.0).count(), 16 * 8 * 24);
         let values = solid.volume().values().to_vec();
         let volume = |values: Vec<u8>| Volume::new(values, MAP).expect("a cube");
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn nothing_fills_nothing() {
-        let solid = Solid::new(&[[f32::NAN; 3]], [[0, 0, 0], [0, 1, 2]], &MAP, 8);
+        let solid = Solid::new(&[[f32::NAN; 3]], &[[0, 0, 0], [0, 1, 2]], &MAP, 8);
         assert!(solid.depths().all(|d| d < 0.0));
     }
 }

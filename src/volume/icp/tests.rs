@@ -12,15 +12,9 @@ fn model() -> Arc<FaceModel> {
 /// The volume of a mesh as the networks were taught it: filled between front and back along each
 /// column. `soft`: over how many voxels of depth it goes from empty to filled.
 fn voxelised(model: &FaceModel, params: &Params, map: CropMap, r: usize, soft: f32) -> Volume {
-    let solid = |name: &str| ["face", "head_neck", "mouth"].contains(&name);
-    let points = model.vertices(params);
-    let regions = model.triangles.iter().zip(&model.triangle_region);
-    let skin = regions.filter(|(_, region)| solid(&model.regions[usize::from(**region)]));
-    let values = Solid::new(&points, skin.map(|(triangle, _)| *triangle), &map, r);
-    let values = values
-        .depths()
-        .map(|inside| (255.0 * (inside / soft.max(1e-6) + 0.5).clamp(0.0, 1.0)) as u8);
-    Volume::new(values.collect(), map).expect("a cube")
+    let solid = Solid::new(&model.vertices(params), &model.triangles, &map, r);
+    let part = |inside: f32| (255.0 * (inside / soft.max(1e-6) + 0.5).clamp(0.0, 1.0)) as u8;
+    Volume::new(solid.depths().map(part).collect(), map).expect("a cube")
 }
 
 fn pose(f: f32, angles: [f32; 3], t: [f32; 3], model: &FaceModel) -> Params {
