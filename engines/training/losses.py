@@ -9,13 +9,13 @@ from torch.nn import functional as F
 import morphable
 from data import AVATAR
 
-LANDMARKS, VERTICES, DEPTH = 1.3, 0.4, 1.0  # depth counts within the vertices' loss
+LANDMARKS, VERTICES, DEPTH, SKIN = 1.3, 0.4, 1.0, 1.2  # depth counts within the vertices' loss
 ROTATION, IDENTITY, EXPRESSION, TZ = 10.0, 1.0, 1.2, 0.2
 AVATAR_WEIGHT, LIPS_WEIGHT = 4.0, 8.0  # of the coefficients that matter most; of those among them that come out worst
 LIPS = ("mouthFunnel", "mouthPucker")
 OPENINGS, GAPS = 0.8, ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))  # of eyes and mouth
 VOLUME, PRESENCE = 40.0, 2.0
-VERTICES_USED = 240
+VERTICES_USED, TRIANGLES_USED = 240, 400
 SPACING = 0.3  # cm, of points on the skin for a volume of 64
 
 
@@ -84,6 +84,11 @@ class Targets:
         face = model.triangles[model.triangle_region == 0].unique()
         self.some = face[torch.randperm(len(face), generator=generator)[:VERTICES_USED]]
         self.some_modes = torch.cat([model.identity[:, self.some], model.expression[:, self.some]]).flatten(1)
+        corners = model.mean[model.triangles]
+        area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1)
+        chosen = model.triangles[torch.multinomial(area, TRIANGLES_USED, generator=generator)]
+        self.skin = model.mean[chosen]  # triangles all over the head, as many as the area asks for
+        self.skin_modes = torch.cat([model.identity[:, chosen], model.expression[:, chosen]]).flatten(1)
         self.samples = {}
 
     def landmarks3d(self, coefficients, bins, habit):
@@ -99,6 +104,10 @@ class Targets:
 
     def some_vertices(self, coefficients):
         return self.model.mean[self.some] + (coefficients @ self.some_modes).view(len(coefficients), -1, 3)
+
+    def skin_triangles(self, coefficients):
+        """[N,K+E] -> corners [N,T,3,3], cm."""
+        return self.skin + (coefficients @ self.skin_modes).view(len(coefficients), -1, 3, 3)
 
     def surface(self, row, affine, resolution):
         """Points of the solid's skin [N,S,3] in crop pixels, depth about the volume's centre; dense enough that no
@@ -137,6 +146,21 @@ def solid(targets, row, affine, presence, resolution):
     return true & (presence > 0.5).view(-1, 1, 1, 1)
 
 
+def skin_distance(targets, coefficients, pose, fitted, true_rotation, true_f, true_t):
+    """How far the predicted skin lies from the true one along the true normals [N,T], crop pixels, at places spread evenly
+    over the head, its back included: to first order the voxels in which the two solids differ. t_z follows from f and R,
+    as the program computes it (`FaceModel::centred`)."""
+    flip = true_f.new_tensor([1, -1, 1])
+    corners = targets.skin_triangles(fitted)
+    true = (corners.mean(2) @ true_rotation.transpose(1, 2)) * true_f[:, None, None] * flip + true_t[:, None]
+    normal = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
+    normal = F.normalize(normal @ true_rotation.transpose(1, 2), dim=-1) * flip
+    centre = morphable.rotation(pose[:, 1:4]) @ targets.model.volume_centre
+    centred = torch.cat([pose[:, :6], -pose[:, :1] * centre[:, 2:]], 1)
+    ours = morphable.project(targets.skin_triangles(coefficients).mean(2), centred)
+    return ((ours - true) * normal).sum(-1).abs()
+
+
 def losses(targets, outputs, row, affine, presence, volume_logits=None):
     """Named losses, already weighted; outputs = pose, identity, expression, presence logits. Negatives teach presence
     (and an empty volume) only. `volume_logits` [N,r,r,r]."""
@@ -167,6 +191,7 @@ def losses(targets, outputs, row, affine, presence, volume_logits=None):
     off = (morphable.project(targets.some_vertices(coefficients), pose) - wanted) * percent[..., None]
     deep = off[..., 2] - off[..., 2].mean(1, keepdim=True)
     result["vertices"] = VERTICES * mean(off[..., :2].abs().sum(-1) + DEPTH * deep.abs())
+    result["skin"] = SKIN * mean(skin_distance(targets, coefficients, pose, fitted, true_rotation, true_f, true_t) * percent)
     result["tz"] = TZ * mean((pose[:, 6:] - true_t[:, 2:]).abs() * percent)
     apart = (morphable.rotation(pose[:, 1:4]) - true_rotation).square().sum((1, 2))  # 2 x the angle's square, nearly
     result["rotation"] = ROTATION * mean((apart + 1e-6).sqrt()[:, None])
