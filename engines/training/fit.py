@@ -272,9 +272,7 @@ def main():
     print(f"kept {good.sum()} of {len(good)} fits")
     bins68 = model.yaw_weights(morphable.rotation(pose[:, 1:4]))
     landmarks = project(habits[0].landmarks(torch.cat([identity[person], expression], 1), bins68), pose)
-    # depth of the volume's centre: the middle of the volume
-    turned = morphable.project(model.volume_centre.expand(len(pose), 1, 3), pose)
-    pose[:, 6] = -turned[:, 0, 2]
+    pose = model.centred(pose)
     options.landmarks.write_text(json.dumps({n: h.offsets.numpy().round(3).tolist() for n, h in zip(HABITS, habits)}))
     np.savez(options.work / "habits.npz", **{
         f"{n}_{k}": v for n, h in zip(HABITS, habits)

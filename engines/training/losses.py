@@ -150,14 +150,11 @@ def skin_distance(targets, coefficients, pose, fitted, true_rotation, true_f, tr
     """How far the predicted skin lies from the true one along the true normals [N,T], crop pixels, at places spread evenly
     over the head, its back included: to first order the voxels in which the two solids differ. t_z follows from f and R,
     as the program computes it (`FaceModel::centred`)."""
-    flip = true_f.new_tensor([1, -1, 1])
     corners = targets.skin_triangles(fitted)
-    true = (corners.mean(2) @ true_rotation.transpose(1, 2)) * true_f[:, None, None] * flip + true_t[:, None]
+    true = morphable.place(corners.mean(2), true_rotation, true_f, true_t)
     normal = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
-    normal = F.normalize(normal @ true_rotation.transpose(1, 2), dim=-1) * flip
-    centre = morphable.rotation(pose[:, 1:4]) @ targets.model.volume_centre
-    centred = torch.cat([pose[:, :6], -pose[:, :1] * centre[:, 2:]], 1)
-    ours = morphable.project(targets.skin_triangles(coefficients).mean(2), centred)
+    normal = morphable.place(F.normalize(normal, dim=-1), true_rotation, torch.ones_like(true_f), torch.zeros_like(true_t))
+    ours = morphable.project(targets.skin_triangles(coefficients).mean(2), targets.model.centred(pose))
     return ((ours - true) * normal).sum(-1).abs()
 
 
@@ -186,8 +183,7 @@ def losses(targets, outputs, row, affine, presence, volume_logits=None):
 
     true_rotation, true_f, true_t = crop_pose(targets.pose[r], a)
     fitted = torch.cat([targets.identity[r], targets.expression[r]], 1)
-    turned = (targets.some_vertices(fitted) @ true_rotation.transpose(1, 2)) * true_f[:, None, None]
-    wanted = turned * turned.new_tensor([1, -1, 1]) + true_t[:, None]
+    wanted = morphable.place(targets.some_vertices(fitted), true_rotation, true_f, true_t)
     off = (morphable.project(targets.some_vertices(coefficients), pose) - wanted) * percent[..., None]
     deep = off[..., 2] - off[..., 2].mean(1, keepdim=True)
     result["vertices"] = VERTICES * mean(off[..., :2].abs().sum(-1) + DEPTH * deep.abs())

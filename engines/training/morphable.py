@@ -42,13 +42,18 @@ def upright(matrix):
     return torch.atan2(matrix[..., 0, 1], matrix[..., 1, 1]) * (180 / math.pi)
 
 
-def project(points, pose):
-    """Model points [N,V,3] under pose [N,7] = f, pitch, yaw, roll, tx, ty, tz -> [N,V,3]: pixel x, pixel y, depth.
+def place(points, matrix, f, t):
+    """Model points [N,V,3] under rotation matrices [N,3,3], f [N], t [N,3] -> [N,V,3]: pixel x, pixel y, depth.
 
     Depth grows towards the camera; pixel_y = -f (R S)_y + t_y.
     """
-    turned = points @ rotation(pose[:, 1:4]).transpose(1, 2) * pose[:, None, :1]
-    return turned * turned.new_tensor([1, -1, 1]) + pose[:, None, 4:7]
+    turned = points @ matrix.transpose(1, 2) * f[:, None, None]
+    return turned * turned.new_tensor([1, -1, 1]) + t[:, None]
+
+
+def project(points, pose):
+    """`place` under pose [N,7] = f, pitch, yaw, roll, tx, ty, tz."""
+    return place(points, rotation(pose[:, 1:4]), pose[:, 0], pose[:, 4:7])
 
 
 class FaceModel(torch.nn.Module):
@@ -72,6 +77,11 @@ class FaceModel(torch.nn.Module):
         """[N,K], [N,E] -> [N,V,3] cm; `which` selects vertices."""
         return (self.mean[which] + torch.tensordot(identity, self.identity[:, which], 1)
                 + torch.tensordot(expression, self.expression[:, which], 1))
+
+    def centred(self, pose):
+        """Pose [N,7] with the t_z that follows from R and f: the middle of the face's volume lies at depth 0."""
+        middle = rotation(pose[:, 1:4]) @ self.volume_centre
+        return torch.cat([pose[:, :6], -pose[:, :1] * middle[:, 2:]], 1)
 
     def yaw_weights(self, matrix):
         """[N,3,3] -> [N,B]: how much each yaw bin of the landmark tables counts (linear between the two nearest)."""

@@ -120,7 +120,7 @@ class Studio:
         shape = self.targets.landmarks3d(torch.cat([identity, expression], 1), bins, torch.zeros(1, dtype=torch.long))
         placed = morphable.project(shape, pose)[0, :, :2].numpy()
         pose[0, 4:6] += torch.from_numpy(SIDE / 2 - (placed.min(0) + placed.max(0)) / 2)
-        pose[0, 6] = -morphable.project(model.volume_centre.expand(1, 1, 3), pose)[0, 0, 2]
+        pose = model.centred(pose)
         seen = model.vertices(identity, torch.from_numpy(fits.expression[i:i + 1]))
         source = morphable.project(seen, torch.from_numpy(fits.pose[i:i + 1]))[0].numpy()
         turned = morphable.project(vertices, pose)[0].numpy()
