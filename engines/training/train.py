@@ -4,8 +4,7 @@ The learning rate is a cosine over whichever runs out first, so a run on shared 
 One single-threaded process per core, gradients averaged between them: on shared cores this is several times faster than
 one process with many threads, which wait for each other in every layer.
 
-    export OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=17179869184
-    export GLIBC_TUNABLES=glibc.malloc.hugetlb=1   # fewer page faults: a fifth faster
+    make train UNTIL=17:25   # the same as the next line, with a malloc that is a fifth faster
     torchrun --nproc-per-node 2 train.py --out runs/long --until 17:25
     torchrun --nproc-per-node 2 train.py --out runs/longer --weights runs/long/last.pt --until 03:00 --rate 8e-4
 """
