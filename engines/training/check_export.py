@@ -29,7 +29,7 @@ def main():
         outputs = {k.any_name: v.copy() for k, v in pmn.infer({"features": features}).items()}
         print(f"{precision}: largest difference from PyTorch f32")
         for name, value in outputs.items():
-            print(f"  {name}: " + " ".join(f"{x:.2g}" for x in np.abs(value - reference[name]).max(0)[:7])
+            print(f"  {name}: " + " ".join(f"{x:.2g}" for x in np.abs(value - reference[name]).max(0).flat[:7])
                   + f" ({np.abs(value - reference[name]).max():.3g})")
         print(f"  features_mean: {np.abs(features.mean((2, 3)) - reference['features_mean']).max():.3g}")
         slices = volume.infer({"features": features})["volume"].mean((2, 3))

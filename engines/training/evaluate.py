@@ -19,7 +19,7 @@ import losses
 import morphable
 from data import AVATAR, Samples, argument_parser, crop_affine, damage, load, warp
 from fit import expression_centres
-from networks import fast, load_heads, load_trained
+from networks import POINTS_WEIGHT, fast, load_heads, load_trained
 
 BATCH = 32
 
@@ -32,11 +32,15 @@ def predict(model, targets, crops):
     for start in range(0, len(crops), BATCH):
         image = torch.from_numpy(np.stack(crops[start:start + BATCH])).permute(0, 3, 1, 2)
         with fast():
-            maps, pose, identity, expression, presence = model(image)
+            maps, pose, identity, expression, presence, points = model(image)
         pose, identity, expression = pose.float(), identity.float(), expression.float()
-        bins = targets.model.yaw_weights(morphable.rotation(pose[:, 1:4]))
+        rotation = morphable.rotation(pose[:, 1:4])
+        bins = targets.model.yaw_weights(rotation)
         shape = targets.landmarks3d(torch.cat([identity, expression], 1), bins, torch.zeros(len(pose), dtype=torch.long))
         placed = morphable.project(shape, pose)[..., :2]
+        if points.shape[1]:  # as `FaceModel::beside` does it
+            facing = rotation[:, 2, 2].clamp(min=0).square()
+            placed = placed + POINTS_WEIGHT * facing[:, None, None] * (losses.seen(points) - placed)
         parts.append((placed, pose, identity, expression, torch.sigmoid(presence.float())[:, 0]))
         features.append(maps)
     names = ["landmarks", "pose", "identity", "expression", "presence"]

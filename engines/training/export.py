@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import morphable
-from networks import DESCRIPTIONS, FEATURES, MMFace, VolumeHead, load_heads
+from networks import DESCRIPTIONS, FEATURES, POINTS_WEIGHT, MMFace, VolumeHead, load_heads
 
 OPSET = 17
 SMALL = 4096  # numbers: smaller weights stay f32
@@ -58,14 +58,15 @@ class ExportedPose(nn.Module):
 class ExportedPmn(nn.Module):
     def __init__(self, pmn):
         super().__init__()
-        self.volume, self.identity, self.expression, self.presence = pmn.volume, pmn.identity, pmn.expression, pmn.presence
+        self.code, self.volume, self.points = pmn.code, pmn.volume, pmn.points
+        self.identity, self.expression, self.presence = pmn.identity, pmn.expression, pmn.presence
         self.pose, self.bounded = ExportedPose(pmn), pmn.bounded
 
     def forward(self, features):
-        code = self.volume(features.unsqueeze(1)).flatten(1)
+        code, points = self.code(features)
         expression = self.expression(code)
         return (self.pose(code), self.identity(code), torch.sigmoid(expression) if self.bounded else expression,
-                torch.sigmoid(self.presence(code)))
+                torch.sigmoid(self.presence(code)), *[points.unflatten(1, (-1, 2))] * (self.points is not None))
 
 
 class ExportedVolume(nn.Module):
@@ -154,6 +155,8 @@ def write_manifest(engines, variant, description, networks, training, measured):
         lines.append(f"training = {toml_table(training)}")
     lines += [f"crop = {{ size = {morphable.CROP}, scale = {morphable.CROP_SCALE}, raise = {morphable.CROP_RAISE} }}",
               f"presence_threshold = {measured.get('presence_threshold', 0.5)}"]
+    if description.points:
+        lines.append(f"points_weight = {POINTS_WEIGHT}")
     for name, sides in networks.items():
         file = f"{variant}/{name}.onnx"
         lines += ["", f"[variants.{variant}.networks.{name}]", f'file = "{file}"', f'sha256 = "{sha256(engines / file)}"']
@@ -211,22 +214,20 @@ def main():
     images = reference_images(options.astronaut)
     with torch.no_grad():
         features = vmn(images)
-        pose, identity, expression, presence = pmn(features)
+        told = dict(zip(["pose", "identity", "expression", "presence", "points"], pmn(features)))
         occupancy = volume(features)
     write_onnx(vmn, (images,), folder / "vmn.onnx", ["image"], ["features"])
-    write_onnx(pmn, (features,), folder / "pmn.onnx", ["features"], ["pose", "identity", "expression", "presence"])
+    write_onnx(pmn, (features,), folder / "pmn.onnx", ["features"], list(told))
     for r, head in heads.items():
         write_onnx(head, (features,), folder / f"volume-{r}.onnx", ["features"], ["volume"])
-    reference = {"image": images, "features_mean": features.mean((2, 3)), "pose": pose,
-               "identity": identity, "expression": expression, "presence": presence,
-               "volume_mean": occupancy.mean((2, 3))}
+    reference = {"image": images, "features_mean": features.mean((2, 3)), **told,
+                 "volume_mean": occupancy.mean((2, 3))}
     save_file({k: v.contiguous() for k, v in reference.items()}, folder / "reference.safetensors")
 
     feature_map = ["features", "f32", ["N", FEATURES, 64, 64]]
     write_manifest(options.engines, variant, description, {
         "vmn": ([["image", "u8", ["N", 3, 256, 256]]], [feature_map]),
-        "pmn": ([feature_map], [["pose", "f32", ["N", 7]], ["identity", "f32", ["N", description.identity]],
-                                ["expression", "f32", ["N", description.expression]], ["presence", "f32", ["N", 1]]]),
+        "pmn": ([feature_map], [[name, "f32", ["N", *value.shape[1:]]] for name, value in told.items()]),
         **{f"volume-{r}": ([feature_map], [["volume", "f32", ["N", r, r, r]]]) for r in heads},
     }, training, json.loads(options.measured.read_text()))
     for file in sorted(folder.iterdir()):

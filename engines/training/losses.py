@@ -9,12 +9,12 @@ from torch.nn import functional as F
 import morphable
 from data import AVATAR
 
-LANDMARKS, VERTICES, DEPTH, SKIN = 1.3, 0.4, 1.0, 1.2  # depth counts within the vertices' loss
+LANDMARKS, VERTICES, DEPTH, SKIN = 2.6, 0.4, 1.0, 1.2  # depth counts within the vertices' loss
 ROTATION, IDENTITY, EXPRESSION, TZ = 10.0, 1.0, 1.2, 0.2
 AVATAR_WEIGHT, LIPS_WEIGHT = 4.0, 8.0  # of the coefficients that matter most; of those among them that come out worst
 LIPS = ("mouthFunnel", "mouthPucker")
 OPENINGS, GAPS = 0.8, ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))  # of eyes and mouth
-VOLUME, PRESENCE = 40.0, 2.0
+VOLUME, PRESENCE, POINTS = 40.0, 2.0, 1.0
 VERTICES_USED, TRIANGLES_USED = 240, 400
 SPACING = 0.3  # cm, of points on the skin for a volume of 64
 
@@ -80,6 +80,12 @@ class Targets:
             pick = lambda field: (field[..., vertices, :] * weights[..., None]).sum(-2)
             self.means.append((pick(model.mean) + tensor(habits[f"{name}_offsets"])).reshape(bins.shape[1], -1))
             self.modes.append(torch.cat([pick(model.identity), pick(model.expression)]).flatten(1))
+        # the labels in i·bug's habit: the others moved by what the habits differ on the fitted face
+        fitted = torch.cat([self.identity, self.expression], 1)
+        other = torch.nonzero(self.habit)[:, 0]
+        mine = morphable.project(self.landmarks3d(fitted[other], bins[other], self.habit[other]), self.pose[other])[..., :2]
+        self.shipped = self.points.clone()
+        self.shipped[other] += tensor(fits.landmarks)[other] - mine
         generator = torch.Generator().manual_seed(1)
         face = model.triangles[model.triangle_region == 0].unique()
         self.some = face[torch.randperm(len(face), generator=generator)[:VERTICES_USED]]
@@ -139,6 +145,11 @@ def crop_pose(pose, affine):
     return turn @ morphable.rotation(pose[:, 1:4]), pose[:, 0] * scale, torch.cat([t, pose[:, 6:] * scale[:, None]], 1)
 
 
+def seen(points):
+    """What `networks.Points` says [N,136] in crop pixels [N,68,2]."""
+    return points.unflatten(1, (-1, 2)) * (morphable.CROP / 2) + (morphable.CROP - 1) / 2
+
+
 @torch.no_grad()
 def solid(targets, row, affine, presence, resolution):
     """The true volume, bool [N,r,r,r]: empty where there is no face."""
@@ -159,9 +170,9 @@ def skin_distance(targets, coefficients, pose, fitted, true_rotation, true_f, tr
 
 
 def losses(targets, outputs, row, affine, presence, volume_logits=None):
-    """Named losses, already weighted; outputs = pose, identity, expression, presence logits. Negatives teach presence
+    """Named losses, already weighted; outputs = pose, identity, expression, presence logits, points. Negatives teach presence
     (and an empty volume) only. `volume_logits` [N,r,r,r]."""
-    pose, identity, expression, logits = (x.float() for x in outputs)
+    pose, identity, expression, logits, points = (x.float() for x in outputs)
     result = {"presence": PRESENCE * F.binary_cross_entropy_with_logits(logits[:, 0], presence)}
     real = torch.nonzero(presence > 0.5)[:, 0]
     r, a = row[real], affine[real]
@@ -176,6 +187,10 @@ def losses(targets, outputs, row, affine, presence, volume_logits=None):
     coefficients = torch.cat([identity, expression], 1)
     placed = morphable.project(targets.landmarks3d(coefficients, targets.bins[r], targets.habit[r]), pose)
     result["landmarks"] = LANDMARKS * mean((placed[..., :2] - label).norm(dim=-1) * percent)
+
+    if points.shape[1]:  # [N,136], in the habit that ships
+        there = to_crop(F.pad(targets.shipped[r], (0, 1)), a)[..., :2]
+        result["points"] = POINTS * mean((seen(points[real]) - there).norm(dim=-1) * percent)
 
     upper, lower = zip(*GAPS)
     gap = lambda points: points[:, upper, :2] - points[:, lower, :2]

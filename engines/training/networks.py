@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 FEATURES = 64  # channels, height and width of the feature map
 F0 = 11.7  # crop pixels per cm of an average face; the exponent's zero
+POINTS_WEIGHT = 0.3  # of `Points` beside the mesh's landmarks, on a face that looks into the camera
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Description:
     pose_hidden: tuple
     presence_hidden: tuple
     context: int  # hidden values of the layer at the bottom of each hourglass; 0: none
+    points: int  # places in the picture that the PMN's heads read beside its code; 0: none
     identity: int
     expression: int
     bounded: bool = True  # expressions are weights 0…1; else standard deviations, as in a PCA of expressions
@@ -37,11 +39,11 @@ DESCRIPTIONS = {
     "mmface-paper": Description(
         stem=(("conv", 7, 2, 64), ("block", 128), ("pool",), ("block", 128), ("block", 256)),
         hourglass=256, pmn=(64, 128, 256, 512, 1024), identity_hidden=(512, 256), expression_hidden=(512,),
-        pose_hidden=(512,), presence_hidden=(64,), context=0, identity=199, expression=29, bounded=False),
+        pose_hidden=(512,), presence_hidden=(64,), context=0, points=0, identity=199, expression=29, bounded=False),
     "mmface-lite": Description(
         stem=(("conv", 7, 2, 24), ("conv", 3, 2, 64), ("block", 64), ("block", 64)),
         hourglass=64, pmn=(16, 32, 64, 128, 256), identity_hidden=(256,), expression_hidden=(256,),
-        pose_hidden=(256,), presence_hidden=(64,), context=256, identity=60, expression=53),
+        pose_hidden=(256,), presence_hidden=(64,), context=256, points=68, identity=60, expression=53),
 }
 
 
@@ -51,9 +53,26 @@ def fast():
     return torch.autocast("cpu", torch.bfloat16, enabled=any(able.get(k) for k in ("avx512_bf16", "amx_bf16", "bf16")))
 
 
+class Layers(nn.Sequential):
+    """In training, a batch normalisation that keeps its running statistics is computed as scale and shift of the convolution
+    before it: the same sums, without two passes over the maps and two back."""
+
+    def forward(self, x):
+        layers = iter(zip(self, [*self][1:] + [None]))
+        for layer, norm in layers:
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm) and layer.training and not norm.training:
+                scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+                weight = layer.weight * scale.view(-1, *[1] * (layer.weight.ndim - 1))
+                x = layer._conv_forward(x, weight, norm.bias - norm.running_mean * scale)
+                next(layers)
+            else:
+                x = layer(x)
+        return x
+
+
 def conv(into, out, kernel, stride=1, relu=True):
     layers = [nn.Conv2d(into, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out)]
-    return nn.Sequential(*layers, *[nn.ReLU(inplace=True)] * relu)
+    return Layers(*layers, *[nn.ReLU(inplace=True)] * relu)
 
 
 class Block(nn.Module):
@@ -191,20 +210,40 @@ class FirstConv3d(nn.Conv3d):
     def __init__(self, into, out):
         super().__init__(into, out, 4, 2, 1, bias=False)
 
-    def forward(self, x):
+    def _conv_forward(self, x, weight, bias):
         if not self.training:
-            return super().forward(x)
+            return super()._conv_forward(x, weight, bias)
         n, c, d, h, w = (s + 2 * (i > 1) for i, s in enumerate(x.shape))
         x = F.pad(x, (1,) * 6).view(n, c, d // 2, 2, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
         x = x.reshape(n, 8 * c, d // 2, h // 2, w // 2).contiguous(memory_format=torch.channels_last_3d)
-        weight = self.weight.view(-1, c, 2, 2, 2, 2, 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(-1, 8 * c, 2, 2, 2)
-        return F.conv3d(x, weight)
+        weight = weight.reshape(-1, c, 2, 2, 2, 2, 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(-1, 8 * c, 2, 2, 2)
+        return F.conv3d(x, weight, bias)
+
+
+class Points(nn.Module):
+    """Features -> where each of `count` points lies, [N,2·count] in −1…1 of the crop (x, y by turns): the mean of all
+    places, weighed by the softmax of the point's own map (Sun et al., "Integral human pose regression", ECCV 2018)."""
+
+    def __init__(self, count, side=FEATURES // 2):
+        super().__init__()
+        self.count, self.cells = count, side * side
+        self.maps = nn.Sequential(nn.Conv2d(FEATURES, FEATURES, 2, 2), nn.ReLU(inplace=True),
+                                  nn.Conv2d(FEATURES, count, 1, bias=False))  # a softmax does not see one
+        middle = (2 * torch.arange(side) + 1 - side) / side  # of each cell; exact in bfloat16
+        down, across = torch.meshgrid(middle, middle, indexing="ij")
+        self.register_buffer("places", torch.stack([across.flatten(), down.flatten()], 1))
+
+    def forward(self, features):
+        maps = self.maps(features).reshape(-1, self.count, self.cells)
+        with torch.autocast("cpu", enabled=False):
+            return (torch.softmax(maps.float(), -1) @ self.places).flatten(1)
 
 
 class Pmn(nn.Module):
     """Features, read as a volume of one channel, -> pose [N,7], identity [N,K], expression [N,E], presence [N,1].
 
     pose = f (crop pixels per model unit), pitch, yaw, roll (degrees), tx, ty, tz (crop pixels).
+    Last, what `Points` says: [N,136], or [N,0] without.
     """
 
     def __init__(self, description):
@@ -215,7 +254,9 @@ class Pmn(nn.Module):
             convolution = FirstConv3d(into, out) if i == 0 else nn.Conv3d(into, out, 4, 2, 0 if last else 1, bias=False)
             layers += [convolution, nn.BatchNorm3d(out), nn.ReLU(inplace=True)]
             into = out
-        self.volume = nn.Sequential(*layers)
+        self.volume = Layers(*layers)
+        self.points = Points(description.points) if description.points else None
+        into += 2 * description.points
         self.identity = branch(into, description.identity_hidden, description.identity)
         self.expression = branch(into, description.expression_hidden, description.expression)
         self.pose = branch(into, description.pose_hidden, 7)
@@ -226,17 +267,28 @@ class Pmn(nn.Module):
         for head in (self.identity, self.expression, self.pose, self.presence):
             nn.init.normal_(head[-1].weight, std=0.01)
             nn.init.zeros_(head[-1].bias)
+            if self.points:  # so that they can be added to trained weights
+                nn.init.zeros_(head[0].weight[:, -2 * description.points:])
         if self.bounded:
             nn.init.constant_(self.expression[-1].bias, -2.5)
 
-    def forward(self, features):
+    def code(self, features):
+        """What the heads read, and the points in it."""
         code = self.volume(features.unsqueeze(1)).flatten(1)
+        if not self.points:
+            return code, code[:, :0]
+        points = self.points(features)
+        return torch.cat([code, points], 1), points
+
+    def forward(self, features):
+        code, points = self.code(features)
         with torch.autocast("cpu", enabled=False):
             code = code.float()
             pose = self.pose(code) * self.pose_scale + self.pose_zero
             pose = torch.cat([torch.exp(pose[:, :1]), pose[:, 1:]], 1)
             expression = self.expression(code)
-            return (pose, self.identity(code), torch.sigmoid(expression) if self.bounded else expression, self.presence(code))
+            return (pose, self.identity(code), torch.sigmoid(expression) if self.bounded else expression, self.presence(code),
+                    points)
 
 
 class MMFace(nn.Module):

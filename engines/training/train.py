@@ -42,6 +42,8 @@ def optimisers_of(model, rate):
     """Muon for the matrices inside; AdamW for what reads the picture, gives the outputs, shifts and scales."""
     ends = {model.vmn.stem[0][0].weight, model.volume.slices.weight,
             *(head[-1].weight for head in (model.pmn.identity, model.pmn.expression, model.pmn.pose, model.pmn.presence))}
+    if model.pmn.points:
+        ends.add(model.pmn.points.maps[-1].weight)
     inside = [p for p in model.parameters() if p.ndim > 1 and p not in ends]
     plain = [p for p in model.parameters() if p.ndim <= 1 or p in ends]
     return [Muon(inside, lr=rate, weight_decay=1e-4),
@@ -110,7 +112,7 @@ def main():
 
     model = MMFace(DESCRIPTIONS[options.variant])
     model.vmn.to(memory_format=torch.channels_last)
-    model.pmn.to(memory_format=torch.channels_last_3d)
+    model.pmn.volume.to(memory_format=torch.channels_last_3d)
     average = Average(model)
     optimisers = optimisers_of(model, options.rate)
     step, spent, trained_before = 0, 0.0, 0

@@ -11,6 +11,15 @@ use crate::{Error, Result};
 /// Points of a face that people label (Multi-PIE, i·bug).
 pub const LANDMARKS: usize = 68;
 
+/// Which landmark takes the place of each in a mirror.
+#[rustfmt::skip]
+const MIRROR: [usize; LANDMARKS] = [
+    16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
+    26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 27, 28, 29, 30, 35, 34, 33, 32, 31,
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+];
+
 /// A 3D morphable face model. Lengths in model units (centimetres for the one that ships); x to
 /// the subject's left, y up, z out of the face.
 pub struct FaceModel {
@@ -92,7 +101,8 @@ impl FaceModel {
     }
 
     /// The 68 landmarks in pixels, in the habit of i·bug: the contour follows the visible outline,
-    /// so it is taken from tables per yaw, with linear interpolation between neighbouring ones.
+    /// so it is taken from tables per yaw, with linear interpolation between neighbouring ones. Moved
+    /// by what is seen [beside](Params::beside) the mesh.
     #[must_use]
     pub fn landmarks(&self, params: &Params) -> Vec<[f32; 2]> {
         let weights = || params.identity.iter().chain(&params.expression);
@@ -106,7 +116,32 @@ impl FaceModel {
             let next = self.landmarks[bin + 1].shape(weights());
             shape.iter_mut().zip(next).for_each(|(a, b)| *a += part * (b - *a));
         }
-        params.project(&points(&shape)).into_iter().map(|[x, y, _]| [x, y]).collect()
+        let mut landmarks: Vec<_> =
+            params.project(&points(&shape)).into_iter().map(|[x, y, _]| [x, y]).collect();
+        for (landmark, beside) in landmarks.iter_mut().zip(&params.beside) {
+            let [x, y] = turned(*beside, angle);
+            *landmark = [landmark[0] + params.f * x, landmark[1] + params.f * y];
+        }
+        landmarks
+    }
+
+    /// The same parameters, with landmarks that go from the mesh's towards `seen`, where a network
+    /// sees the 68 directly (pixels, as `params`): by `weight` on a face that looks into the camera,
+    /// less where it is turned, because hidden points cannot be seen. A mesh of some modes cannot be
+    /// everywhere where people see a landmark. Nothing changes if `seen` is none or no numbers.
+    #[must_use]
+    pub fn beside(&self, mut params: Params, seen: &[[f32; 2]], weight: f32) -> Params {
+        params.beside.clear();
+        if seen.len() != LANDMARKS || !seen.iter().flatten().all(|v| v.is_finite()) {
+            return params;
+        }
+        let weight = weight * rotation::facing(&params.rotation) / params.f;
+        let angle = rotation::upright_angle(&params.rotation);
+        let mesh = self.landmarks(&params);
+        let off = |([x, y], [u, v]): (&[f32; 2], &[f32; 2])| [weight * (x - u), weight * (y - v)];
+        params.beside =
+            seen.iter().zip(&mesh).map(off).map(|beside| turned(beside, -angle)).collect();
+        params
     }
 
     /// The same parameters with the depth that belongs to their scale and rotation: a camera without
@@ -129,6 +164,11 @@ impl FaceModel {
             rotation: rotation::mirrored(&params.rotation),
             identity: params.identity.iter().zip(signs).map(|(value, sign)| value * sign).collect(),
             expression: counterparts.iter().map(expression).collect(),
+            beside: if params.beside.is_empty() {
+                Vec::new()
+            } else {
+                MIRROR.map(|other| [-params.beside[other][0], params.beside[other][1]]).to_vec()
+            },
             ..params
         }
     }
@@ -139,6 +179,12 @@ impl FaceModel {
         let shape = self.landmarks3d.shape(params.identity.iter().chain(&params.expression));
         params.project(&points(&shape))
     }
+}
+
+/// A vector in the picture, turned clockwise by an angle in radians.
+fn turned([x, y]: [f32; 2], angle: f32) -> [f32; 2] {
+    let (sin, cos) = angle.sin_cos();
+    [cos * x - sin * y, sin * x + cos * y]
 }
 
 /// Position of `value` in ascending `bins`: the one before it and how far it is to the next.
@@ -360,6 +406,52 @@ mod tests {
         }
         let back = model.mirrored(model.mirrored(seen.clone()));
         assert_eq!((back.identity, back.expression), (seen.identity, seen.expression));
+    }
+
+    #[test]
+    fn landmarks_go_towards_what_is_seen_beside_them() {
+        let model = shipped();
+        let params = |yaw| Params::from_outputs([8.0, 5.0, yaw, 12.0, 120.0, 130.0, 0.0], &[], &[]);
+        let (ahead, profile) = (params(10.0).expect("finite"), params(80.0).expect("finite"));
+        let seen = |params: &Params| -> Vec<[f32; 2]> {
+            let mesh = model.landmarks(params);
+            mesh.iter().zip(0..).map(|([x, y], i)| [x + 4.0, y - (i % 5) as f32]).collect()
+        };
+        let part = |params: &Params| {
+            let with = model.beside(params.clone(), &seen(params), 0.5);
+            let (before, after) = (model.landmarks(params)[4], model.landmarks(&with)[4]);
+            assert!(((after[1] - before[1]) + (after[0] - before[0])).abs() < 1e-3, "towards it");
+            (after[0] - before[0]) / 4.0
+        };
+        // cos² 5° cos² 10°.
+        assert!((part(&ahead) - 0.5 * 0.962).abs() < 1e-3, "{}", part(&ahead));
+        assert!(part(&profile) < 0.02, "{}", part(&profile));
+
+        // What lies beside a face goes where the face goes, also out of a mirrored crop.
+        let here = model.beside(ahead.clone(), &seen(&ahead), 0.5);
+        let map = crate::crop::CropMap::square([200.0, 150.0], 300.0, 0.7);
+        for (a, b) in
+            model.landmarks(&here).iter().zip(model.landmarks(&here.clone().in_frame(&map)))
+        {
+            let [x, y] = map.to_frame(*a);
+            assert!((x - b[0]).abs() < 0.01 && (y - b[1]).abs() < 0.01, "{:?} {b:?}", [x, y]);
+        }
+        let there = model.landmarks(&model.mirrored(here.clone()).in_frame(&map.mirror()));
+        let bare = Params { beside: vec![], ..here.clone() };
+        let bare_there = model.landmarks(&model.mirrored(bare.clone()).in_frame(&map.mirror()));
+        for (i, other) in MIRROR.into_iter().enumerate() {
+            let moved = |to: &[[f32; 2]], from: &[[f32; 2]], i: usize| {
+                [0, 1].map(|k| to[i][k] - from[i][k])
+            };
+            let [x, y] = moved(&model.landmarks(&here), &model.landmarks(&bare), other);
+            let (a, b) = (map.mirror().to_frame([x, y]), map.mirror().to_frame([0.0; 2]));
+            let found = moved(&there, &bare_there, i);
+            assert!((found[0] - a[0] + b[0]).abs() < 0.01 && (found[1] - a[1] + b[1]).abs() < 0.01);
+        }
+
+        let nonsense = vec![[f32::NAN; 2]; LANDMARKS];
+        assert!(model.beside(here.clone(), &nonsense, 0.5).beside.is_empty());
+        assert_eq!(model.beside(here, &[], 0.5), ahead);
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct Params {
     pub identity: Vec<f32>,
     /// α_exp, 0…1.
     pub expression: Vec<f32>,
+    /// By how much each of the 68 landmarks is seen beside the mesh's: model units across and down,
+    /// in the picture turned upright by the head. Empty where nothing is known.
+    pub beside: Vec<[f32; 2]>,
 }
 
 impl Params {
@@ -38,6 +41,7 @@ impl Params {
             t: [pose[4], pose[5], pose[6]],
             identity: identity.to_vec(),
             expression: expression.to_vec(),
+            beside: Vec::new(),
         })
     }
 
@@ -66,12 +70,14 @@ impl Params {
         let each = |list: &dyn Fn(&Self) -> &[f32]| -> Vec<f32> {
             (0..list(first).len()).map(|i| average(&|fit| list(fit)[i])).collect()
         };
+        let known = fits.iter().map(|fit| fit.beside.len()).min().unwrap_or_default();
         Some(Self {
             f: average(&|fit| fit.f.ln()).exp(),
             rotation: UnitQuaternion::from_quaternion(sum),
             t: [0, 1, 2].map(|k| average(&|fit| fit.t[k])),
             identity: each(&|fit| &fit.identity),
             expression: each(&|fit| &fit.expression),
+            beside: (0..known).map(|i| [0, 1].map(|k| average(&|fit| fit.beside[i][k]))).collect(),
         })
     }
 

@@ -43,6 +43,12 @@ pub fn upright_angle(rotation: &UnitQuaternion<f32>) -> f32 {
     up.x.atan2(up.y)
 }
 
+/// cos² of the angle between the face's forward axis and the camera; 0 for one that looks away.
+#[must_use]
+pub fn facing(rotation: &UnitQuaternion<f32>) -> f32 {
+    matrix(rotation)[(2, 2)].max(0.0).powi(2)
+}
+
 /// A rotation seen in a crop, as it is in the frame that the crop was cut from.
 #[must_use]
 pub fn turned_in_plane(rotation: &UnitQuaternion<f32>, angle: f32) -> UnitQuaternion<f32> {

@@ -40,7 +40,8 @@ pub fn animated(model: &FaceModel, animation: &Animation) -> Vec<u8> {
     let mut file = File::default();
     let still = |identity: &[f32], expression: Vec<f32>| {
         let (identity, t) = (identity.to_vec(), [0.0; 3]);
-        model.shape(&Params { f: 1.0, rotation: Default::default(), t, identity, expression })
+        let (rotation, beside) = (Default::default(), Vec::new());
+        model.shape(&Params { f: 1.0, rotation, t, identity, expression, beside })
     };
     let neutral = still(animation.identity, vec![]);
     let mut primitive = file.primitive(&neutral, &model.triangles, animation.colours);

@@ -48,6 +48,10 @@ pub struct Variant {
     pub crop: CropRule,
     /// From which presence on a crop counts as a face.
     pub presence_threshold: f32,
+    /// How much the PMN's points count beside the mesh's landmarks on a face that looks into the
+    /// camera, 0…1.
+    #[serde(default)]
+    pub points_weight: f32,
     networks: BTreeMap<String, NetworkFile>,
 }
 
@@ -144,6 +148,12 @@ impl Engines {
             return Err(Error::Usage(format!("there is no variant {name:?}; there are: {names}")));
         };
         let rule = &variant.crop;
+        if !(0.0..=1.0).contains(&variant.points_weight) {
+            let weight = variant.points_weight;
+            return Err(Error::Engine(format!(
+                "the manifest gives {name} a points_weight of {weight}; 0 to 1 can be"
+            )));
+        }
         if rule.size as usize != CROP
             || !(0.1..10.0).contains(&rule.scale)
             || !rule.raise.is_finite()
@@ -238,6 +248,13 @@ impl Variant {
             }
         }
         Ok(())
+    }
+
+    /// Whether the parametric network says where the landmarks are.
+    #[must_use]
+    pub fn has_points(&self) -> bool {
+        let pmn = self.networks.get("pmn");
+        pmn.is_some_and(|pmn| pmn.outputs.iter().any(|tensor| tensor.name == "points"))
     }
 
     /// Whether there is a network of that name.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub use manifest::{DetectorRule, Engines, Variant};
 pub use openvino::cpu_name;
 
-use crate::crop::CropMap;
+use crate::crop::{CROP, CropMap};
 use crate::frame::Image;
 use crate::{Error, Result};
 
@@ -29,6 +29,14 @@ pub struct Output {
     pub expression: Vec<f32>,
     /// Whether this is a face, 0…1.
     pub presence: f32,
+    /// Where the 68 landmarks are seen, crop pixels. None of networks that do not say.
+    pub points: Vec<[f32; 2]>,
+}
+
+/// The output `points`, −1…1 of the crop, in its pixels.
+fn points(row: &[f32]) -> Vec<[f32; 2]> {
+    let half = CROP as f32 / 2.0;
+    row.as_chunks().0.iter().map(|point: &[f32; 2]| point.map(|v| v * half + half - 0.5)).collect()
 }
 
 /// Names a batch that was submitted and not yet collected.

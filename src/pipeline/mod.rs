@@ -94,6 +94,7 @@ pub fn run(
         max_faces: config.faces,
         detect_every: config.detect_every,
         presence: variant.presence_threshold,
+        points: variant.points_weight,
         immediate: config.pictures,
         crop: variant.crop,
         detector: engines.detector(config.detector.name())?,

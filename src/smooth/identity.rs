@@ -36,8 +36,7 @@ impl IdentityMean {
 /// What a view says about identity, per second: confidence × cos² of the angle between the face's
 /// forward axis and the camera. Never 0, also where the confidence is not a number.
 pub(super) fn weight(params: &Params, confidence: f32) -> f32 {
-    let facing = rotation::matrix(&params.rotation)[(2, 2)].max(0.0);
-    (confidence.clamp(0.0, 1.0) * facing * facing).max(FLOOR)
+    (confidence.clamp(0.0, 1.0) * rotation::facing(&params.rotation)).max(FLOOR)
 }
 
 /// `raw` with another identity, and the f and t with which that one looks most like it.

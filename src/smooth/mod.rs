@@ -125,7 +125,7 @@ struct Face {
 
 impl Face {
     fn params(&self) -> Params {
-        let Filters { place, depth, log_scale, rotation, expression } = &self.filters;
+        let Filters { place, depth, log_scale, rotation, expression, beside } = &self.filters;
         let ([x, y], [z]) = (place.value(), depth.value());
         Params {
             f: log_scale.value()[0].exp(),
@@ -133,6 +133,7 @@ impl Face {
             t: [x, y, z],
             identity: self.identity.value().to_vec(),
             expression: expression.iter().map(|e| e.value()[0].clamp(0.0, 1.0)).collect(),
+            beside: beside.iter().map(OneEuro::value).collect(),
         }
     }
 }
@@ -146,6 +147,8 @@ struct Filters {
     log_scale: OneEuro<1>,
     rotation: OneEuroRotation,
     expression: Vec<OneEuro<1>>,
+    /// Model units.
+    beside: Vec<OneEuro<2>>,
 }
 
 impl Filters {
@@ -157,6 +160,7 @@ impl Filters {
             log_scale: OneEuro::new([raw.f.ln()]),
             rotation: OneEuroRotation::new(raw.rotation),
             expression: raw.expression.iter().map(|e| OneEuro::new([*e])).collect(),
+            beside: raw.beside.iter().map(|d| OneEuro::new(*d)).collect(),
         }
     }
 
@@ -171,6 +175,10 @@ impl Filters {
         for ((filter, raw), quick) in self.expression.iter_mut().zip(&raw.expression).zip(quick) {
             filter.next([*raw], 1.0, dt, if *quick { &preset.quick } else { &preset.slow });
         }
+        // Where a frame says nothing, what was said before stands.
+        for (filter, raw) in self.beside.iter_mut().zip(&raw.beside) {
+            filter.next(*raw, size, dt, &preset.place);
+        }
     }
 }
 
@@ -182,6 +190,7 @@ fn face_size(model: &FaceModel) -> f32 {
         t: [0.0; 3],
         identity: vec![],
         expression: vec![],
+        beside: vec![],
     };
     let points = model.landmarks3d(&mean);
     let side = |axis: usize| {

@@ -61,6 +61,8 @@ pub struct Settings {
     pub detect_every: f64,
     /// From which presence on a crop counts as a face.
     pub presence: f32,
+    /// How much points count beside the mesh's landmarks.
+    pub points: f32,
     /// Every sighting counts at once: for pictures, which have no next frame.
     pub immediate: bool,
     /// How crops lie around landmarks.
@@ -324,7 +326,8 @@ impl Tracker {
         for (map, output) in views {
             let params = Params::from_outputs(output.pose, &output.identity, &output.expression);
             let plain = |p| if map.mirrored { self.model.mirrored(p) } else { p };
-            fits.extend(params.map(|p| plain(p).in_frame(map)));
+            let beside = |p| self.model.beside(p, &output.points, self.settings.points);
+            fits.extend(params.map(|p| plain(beside(p)).in_frame(map)));
             presence += output.presence;
             count += 1.0;
         }

@@ -10,6 +10,7 @@ fn tracker(max_faces: usize) -> Tracker {
         max_faces,
         detect_every: 1.0,
         presence: 0.5,
+        points: 0.5,
         immediate: false,
         crop: CropRule { size: 256, scale: 1.45, raise: 0.06 },
         detector: DetectorRule { centre: [0.0, 0.0], scale: 1.5 },
@@ -23,7 +24,7 @@ fn output(map: &CropMap, presence: f32) -> Output {
     let [x, y] = map.to_crop([350.0, 165.0]);
     let roll = map.angle.to_degrees();
     let pose = [8.0 / map.scale, 0.0, 0.0, -roll, x, y, 0.0];
-    Output { pose, identity: vec![0.0; 60], expression: vec![0.0; 53], presence }
+    Output { pose, identity: vec![0.0; 60], expression: vec![0.0; 53], presence, points: vec![] }
 }
 
 fn detection(x: f32, score: f32) -> Detection {

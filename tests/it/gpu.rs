@@ -70,6 +70,10 @@ fn run(backend: &mut dyn Backend, frames: &[(Image, Vec<CropMap>)]) -> Vec<Vec<O
 fn near(ours: &[Vec<Output>], reference: &[Vec<Output>], [pose, rest]: [f32; 2]) {
     for (ours, reference) in ours.iter().flatten().zip(reference.iter().flatten()) {
         let values = |o: &Output| [&o.identity[..], &o.expression, &[o.presence]].concat();
+        assert_eq!(ours.points.len(), reference.points.len());
+        for (a, b) in ours.points.iter().flatten().zip(reference.points.iter().flatten()) {
+            assert!((a - b).abs() <= pose, "{a} {b}");
+        }
         for (a, b) in ours.pose.iter().zip(&reference.pose) {
             assert!((a - b).abs() <= pose, "{:?} {:?}", ours.pose, reference.pose);
         }

@@ -62,8 +62,18 @@ fn expected() -> Vec<Output> {
     };
     let (pose, presence) = (numbers("pose"), numbers("presence"));
     let (identity, expression) = (numbers("identity"), numbers("expression"));
+    let points = |i: usize| match tensors.tensor("points") {
+        Ok(_) => numbers("points")[i]
+            .as_chunks()
+            .0
+            .iter()
+            .map(|p: &[f32; 2]| p.map(|v| v * 128.0 + 127.5))
+            .collect(),
+        Err(_) => vec![],
+    };
     (0..pose.len())
         .map(|i| Output {
+            points: points(i),
             pose: pose[i][..].try_into().unwrap(),
             identity: identity[i].clone(),
             expression: expression[i].clone(),
@@ -77,7 +87,8 @@ fn in_units(output: &Output) -> Vec<f32> {
     let [f, pitch, yaw, roll, tx, ty, tz] = output.pose;
     let pose =
         [f / 10.0, pitch / 57.0, yaw / 57.0, roll / 57.0, tx / 256.0, ty / 256.0, tz / 256.0];
-    [&pose[..], &output.identity, &output.expression, &[output.presence]].concat()
+    let points: Vec<_> = output.points.iter().flatten().map(|v| v / 256.0).collect();
+    [&pose[..], &output.identity, &output.expression, &[output.presence], &points].concat()
 }
 
 fn compare(what: &str, found: &Output, expected: &Output, tolerance: f32) {

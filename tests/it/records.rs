@@ -67,6 +67,7 @@ fn params(face: &Face) -> Params {
         t: face.t,
         identity: face.identity.clone(),
         expression: face.expression.clone(),
+        beside: vec![],
     }
 }
 
@@ -83,7 +84,14 @@ fn what_a_record_says_twice_agrees() {
 
         let landmarks = face.landmarks.as_ref().unwrap();
         assert_eq!(landmarks.len(), 68);
-        close(landmarks, &model.landmarks(&params), size);
+        // Seen beside the mesh's, but not far from them.
+        let beside = landmarks
+            .iter()
+            .zip(&model.landmarks(&params))
+            .map(|(a, b)| (a[0] - b[0]).hypot(a[1] - b[1]))
+            .sum::<f32>()
+            / 68.0;
+        assert!((0.0005 * size..0.03 * size).contains(&beside), "{beside} of {size}");
         close(face.landmarks3d.as_ref().unwrap(), &model.landmarks3d(&params), size);
         for k in 0..2 {
             let low = landmarks.iter().map(|p| p[k]).fold(f32::MAX, f32::min);

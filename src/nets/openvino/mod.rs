@@ -17,6 +17,8 @@ pub struct OpenVino {
     precision: Precision,
     vmn: InferRequest,
     pmn: InferRequest,
+    /// Whether the PMN says where the landmarks are.
+    points: bool,
     /// Runs when volumes are asked for, one crop at a time.
     volume: Option<InferRequest>,
     // A compiled model must outlive its requests.
@@ -88,6 +90,7 @@ impl OpenVino {
             precision,
             vmn,
             pmn,
+            points: variant.has_points(),
             volume,
             _models: models,
             input: None,
@@ -127,6 +130,7 @@ impl OpenVino {
         };
         let (pose, presence) = (read("pose")?, read("presence")?);
         let (identity, expression) = (read("identity")?, read("expression")?);
+        let points = if self.points { read("points")? } else { Vec::new() };
         let row = |all: &[f32], i: usize| {
             all[i * all.len() / batch..(i + 1) * all.len() / batch].to_vec()
         };
@@ -136,6 +140,7 @@ impl OpenVino {
                 identity: row(&identity, i),
                 expression: row(&expression, i),
                 presence: presence.get(i).copied().unwrap_or(0.0),
+                points: super::points(&row(&points, i)),
             })
             .collect())
     }

@@ -298,7 +298,7 @@ impl SlotDevice for Sim {
         let row = |i: usize| {
             let centre = centres.get(i).copied().unwrap_or(f32::NAN);
             let pose = [frame as f32, centre, 0.0, 0.0, 0.0, 0.0, 0.0];
-            Output { pose, identity: vec![], expression: vec![], presence: 1.0 }
+            Output { pose, identity: vec![], expression: vec![], presence: 1.0, points: vec![] }
         };
         Ok((0..batch).map(row).collect())
     }

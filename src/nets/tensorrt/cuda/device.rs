@@ -299,7 +299,7 @@ impl SlotDevice for Cuda {
         let read = |e| failed("reading results", e);
         let results = self.slots[slot].download.as_slice().map_err(read)?;
         let block = self.sizes.block() / 4;
-        let [pose, presence, identity, expression] = self.sizes.outputs();
+        let [pose, presence, identity, expression, points] = self.sizes.outputs();
         Ok((0..batch)
             .map(|face| {
                 let results = &results[face / CHUNK * block..][..block];
@@ -311,6 +311,7 @@ impl SlotDevice for Cuda {
                     identity: row(identity).to_vec(),
                     expression: row(expression).to_vec(),
                     presence: row(presence)[0],
+                    points: crate::nets::points(row(points)),
                 }
             })
             .collect())

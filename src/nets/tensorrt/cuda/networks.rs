@@ -10,6 +10,7 @@ use trtx::{CudaEngine, DataType, ExecutionContext, Runtime};
 
 use super::engine::{CHUNK, Complaints};
 use crate::crop::CROP;
+use crate::face::LANDMARKS;
 use crate::{Error, Result};
 
 /// An engine, ready to run on the GPU.
@@ -81,7 +82,7 @@ fn create(engine: &mut CudaEngine<'static>) -> trtx::Result<ExecutionContext<'st
 pub struct Networks {
     /// u8 [N, 3, 256, 256] → features [N, 64, 64, 64].
     pub vmn: Opened,
-    /// Features → pose [N, 7], identity, expression, presence [N, 1], f32.
+    /// Features → pose [N, 7], identity, expression, presence [N, 1], perhaps points [N, 68, 2], f32.
     pub pmn: Opened,
 }
 
@@ -94,6 +95,8 @@ pub struct Sizes {
     pub identity: usize,
     /// Expression parameters, a count.
     pub expression: usize,
+    /// Coordinates of the points, a count; 0 if the PMN does not say them.
+    pub points: usize,
 }
 
 /// TensorRT wants addresses that are multiples of this.
@@ -102,14 +105,21 @@ const ALIGNED: usize = 256;
 impl Sizes {
     /// Where the outputs of one chunk lie in its block of the results: name, offset, floats of
     /// one face.
-    pub fn outputs(&self) -> [(&'static str, usize, usize); 4] {
+    pub fn outputs(&self) -> [(&'static str, usize, usize); 5] {
         let mut offset = 0;
-        [("pose", 7), ("presence", 1), ("identity", self.identity), ("expression", self.expression)]
-            .map(|(name, count)| {
-                let at = offset;
-                offset += (CHUNK * count * 4).next_multiple_of(ALIGNED);
-                (name, at, count)
-            })
+        let Self { identity, expression, points, .. } = *self;
+        [
+            ("pose", 7),
+            ("presence", 1),
+            ("identity", identity),
+            ("expression", expression),
+            ("points", points),
+        ]
+        .map(|(name, count)| {
+            let at = offset;
+            offset += (CHUNK * count * 4).next_multiple_of(ALIGNED);
+            (name, at, count)
+        })
     }
 
     /// The block of one chunk.
@@ -135,12 +145,19 @@ impl Networks {
         self.pmn.expect("presence", &float, &[1])?;
         let (_, identity) = self.pmn.expect("identity", &float, &[0])?;
         let (_, expression) = self.pmn.expect("expression", &float, &[0])?;
+        let points = if self.pmn.tensor("points").is_ok() {
+            self.pmn.expect("points", &float, &[LANDMARKS as i64, 2])?;
+            2 * LANDMARKS
+        } else {
+            0
+        };
         let each = if features == DataType::kHALF { 2 } else { 4 };
         let count = |n: i64| usize::try_from(n).unwrap_or_default();
         Ok(Sizes {
             features: CHUNK * 64 * 64 * 64 * each,
             identity: count(identity),
             expression: count(expression),
+            points,
         })
     }
 
@@ -181,7 +198,7 @@ impl Contexts {
                 self.vmn.set_tensor_address("image", at(crops, first * CROP_BYTES))?;
                 self.vmn.set_tensor_address("features", at(features, 0))?;
                 self.pmn.set_tensor_address("features", at(features, 0))?;
-                for (name, offset, _) in sizes.outputs() {
+                for (name, offset, _) in sizes.outputs().into_iter().filter(|o| o.2 > 0) {
                     self.pmn
                         .set_tensor_address(name, at(results, chunk * sizes.block() + offset))?;
                 }
