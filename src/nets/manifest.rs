@@ -147,13 +147,13 @@ impl Engines {
             let names = names.join(", ");
             return Err(Error::Usage(format!("there is no variant {name:?}; there are: {names}")));
         };
-        let rule = &variant.crop;
         if !(0.0..=1.0).contains(&variant.points_weight) {
             let weight = variant.points_weight;
             return Err(Error::Engine(format!(
                 "the manifest gives {name} a points_weight of {weight}; 0 to 1 can be"
             )));
         }
+        let rule = &variant.crop;
         if rule.size as usize != CROP
             || !(0.1..10.0).contains(&rule.scale)
             || !rule.raise.is_finite()

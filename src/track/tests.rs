@@ -189,7 +189,8 @@ fn a_doubtful_fit_does_not_lead_the_crop_away() {
 fn every_view_of_a_picture_shows_the_same_face() {
     let mut tracker = tracker(4);
     tracker.settings.immediate = true;
-    let name = |name: &str| tracker.model.expressions.iter().position(|e| e == name);
+    let model = tracker.model.clone();
+    let name = |name: &str| model.expressions.iter().position(|e| e == name);
     let left = name("eyeBlinkLeft").expect("a left eye");
     let right = name("eyeBlinkRight").expect("a right eye");
     // A head that looks aside and winks with its left eye, which in a mirror is the other one.
@@ -200,6 +201,11 @@ fn every_view_of_a_picture_shows_the_same_face() {
         let mut output = output(map, 0.9);
         output.pose[1..4].copy_from_slice(&rotation::to_angles(&seen));
         output.expression[if map.mirrored { right } else { left }] = 1.0;
+        // The points are seen 3 pixels right of the mesh's landmarks and 2 above.
+        let params = Params::from_outputs(output.pose, &output.identity, &output.expression);
+        let (from, to) = (map.to_crop([0.0; 2]), map.to_crop([3.0, -2.0]));
+        let off = |[x, y]: [f32; 2]| [x + to[0] - from[0], y + to[1] - from[1]];
+        output.points = model.landmarks(&params.expect("finite")).into_iter().map(off).collect();
         output
     };
     let newcomers = tracker.newcomers(&[detection(300.0, 0.9)]);
@@ -212,5 +218,11 @@ fn every_view_of_a_picture_shows_the_same_face() {
     let [Tracked { params, .. }] = &shown[..] else { panic!("{} faces", shown.len()) };
     assert!(params.rotation.angle_to(&head) < 1e-3, "{:?}", params.rotation);
     assert!((params.t[0] - 350.0).abs() < 0.01 && (params.t[1] - 165.0).abs() < 0.01);
+    let mesh = model.landmarks(&Params { beside: vec![], ..params.clone() });
+    let part = tracker.settings.points * rotation::facing(&head);
+    for (seen, mesh) in model.landmarks(params).iter().zip(&mesh) {
+        let off = [seen[0] - mesh[0] - 3.0 * part, seen[1] - mesh[1] + 2.0 * part];
+        assert!(off.iter().all(|v| v.abs() < 0.02), "{off:?}");
+    }
     assert_eq!([left, right].map(|eye| (params.expression[eye] * 100.0).round()), [100.0, 0.0]);
 }
