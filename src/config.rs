@@ -132,11 +132,16 @@ impl Config {
         let mesh_from = args.mesh_from.unwrap_or_default();
         let overlay_style = args.overlay_style.unwrap_or_default();
         let icp = args.refine == Some(Refine::Icp);
-        let volumes = icp
-            || args.volume_out.is_some()
+        // These are about what the volume head saw; a written volume is to be near the truth.
+        let looked_into = icp
             || (mesh.is_some() && mesh_from == sink::meshes::Origin::Volume)
             || (overlay.is_some() && overlay_style == sink::overlay::Style::Volume);
-        let volume_from = args.volume_from.unwrap_or_default();
+        let volumes = looked_into || args.volume_out.is_some();
+        let volume_from = args.volume_from.unwrap_or(if volumes && !looked_into {
+            sink::volumes::Origin::Model
+        } else {
+            sink::volumes::Origin::Network
+        });
         let of_network = volume_from == sink::volumes::Origin::Network;
         if args.volume_from.is_some() && !volumes {
             return Err(Error::Usage(

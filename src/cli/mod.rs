@@ -194,11 +194,12 @@ pub struct RunArgs {
     /// Write the volume of every face and frame into this folder, as NumPy's .npy: u8, 255 = filled
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub volume_out: Option<PathBuf>,
-    /// Voxels along each side of a volume: 64, 128, 192 (the engines' volume heads), or 16 to 256 with
-    /// --volume-from model [default: 64, and only if something asks for volumes]
+    /// Voxels along each side of a volume: 16 to 256; of the network 64, 128 or 192, the engines' volume
+    /// heads [default: 64, and only if something asks for volumes]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub volume: Option<u32>,
-    /// What volumes are made from [default: network]
+    /// What volumes are made from: the network's volume head, or the fitted mesh, filled, which is nearer to
+    /// the truth [default: model; network with --refine icp, --mesh-from volume or --overlay-style volume]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
     pub volume_from: Option<volumes::Origin>,
 

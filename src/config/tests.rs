@@ -79,13 +79,15 @@ fn volumes_are_computed_where_something_asks() {
     };
     assert_eq!(volume("--mesh out"), (false, None));
     assert_eq!(volume("--volume 128"), (false, Some(128)));
-    assert_eq!(volume("--volume-out out"), (true, Some(64)));
-    assert_eq!(volume("--volume-out out --volume-from model"), (true, None));
+    assert_eq!(volume("--volume-out out"), (true, None));
+    assert_eq!(volume("--volume-out out --volume-from network"), (true, Some(64)));
+    assert_eq!(volume("--volume-out out --refine icp"), (true, Some(64)));
     assert_eq!(volume("--refine icp"), (true, Some(64)));
     assert_eq!(volume("--overlay a.png --overlay-style volume"), (true, Some(64)));
     assert_eq!(volume("--overlay a.png --overlay-style depth"), (false, None));
     assert_eq!(volume("--refine off"), (false, None));
     assert_eq!(volume("--mesh out --mesh-from volume --volume 192"), (true, Some(192)));
+    assert_eq!(volume("--mesh out --mesh-from volume --volume-from model"), (true, None));
 }
 
 #[test]

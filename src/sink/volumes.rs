@@ -7,11 +7,10 @@ use super::{Shot, Sink};
 use crate::Result;
 
 /// What volumes are made from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// The volume head.
-    #[default]
     Network,
     /// The parameters: the solid that the fitted mesh bounds.
     Model,

@@ -251,7 +251,7 @@ fn what_cannot_be_is_said() {
     let of_model = ["--volume-out", "/tmp", "--volume-from", "model"];
     fails(&[&of_model[..], &["--refine", "icp"]].concat(), 2, "leave --volume-from model out");
     fails(&[&of_model[..], &["--volume", "100000"]].concat(), 2, "within 16 to 256");
-    fails(&["--volume-out", "/tmp", "--device", "cuda"], 2, "--device cpu");
+    fails(&["--refine", "icp", "--device", "cuda"], 2, "--device cpu");
     fails(&["--mesh", "/proc/none/meshes"], 6, "--mesh");
     fails(&["--volume-out", "/dev/null/volumes"], 6, "--volume-out");
     fails(&["--mesh", "/nonexistent/face.glb"], 6, "--mesh");
