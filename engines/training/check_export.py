@@ -1,4 +1,5 @@
-"""Runs the exported files in OpenVINO on the CPU: differences from PyTorch (reference.safetensors) and time per face.
+"""Runs the exported files in OpenVINO on the CPU: differences from PyTorch (reference.safetensors) and time per face; and in
+PyTorch, as training goes on from them.
 
     python check_export.py
 """
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import openvino
+import torch
 from safetensors.numpy import load_file
+
+from networks import load_trained
 
 
 def main():
@@ -18,7 +22,11 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=200)
     options = parser.parse_args()
+    options.folder = options.folder.resolve()
     reference = load_file(options.folder / "reference.safetensors")
+    with torch.no_grad():
+        _, pose, *_ = load_trained(options.folder)(torch.from_numpy(reference["image"]))
+    print(f"unfolded again: pose off by at most {np.abs(pose.numpy() - reference['pose']).max():.2g}")
     core = openvino.Core()
     for precision in ("f32", "bf16"):
         settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": options.threads,

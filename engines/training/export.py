@@ -203,8 +203,10 @@ def main():
         model.load_state_dict(saved["average"])
         training = {"samples": saved["samples"], "pictures": saved["pictures"],
                     "date": datetime.date.today().isoformat(), "note": saved["note"]}
-        save_file({k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in saved["average"].items()},
-                  folder / "checkpoint.safetensors", {"samples": str(saved["samples"])})
+        # With these, `networks.load_checkpoint` makes of the files below what training goes on from.
+        norms = [n + "." for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        save_file({k: v.contiguous() for k, v in saved["average"].items() if k.startswith(tuple(norms))},
+                  folder / "norms.safetensors", {"samples": str(saved["samples"])})
     model = fold(copy.deepcopy(model))
     vmn, pmn, volume = (round_to_half(m).eval() for m in (model.vmn, ExportedPmn(model.pmn), ExportedVolume(model.volume)))
     heads = {64: volume} | {h.resolution: round_to_half(ExportedVolume(h)).eval() for h in load_heads(options.heads)}

@@ -6,6 +6,7 @@ Shapes are N×C×(D×)H×W. The VMN turns a crop into the feature map N×64×64�
 import math
 from dataclasses import dataclass
 
+import onnx
 import torch
 from safetensors import safe_open
 from torch import nn
@@ -168,14 +169,41 @@ class VolumeHead(nn.Module):
 
 
 def load_checkpoint(path):
-    """What train.py wrote, or the averaged weights that export.py keeps as safetensors (fp16, no optimiser)."""
-    if path.suffix != ".safetensors":
+    """What train.py wrote, or, of a folder, what export.py made of it: the averaged weights (fp16), no optimiser."""
+    path = path.resolve()
+    if not path.is_dir():
         return torch.load(path, weights_only=True)
-    with safe_open(path, "pt") as file:
-        weights = {k: file.get_tensor(k) for k in file.keys()}
+    with safe_open(path / "norms.safetensors", "pt") as file:
+        norms = {k: file.get_tensor(k) for k in file.keys()}
         samples = int(file.metadata()["samples"])
-    weights = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
+    weights = unfold(path, norms)
     return {"model": weights, "average": weights, "step": 10**6, "samples": samples}
+
+
+def unfold(folder, norms):
+    """The weights of a variant (the folder's name) as the networks train them: export.py's ONNX files have the norms within
+    the convolutions and the pose's scale within its last layer."""
+    model = MMFace(DESCRIPTIONS[folder.name])
+    known, state = model.state_dict().keys(), dict(model.named_buffers()) | norms
+    for part, file in (("vmn", "vmn"), ("pmn", "pmn"), ("volume", "volume-64")):
+        for stored in onnx.load(folder / f"{file}.onnx").graph.initializer:
+            name = f"{part}.{stored.name.removesuffix('_fp16').removeprefix('head.')}".replace(".pose.hidden.", ".pose.")
+            value = torch.from_numpy(onnx.numpy_helper.to_array(stored).astype("f4"))
+            if name == "pmn.pose.terms":  # weights and, last, bias, scaled; zero added
+                last = f"pmn.pose.{len(model.pmn.pose) - 1}"
+                value = value / model.pmn.pose_scale[:, None]
+                state[f"{last}.weight"] = value[:, :-1]
+                state[f"{last}.bias"] = value[:, -1] - model.pmn.pose_zero / model.pmn.pose_scale
+            elif name in known:  # all but the biases that folding made
+                state[name] = value
+    for path, layers in model.named_modules():
+        for i, norm in enumerate(layers if isinstance(layers, Layers) else ()):
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                at = lambda field: state[f"{path}.{i}.{field}"]
+                scale = at("weight") * (at("running_var") + norm.eps).rsqrt()
+                weight = state[f"{path}.{i - 1}.weight"]
+                state[f"{path}.{i - 1}.weight"] = weight / scale.view(-1, *[1] * (weight.ndim - 1))
+    return state
 
 
 def load_trained(path):
