@@ -74,7 +74,15 @@ impl Config {
             args = args.over(read(&path)?);
         }
         let input = input(&args)?;
-        Self::with_input(args, input)
+        let sized = args.volume.is_some();
+        let config = Self::with_input(args, input)?;
+        if sized && config.volumes.is_none() {
+            tracing::warn!(
+                "nothing asks for volumes, so none are made: add --volume-out, --mesh-from volume, \
+                 --refine icp or --overlay-style volume"
+            );
+        }
+        Ok(config)
     }
 
     /// Checks flags, whatever source they name: `input` is the source.
@@ -102,6 +110,14 @@ impl Config {
         };
         let mut source = source::Options::new(input);
         source.realtime = args.realtime;
+        if pictures {
+            source.realtime = false;
+            if args.realtime || args.smooth.is_some_and(|smooth| smooth != Strength::Off) {
+                tracing::warn!(
+                    "pictures stand each for itself: --realtime and --smooth do nothing here"
+                );
+            }
+        }
         source.rtsp_transport = args.rtsp_transport.unwrap_or_default();
         if let Some(latency) = args.rtsp_latency {
             source.rtsp_latency_ms = one_of("rtsp-latency", latency, 0, 60_000)?;
@@ -158,7 +174,7 @@ impl Config {
         if !of_network {
             one_of("volume", volume, 16, 256)?;
         }
-        let head = (of_network && (volumes || args.volume.is_some())).then_some(volume);
+        let head = (of_network && volumes).then_some(volume);
         let smooth = if pictures { Strength::Off } else { args.smooth.unwrap_or_default() };
         Ok(Self {
             stream: args.stream.unwrap_or_else(|| source.input.label()),

@@ -37,7 +37,7 @@ pub struct Header {
     pub program: String,
     /// The program's version.
     pub version: String,
-    /// Name of the stream, as given by the user.
+    /// Name of the stream: that of `--stream`, else the source.
     pub stream: String,
     /// Where the pictures come from; credentials are masked.
     pub source: String,
@@ -67,11 +67,11 @@ pub struct Network {
     pub variant: String,
     /// SHA-256 over the hashes of the networks' files.
     pub hash: String,
-    /// What runs them: `openvino`.
+    /// What runs them: `openvino` or `tensorrt`.
     pub backend: String,
     /// The device that is really used: `cpu`, …
     pub device: String,
-    /// `f32` or `bf16`.
+    /// `f32`, `bf16` or `f16`.
     pub precision: String,
     /// False for weights that never saw a face: then the parameters mean nothing.
     pub trained: bool,
@@ -118,10 +118,10 @@ pub struct Frame {
     /// The picture's file name; pictures only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub file: Option<String>,
-    /// Seconds of the stream.
+    /// Seconds of the stream; of pictures, the place in their list, from 0.
     #[serde(serialize_with = "fine")]
     pub pts: f64,
-    /// Wall clock at which the frame was captured: RFC 3339, UTC, milliseconds.
+    /// Wall clock at which the decoded frame was there: RFC 3339, UTC, milliseconds.
     pub time: String,
     /// How long things took, in milliseconds.
     pub latency_ms: Latency,

@@ -82,7 +82,7 @@ def main():
     parser = argument_parser(__doc__)
     parser.add_argument("--variant", default="mmface-lite", choices=DESCRIPTIONS)
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and the log")
-    parser.add_argument("--weights", type=Path, help="checkpoint, or folder of what ships, to go on from with a fresh "
+    parser.add_argument("--weights", type=Path, help="checkpoint, or the folder that ships (mmface-lite), to go on from with a fresh "
                         "schedule; batch normalisation then keeps its running statistics")
     parser.add_argument("--until", help="HH:MM, local time")
     parser.add_argument("--samples", type=int, default=10**9)

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::say;
 use crate::detect::{self, Kind};
 use crate::nets::tensorrt::{self, Cache};
 use crate::nets::{self, Engines};
@@ -19,10 +20,10 @@ pub struct Args {
 }
 
 /// One thing that was looked at.
-fn tell(what: &str, found: &Result<String>) {
+fn tell(what: &str, found: &Result<String>) -> Result<()> {
     match found {
-        Ok(text) => println!("  ok  {what:<14} {text}"),
-        Err(why) => println!("  --  {what:<14} {why}"),
+        Ok(text) => say(format_args!("  ok  {what:<14} {text}")),
+        Err(why) => say(format_args!("  --  {what:<14} {why}")),
     }
 }
 
@@ -31,7 +32,7 @@ fn tell(what: &str, found: &Result<String>) {
 /// # Errors
 /// The first thing that is missing and that every run needs.
 pub fn run(args: &Args) -> Result<()> {
-    println!("to run");
+    say("to run")?;
     let needed = [
         ("GStreamer", source::health()),
         ("OpenCV", Ok(detect::version())),
@@ -40,15 +41,15 @@ pub fn run(args: &Args) -> Result<()> {
         ("engines", engines(args)),
     ];
     for (what, found) in &needed {
-        tell(what, found);
+        tell(what, found)?;
     }
-    println!("for video out");
-    tell("encoder", &sink::overlay::health());
-    println!("for --report");
-    tell("plotly.js", &sink::report::library().map(|path| path.display().to_string()));
-    println!("for --camera");
-    tell("cameras", &cameras());
-    println!("for --device cuda");
+    say("for video out")?;
+    tell("encoder", &sink::overlay::health())?;
+    say("for --report")?;
+    tell("plotly.js", &sink::report::library().map(|path| path.display().to_string()))?;
+    say("for --camera")?;
+    tell("cameras", &cameras())?;
+    say("for --device cuda")?;
     tell(
         "GPU",
         &tensorrt::gpu().map(|gpu| {
@@ -59,10 +60,10 @@ pub fn run(args: &Args) -> Result<()> {
                 gpu.name, gpu.chip
             )
         }),
-    );
-    tell("TensorRT", &tensorrt::tensorrt_version());
-    tell("NVRTC", &tensorrt::nvrtc_version());
-    tell("built engines", &built(args));
+    )?;
+    tell("TensorRT", &tensorrt::tensorrt_version())?;
+    tell("NVRTC", &tensorrt::nvrtc_version())?;
+    tell("built engines", &built(args))?;
     needed.into_iter().find_map(|(_, found)| found.err()).map_or(Ok(()), Err)
 }
 

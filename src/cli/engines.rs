@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::say;
 use crate::nets::tensorrt::{self, Cache, Chip, Found, Recipe};
 use crate::nets::{Engines, Precision, Variant};
 use crate::{Error, Result};
@@ -113,27 +114,24 @@ impl Where {
 fn list(place: &Where) -> Result<()> {
     let (engines, networks) = place.networks()?;
     let cache = place.cache();
-    println!("networks in {}", engines.folder().display());
+    say(format_args!("networks in {}", engines.folder().display()))?;
     for network in &networks {
         let Network { variant, name, precision } = network;
         let hash = variant.network_hash(name)?;
-        println!(
-            "  {:<14} {name:<10} {precision:<5} {}",
-            variant.name,
-            &hash[..hash.len().min(12)]
-        );
+        let hash = &hash[..hash.len().min(12)];
+        say(format_args!("  {:<14} {name:<10} {precision:<5} {hash}", variant.name))?;
     }
     match cache.folder() {
-        Some(folder) => println!("built, in {}", folder.display()),
-        None => println!("nowhere to keep engines: name a folder with --engine-cache"),
+        Some(folder) => say(format_args!("built, in {}", folder.display()))?,
+        None => say("nowhere to keep engines: name a folder with --engine-cache")?,
     }
     let names = cache.names();
     for name in names.iter().filter(|name| name.ends_with(".engine")) {
         let current = networks.iter().any(|n| is_of(name, n));
-        println!("  {name}{}", if current { "" } else { "  (of other networks)" });
+        say(format_args!("  {name}{}", if current { "" } else { "  (of other networks)" }))?;
     }
     if !names.iter().any(|name| name.ends_with(".engine")) {
-        println!("  nothing; `mmface-live engines build` does it, else the first run on a GPU");
+        say("  nothing; `mmface-live engines build` does it, else the first run on a GPU")?;
     }
     Ok(())
 }
@@ -186,7 +184,7 @@ fn build(what: &Build) -> Result<()> {
             }
         }
     }
-    println!("{}", folder.display());
+    say(folder.display())?;
     match refused {
         0 => Ok(()),
         count => Err(Error::Engine(format!("{count} engines could not be built"))),
@@ -200,10 +198,10 @@ fn check(place: &Where) -> Result<()> {
     let gpu = tensorrt::gpu();
     let mut unusable = 0;
     let mut tell = |name: &str, verdict: std::result::Result<(), String>| match verdict {
-        Ok(()) => println!("ok       {name}"),
+        Ok(()) => say(format_args!("ok       {name}")),
         Err(why) => {
             unusable += 1;
-            println!("not here {name}: {why}");
+            say(format_args!("not here {name}: {why}"))
         }
     };
     for name in cache.names().iter().filter(|name| name.ends_with(".engine")) {
@@ -225,13 +223,13 @@ fn check(place: &Where) -> Result<()> {
                     }
                 }
             },
-        );
+        )?;
     }
     if let (Ok(library), Ok(gpu)) = (&library, &gpu) {
         for network in &networks {
             let name = network.recipe(library, gpu.chip)?.file_name();
             if cache.find(&name) == Found::Missing {
-                tell(&name, Err("it is not built; the next run does it".into()));
+                tell(&name, Err("it is not built; the next run does it".into()))?;
             }
         }
     }

@@ -5,13 +5,14 @@ pub mod engines;
 pub mod eval;
 pub mod view;
 
+use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::mesh::Format;
@@ -50,7 +51,8 @@ Examples:
   mmface-live eval faces.jsonl                         how accurate it is, on labelled pictures
 
 Records go to standard output, everything else to standard error; RUST_LOG=debug says more.
-Exit codes: 0 done, 2 wrong use, 3 source, 4 engines, 5 device, 6 output, 70 a bug.";
+Exit codes: 0 done, 2 wrong use, 3 source, 4 engines, 5 device, 6 output, 70 a bug;
+130 where a second Ctrl-C did not wait for the first.";
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]
@@ -74,10 +76,12 @@ pub enum Command {
 /// # Errors
 /// [`Error::ClosedPipe`] or [`Error::Sink`] if standard output cannot be written.
 pub fn schema() -> Result<()> {
-    let mut out = std::io::stdout();
-    out.write_all(record::schema().as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|e| json::failed("the schema", "standard output", &e))
+    say(record::schema().trim_end())
+}
+
+/// Prints a line; unlike `println!` it takes a reader who has gone for one.
+fn say(line: impl Display) -> Result<()> {
+    writeln!(std::io::stdout(), "{line}").map_err(|e| json::failed("this", "standard output", &e))
 }
 
 /// What Ctrl-C, SIGTERM and SIGHUP set: whoever runs looks at it now and then and ends well. The
@@ -87,12 +91,37 @@ pub fn schema() -> Result<()> {
 /// [`Error::Bug`] if signals cannot be caught.
 pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
         signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
             .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
             .map_err(|e| Error::Bug(format!("signals cannot be caught: {e}")))?;
     }
     Ok(stop)
+}
+
+/// A camera in a configuration file: a number needs no quotes.
+fn number_or_path<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a camera's number or device path")]
+    enum Camera {
+        Number(u32),
+        Path(String),
+    }
+    Ok(Some(match Camera::deserialize(from)? {
+        Camera::Number(number) => number.to_string(),
+        Camera::Path(path) => path,
+    }))
+}
+
+/// Whether whoever started this program had it ignore the signal, as nohup does with SIGHUP.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// The flags of a run, which are also the keys of a configuration file.
@@ -101,6 +130,7 @@ pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
 pub struct RunArgs {
     /// Camera: its number or device path
     #[arg(long, value_name = "N|PATH", help_heading = "Source")]
+    #[serde(deserialize_with = "number_or_path")]
     pub camera: Option<String>,
     /// RTSP stream; user and password may be in the URL and are never shown
     #[arg(long, value_name = "URL", help_heading = "Source")]
@@ -114,7 +144,7 @@ pub struct RunArgs {
     /// For experts: a pipeline as for gst-launch-1.0, without a sink
     #[arg(long, value_name = "TEXT", help_heading = "Source")]
     pub pipeline: Option<String>,
-    /// Configuration file: the same names without dashes, as in pipelines/*.toml; flags win
+    /// Configuration file: the same names without the two dashes, as in pipelines/*.toml; flags win
     #[arg(long, value_name = "FILE", help_heading = "Source")]
     #[serde(skip)]
     pub config: Option<PathBuf>,

@@ -27,6 +27,19 @@ fn flags_win_over_the_file() {
 }
 
 #[test]
+fn a_camera_is_a_number_or_a_path() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.toml");
+    let camera = |text: &str| {
+        std::fs::write(&path, format!("camera = {text}\n")).expect("written");
+        config(&format!("--config {}", path.display())).map(|config| config.source.input)
+    };
+    assert_eq!(camera("1").expect("fits"), Input::Camera("1".into()));
+    assert_eq!(camera("\"/dev/video1\"").expect("fits"), Input::Camera("/dev/video1".into()));
+    assert!(camera("true").expect_err("no camera").to_string().contains("number or device path"));
+}
+
+#[test]
 fn a_wrong_key_is_named_with_its_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.toml");
@@ -78,7 +91,7 @@ fn volumes_are_computed_where_something_asks() {
         (config.volumes.is_some(), config.nets.volume)
     };
     assert_eq!(volume("--mesh out"), (false, None));
-    assert_eq!(volume("--volume 128"), (false, Some(128)));
+    assert_eq!(volume("--volume 128"), (false, None));
     assert_eq!(volume("--volume-out out"), (true, None));
     assert_eq!(volume("--volume-out out --volume-from network"), (true, Some(64)));
     assert_eq!(volume("--volume-out out --refine icp"), (true, Some(64)));

@@ -58,7 +58,8 @@ impl DatasetReport {
                         let raw = metric::offsets(&points, &label.points);
                         Found { raw, free: raw, pose: face.r }
                     });
-                    faces.push(Face { label, found, fit: fit(place) });
+                    let fit = found.is_some().then(|| fit(place)).flatten();
+                    faces.push(Face { label, found, fit });
                     labels.measured += 1;
                 }
                 Some(None) => labels.unreadable += 1,

@@ -194,7 +194,7 @@ pub fn open(engines: &Engines, variant: &Variant, options: &Options) -> Result<B
 }
 
 fn without_volumes() -> Error {
-    Error::Usage("volume heads run on the CPU only so far: use --device cpu (or auto), or --volume-from model".into())
+    Error::Usage("volume heads run on the CPU only so far: use --device cpu (or auto)".into())
 }
 
 /// Reads a whole file of the engines.

@@ -79,12 +79,6 @@ pub fn run(
             variant.name
         );
     }
-    if config.nets.volume.is_some() && config.volumes.is_none() {
-        tracing::warn!(
-            "nothing asks for volumes, so none are computed: add --volume-out, --mesh-from volume or --refine icp"
-        );
-    }
-
     // Opened when all is ready to take its frames, but before the sinks are: a missing source must
     // not empty the records of yesterday.
     let source = Source::open(config.source.clone())?;
@@ -107,7 +101,7 @@ pub fn run(
     let tracker = Tracker::new(settings, model.clone());
     let mut follower = Follower::new(tracker, backend, Worker::start(detector)?, pace);
     follower.volumes = config.volumes == Some(Origin::Network);
-    let output = Output::open(&config, &model, &variant, live, watcher, stop)?;
+    let output = Output::open(&config, &model, &variant, watcher, stop)?;
     let (messages, waiting) = bounded(WAITING);
     let writer = spawn("output", move || output.run(waiting))?;
 
@@ -146,6 +140,8 @@ fn follow(
     let mut lost = Dropped::default();
     let mut ended = None;
     let mut next = None;
+    // Those of frames that still wait.
+    let mut events = Vec::new();
     let mut stopping: Option<Instant> = None;
     loop {
         if stop.load(Ordering::Relaxed) && stopping.is_none() {
@@ -162,7 +158,10 @@ fn follow(
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => None,
         };
-        while let Ok(event) = source.events.try_recv() {
+        events.extend(source.events.try_iter());
+        let number = frame.as_ref().map_or(u64::MAX, |frame| frame.number);
+        let due = events.iter().take_while(|(first, _)| *first <= number).count();
+        for (_, event) in events.drain(..due) {
             match event {
                 Event::Connected(info) => send(messages, Message::Record(stream(config, info)))?,
                 Event::Gap { from, to, reason, connection } => {
@@ -171,7 +170,6 @@ fn follow(
                     let gap = record::Gap { stream, from, to, reason, connection };
                     send(messages, Message::Record(Record::Gap(gap)))?;
                 }
-                // The last frames may still be waiting.
                 Event::Ended(end) => ended = Some(end),
             }
         }
@@ -194,7 +192,8 @@ fn follow(
         };
         let dropped = Dropped { busy: now.busy - lost.busy, damaged: now.damaged - lost.damaged };
         lost = now;
-        send(messages, Message::Frame { frame, followed, dropped })?;
+        let live = follower.pace == Pace::Live;
+        send(messages, Message::Frame { frame, followed, dropped, live })?;
     }
 }
 

@@ -29,8 +29,8 @@ use crate::{Error, Result};
 pub enum Message {
     /// A record that needs nothing more.
     Record(Record),
-    /// A frame with its faces.
-    Frame { frame: Frame, followed: Followed, dropped: Dropped },
+    /// A frame with its faces; a live stream does not wait for the sinks beside the records.
+    Frame { frame: Frame, followed: Followed, dropped: Dropped, live: bool },
     /// Nothing more comes.
     End { reason: String, frames: record::FrameCounts, reconnects: u32 },
 }
@@ -74,7 +74,6 @@ impl Output {
         config: &Arc<Config>,
         model: &Arc<FaceModel>,
         variant: &Variant,
-        live: bool,
         watcher: Option<Watcher>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
@@ -82,7 +81,7 @@ impl Output {
         let page = config.report.as_deref().map(report::Page::create).transpose()?;
         let mut sides = Vec::new();
         let mut side = |name, sink: Box<dyn Sink>| -> Result<()> {
-            sides.push(Side::start(name, sink, live)?);
+            sides.push(Side::start(name, sink)?);
             Ok(())
         };
         if let Some(target) = &config.overlay {
@@ -177,7 +176,10 @@ impl Output {
     fn handle(&mut self, message: Message) -> Result<Option<record::End>> {
         match message {
             Message::Record(record) => self.write(&record)?,
-            Message::Frame { frame, followed, dropped } => self.frame(frame, followed, dropped)?,
+            Message::Frame { frame, followed, dropped, live } => {
+                let shot = self.frame(frame, followed, dropped)?;
+                self.show(shot, live);
+            }
             Message::End { reason, frames, reconnects } => {
                 let end = self.end(reason, frames, reconnects);
                 self.write(&Record::End(end.clone()))?;
@@ -207,7 +209,8 @@ impl Output {
         }
     }
 
-    fn frame(&mut self, frame: Frame, followed: Followed, dropped: Dropped) -> Result<()> {
+    /// Writes the record of a frame, which then goes on to the other sinks.
+    fn frame(&mut self, frame: Frame, followed: Followed, dropped: Dropped) -> Result<Shot> {
         let seen = followed.faces.into_iter().zip(followed.volumes);
         let (records, faces): (Vec<_>, Vec<_>) =
             seen.map(|(face, volume)| self.fit(frame.pts, face, volume)).unzip();
@@ -229,15 +232,16 @@ impl Output {
             dropped,
             faces: records,
         }))?;
-        if self.sides.is_empty() {
-            return Ok(());
-        }
         let time = self.rate.tick().map(|fps| format!("{fps:.1} fps   {:.2} s", frame.pts));
         let status = [time.unwrap_or_default().as_str(), self.warning].join("   ").trim().into();
-        let shot = Arc::new(Shot { frame, faces, status });
+        Ok(Shot { frame, faces, status })
+    }
+
+    fn show(&mut self, shot: Shot, live: bool) {
+        let shot = Arc::new(shot);
         let (on, over): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sides)
             .into_iter()
-            .map(|mut side| (side.take(shot.clone()), side))
+            .map(|mut side| (side.take(shot.clone(), live), side))
             .partition(|(takes_more, _)| *takes_more);
         self.sides = on.into_iter().map(|(_, side)| side).collect();
         for (_, side) in over {
@@ -245,7 +249,6 @@ impl Output {
             self.finish(side);
             self.stop.store(true, Ordering::Relaxed);
         }
-        Ok(())
     }
 
     fn fit(

@@ -17,13 +17,12 @@ pub struct Side {
     name: &'static str,
     shots: Sender<Arc<Shot>>,
     thread: JoinHandle<Result<()>>,
-    live: bool,
     skipped: u64,
 }
 
 impl Side {
-    /// Sets a sink to work. Files wait for it; live streams don't.
-    pub fn start(name: &'static str, mut sink: Box<dyn Sink>, live: bool) -> Result<Self> {
+    /// Sets a sink to work.
+    pub fn start(name: &'static str, mut sink: Box<dyn Sink>) -> Result<Self> {
         let (shots, waiting) = bounded::<Arc<Shot>>(WAITING);
         let thread = super::spawn(name, move || {
             for shot in waiting {
@@ -31,12 +30,13 @@ impl Side {
             }
             sink.finish()
         })?;
-        Ok(Self { name, shots, thread, live, skipped: 0 })
+        Ok(Self { name, shots, thread, skipped: 0 })
     }
 
-    /// False if it takes no more; [`finish`](Self::finish) knows why.
-    pub fn take(&mut self, shot: Arc<Shot>) -> bool {
-        if !self.live {
+    /// False if it takes no more; [`finish`](Self::finish) knows why. Files wait for it; live streams
+    /// don't.
+    pub fn take(&mut self, shot: Arc<Shot>, live: bool) -> bool {
+        if !live {
             return self.shots.send(shot).is_ok();
         }
         let sent = self.shots.try_send(shot);

@@ -1,9 +1,9 @@
 //! Records as JSON lines, to standard output or a file.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::Anew;
 use crate::record::Record;
 use crate::{Error, Result};
 
@@ -12,7 +12,7 @@ use crate::{Error, Result};
 pub enum Target {
     /// Standard output.
     Stdout,
-    /// A file, which is begun anew.
+    /// A file, which is begun anew with the first record.
     File(PathBuf),
     /// Nowhere: they are not wanted, or their reader is in this program.
     Nowhere,
@@ -66,8 +66,8 @@ pub fn failed(what: &str, place: &str, error: &io::Error) -> Error {
     }
 }
 
-fn create(path: &Path) -> Result<File> {
-    File::create(path).map_err(|e| {
+fn create(path: &Path) -> Result<Anew> {
+    Anew::open(path).map_err(|e| {
         Error::Sink(format!("cannot create {}: {e}; name another file with --json", path.display()))
     })
 }

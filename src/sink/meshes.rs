@@ -112,7 +112,7 @@ impl Animated {
     /// [`Error::Sink`] if it cannot be created.
     pub fn open(path: &Path, model: &Arc<FaceModel>) -> Result<Self> {
         // Whatever is wrong with the path is known before the first frame is.
-        std::fs::File::create(path).map_err(|e| {
+        super::Anew::open(path).map_err(|e| {
             Error::Sink(format!(
                 "cannot create {}: {e}; name another file with --mesh",
                 path.display()
@@ -159,7 +159,7 @@ impl Sink for Animated {
     fn finish(self: Box<Self>) -> Result<()> {
         let longest = self.tracks.iter().max_by_key(|(id, t)| (t.keys.len(), u64::MAX - **id));
         let Some((id, track)) = longest else {
-            tracing::warn!("no face came, so {} is empty", self.path.display());
+            tracing::warn!("no face came, so {} is not written", self.path.display());
             return Ok(());
         };
         if track.keys.len() >= LONGEST {

@@ -6,6 +6,8 @@ pub mod overlay;
 pub mod report;
 pub mod volumes;
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -72,6 +74,37 @@ pub trait Sink: Send {
     /// [`Error::Sink`] if it cannot be written.
     fn finish(self: Box<Self>) -> Result<()> {
         Ok(())
+    }
+}
+
+/// A file that is begun anew with the first byte that is written: until then what was in it stays, so
+/// that a run which is refused after it was opened costs nothing.
+struct Anew {
+    file: File,
+    begun: bool,
+}
+
+impl Anew {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        Ok(Self { file, begun: false })
+    }
+}
+
+impl Write for Anew {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.begun {
+            // A pipe or a device has no length.
+            if self.file.metadata()?.is_file() {
+                self.file.set_len(0)?;
+            }
+            self.begun = true;
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

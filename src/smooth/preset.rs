@@ -26,7 +26,7 @@ pub enum Strength {
     /// A third of the jitter.
     #[default]
     Medium,
-    /// A sixth of the jitter, for slow heads and still pictures.
+    /// A sixth of the jitter, for slow heads.
     Strong,
 }
 

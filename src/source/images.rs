@@ -45,7 +45,7 @@ pub(super) fn run(
     patience: Duration,
     outlet: &mut Outlet,
 ) -> End {
-    let mut last = None;
+    let (mut last, mut shape) = (None, None);
     for (index, (path, name)) in pictures.iter().enumerate() {
         let (picture, codec) = match decode(path, patience, outlet) {
             Ok(Some(decoded)) => decoded,
@@ -58,8 +58,8 @@ pub(super) fn run(
                 continue;
             }
         };
-        if outlet.number == 0 {
-            let (width, height) = (picture.image.width, picture.image.height);
+        let (width, height) = (picture.image.width, picture.image.height);
+        if shape.replace((width, height)) != Some((width, height)) {
             let info = StreamInfo { width, height, fps: 0.0, codec, connection: 1 };
             outlet.event(Event::Connected(info));
         }

@@ -37,7 +37,7 @@ use outlet::{Outlet, Stop};
 
 /// Frames that wait for a busy reader of a file; live sources never let more than one wait.
 const WAITING_FRAMES: usize = 3;
-/// Events that wait. Each is followed by a frame, and readers fetch events before frames.
+/// Events that wait. Each is followed by a frame, and readers fetch events with every frame.
 const WAITING_EVENTS: usize = 64;
 /// How long dropping a [`Source`] waits for its thread before leaving it behind.
 const PATIENCE_AT_DROP: Duration = Duration::from_secs(5);
@@ -201,10 +201,9 @@ struct Facts {
 pub struct Source {
     /// Frames in order. Disconnects at the end, after [`Event::Ended`] was sent.
     pub frames: Receiver<Frame>,
-    /// Events; fetch all that wait before each frame, and after the frames have ended. A reader that
-    /// holds waiting frames may see an event a little before the frame that it belongs to:
-    /// [`Frame::connection`] tells connections apart.
-    pub events: Receiver<Event>,
+    /// Events, each with the number of the first frame that comes after it; fetch all that wait after
+    /// each frame was fetched, and after the frames have ended.
+    pub events: Receiver<(u64, Event)>,
     /// What has been seen so far.
     pub counters: Arc<Counters>,
     facts: Arc<Facts>,

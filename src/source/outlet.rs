@@ -30,7 +30,7 @@ pub(super) struct Outlet {
     pub frames: Sender<Frame>,
     /// The same channel as `frames`, to take back a frame that waits when a newer one comes.
     pub waiting: Receiver<Frame>,
-    pub events: Sender<Event>,
+    pub events: Sender<(u64, Event)>,
     pub stop: Stop,
     pub counters: Arc<Counters>,
     pub facts: Arc<Facts>,
@@ -77,7 +77,7 @@ impl Outlet {
 
     /// Hands an event on; none is ever dropped while somebody may read it.
     pub(super) fn event(&self, event: Event) {
-        if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
+        if let Err(TrySendError::Full(event)) = self.events.try_send((self.number, event)) {
             select! {
                 send(self.events, event) -> _ => {}
                 recv(self.stop.0) -> _ => {}

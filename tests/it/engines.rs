@@ -190,6 +190,18 @@ fn without_a_gpu_cuda_is_an_error_and_auto_takes_the_cpu() {
 }
 
 #[test]
+fn a_reader_who_has_gone_is_no_bug() {
+    let told = std::process::Command::new("sh")
+        .args(["-c", "{ sleep 0.2; \"$0\" engines list; echo \"code $?\" >&2; } | true"])
+        .arg(env!("CARGO_BIN_EXE_mmface-live"))
+        .current_dir(crate::common::root())
+        .output()
+        .unwrap();
+    let told = String::from_utf8(told.stderr).unwrap();
+    assert_eq!(told.trim(), "code 0");
+}
+
+#[test]
 fn the_doctor_looks_at_everything() {
     let (code, told) = run(&["doctor"]);
     assert_eq!(code, 0, "{told}");

@@ -1,5 +1,6 @@
 //! Records: complete, valid, and consistent with each other.
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use mmface_live::face::{FaceModel, Params, rotation};
@@ -7,13 +8,29 @@ use mmface_live::record::{Face, Record};
 use nalgebra::{Quaternion, UnitQuaternion};
 
 use crate::common::program::{Records, records, run};
-use crate::common::{clip, engines};
+use crate::common::{clip, engines, media};
 
 /// A man who talks: 472 frames.
 pub static TALK: LazyLock<Records> = LazyLock::new(|| {
     let clip = clip("WolfgangLanger_Pexels.mp4");
     records(["--file", clip.to_str().unwrap(), "--landmarks", "--raw"])
 });
+
+#[test]
+fn the_size_of_a_picture_stands_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, width) in [("a.png", 64), ("b.png", 64), ("c.png", 80), ("d.png", 64)] {
+        media::picture(&folder.path().join(name), width, 48);
+    }
+    let seen = records([Path::new("--images"), folder.path()]);
+    let told = |record: &Record| match record {
+        Record::Stream(stream) => Some(format!("{}", stream.width)),
+        Record::Frame(frame) => frame.file.clone(),
+        _ => None,
+    };
+    let told: Vec<_> = seen.all.iter().filter_map(told).collect();
+    assert_eq!(told, ["64", "a.png", "b.png", "80", "c.png", "64", "d.png"]);
+}
 
 #[test]
 fn the_schema_in_docs_is_that_of_the_program() {

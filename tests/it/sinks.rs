@@ -1,11 +1,12 @@
 //! Where records and drawn frames go.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use mmface_live::source::{Input, Options, Source};
 
 use crate::common::program::{Records, Running, command, records, run};
-use crate::common::{clip, media};
+use crate::common::{clip, media, root};
 
 /// Sizes of all frames of a video.
 fn frames(path: &Path) -> Vec<(u32, u32)> {
@@ -104,6 +105,46 @@ fn a_reader_that_leaves_ends_the_run_well() {
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(done.stderr.contains("stopped: "), "there is a summary: {}", done.stderr);
     assert!(!frames(&overlay).is_empty());
+}
+
+#[test]
+fn a_refused_run_leaves_what_was_there() {
+    let (out, clip) = (Outputs::new(), clip("astronaut.png"));
+    let [json, report, drawn] = ["a.jsonl", "a.html", "none/a.png"].map(|name| out.path(name));
+    for path in [&json, &report] {
+        std::fs::write(path, "of yesterday").unwrap();
+    }
+    let flags = ["--file", "--json", "--report", "--overlay"].map(Path::new);
+    let files = [&clip, &json, &report, &drawn].map(PathBuf::as_path);
+    let done = run(flags.into_iter().zip(files).flat_map(|(flag, file)| [flag, file]));
+    assert!(done.failure(6).contains("none/a.png"));
+    for path in [&json, &report] {
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "of yesterday", "{}", path.display());
+    }
+    // Where it runs, nothing of a longer file is left.
+    std::fs::write(&json, "x".repeat(1 << 20)).unwrap();
+    run([Path::new("--file"), &clip, Path::new("--json"), &json]);
+    Records::read(&std::fs::read(&json).unwrap());
+}
+
+#[test]
+fn a_run_under_nohup_outlives_its_terminal() {
+    let program = command(["--pipeline", "videotestsrc"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+    shell.arg(program.get_program()).args(program.get_args());
+    shell.current_dir(root()).stdin(Stdio::null());
+    let mut program = Running::start(shell);
+    let mut lines = 0;
+    for signal in ["HUP", "TERM"] {
+        let enough = lines + 5;
+        program.read_until(|_| {
+            lines += 1;
+            lines > enough
+        });
+        program.signal(signal);
+    }
+    assert!(program.finish().records().frames.len() > 5);
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Writer {
             Target::File(path) => {
                 let (kind, chain) = chain_for(path, fps)?;
                 // Whatever is wrong with the path is known before the first frame is.
-                std::fs::File::create(path).map_err(|e| {
+                crate::sink::Anew::open(path).map_err(|e| {
                     Error::Sink(format!("cannot write {}: {}", path.display(), reason(&e)))
                 })?;
                 (kind, format!("{chain} ! filesink name=out"), path.display().to_string())

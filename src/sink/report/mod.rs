@@ -7,7 +7,6 @@
 mod digest;
 mod points;
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +17,7 @@ use serde_json::{Value, json};
 
 pub use self::digest::{Digest, Track};
 use self::points::Points;
+use super::Anew;
 use super::json::failed;
 use crate::face::{FaceModel, Params};
 use crate::{Error, Result, locate};
@@ -31,7 +31,7 @@ const LISTED: usize = 1000;
 
 /// An HTML file that is to be written.
 pub struct Page {
-    out: BufWriter<File>,
+    out: BufWriter<Anew>,
     place: PathBuf,
     library: String,
 }
@@ -47,7 +47,7 @@ pub fn library() -> Result<PathBuf> {
 }
 
 impl Page {
-    /// Begins the file anew.
+    /// Opens the file, which is begun anew when the page is written.
     ///
     /// # Errors
     /// [`Error::Engine`] if the library is missing, [`Error::Sink`] if the file cannot be created.
@@ -56,7 +56,7 @@ impl Page {
         let unreadable =
             |e| Error::Engine(format!("cannot read {}: {e}; run `make setup`", path.display()));
         let library = std::fs::read_to_string(&path).map_err(unreadable)?;
-        let file = File::create(place).map_err(|e| {
+        let file = Anew::open(place).map_err(|e| {
             let place = place.display();
             Error::Sink(format!("cannot create {place}: {e}; name another file for the report"))
         })?;
