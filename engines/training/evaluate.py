@@ -19,7 +19,7 @@ import losses
 import morphable
 from data import AVATAR, Samples, argument_parser, crop_affine, damage, load, warp
 from fit import expression_centres
-from networks import POINTS_WEIGHT, fast, load_heads, load_trained
+from networks import fast, load_heads, load_trained
 
 BATCH = 32
 
@@ -38,9 +38,8 @@ def predict(model, targets, crops):
         bins = targets.model.yaw_weights(rotation)
         shape = targets.landmarks3d(torch.cat([identity, expression], 1), bins, torch.zeros(len(pose), dtype=torch.long))
         placed = morphable.project(shape, pose)[..., :2]
-        if points.shape[1]:  # as `FaceModel::beside` does it
-            facing = rotation[:, 2, 2].clamp(min=0).square()
-            placed = placed + POINTS_WEIGHT * facing[:, None, None] * (losses.seen(points) - placed)
+        if points.shape[1]:
+            placed = losses.shipped(placed, points, rotation)
         parts.append((placed, pose, identity, expression, torch.sigmoid(presence.float())[:, 0]))
         features.append(maps)
     names = ["landmarks", "pose", "identity", "expression", "presence"]

@@ -8,13 +8,15 @@ from torch.nn import functional as F
 
 import morphable
 from data import AVATAR
+from networks import POINTS_WEIGHT
 
 LANDMARKS, VERTICES, DEPTH, SKIN = 2.6, 0.4, 1.0, 1.2  # depth counts within the vertices' loss
 ROTATION, IDENTITY, EXPRESSION, TZ = 10.0, 1.0, 1.2, 0.2
 AVATAR_WEIGHT, LIPS_WEIGHT = 4.0, 8.0  # of the coefficients that matter most; of those among them that come out worst
 LIPS = ("mouthFunnel", "mouthPucker")
 OPENINGS, GAPS = 0.8, ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))  # of eyes and mouth
-VOLUME, PRESENCE, POINTS = 40.0, 2.0, 1.0
+VOLUME, PRESENCE = 40.0, 2.0
+POINTS, SHIPPED = 1.0, 1.5  # of the points that are seen, and of what ships: the mesh's, moved towards them
 VERTICES_USED, TRIANGLES_USED = 240, 400
 SPACING = 0.3  # cm, of points on the skin for a volume of 64
 
@@ -150,6 +152,13 @@ def seen(points):
     return points.unflatten(1, (-1, 2)) * (morphable.CROP / 2) + (morphable.CROP - 1) / 2
 
 
+def shipped(placed, points, rotation):
+    """The landmarks of the mesh [N,68,2], moved a part of the way to what `networks.Points` says, as `FaceModel::beside` does
+    it: the less, the farther the head is turned away."""
+    facing = rotation[:, 2, 2].clamp(min=0).square()
+    return placed + POINTS_WEIGHT * facing[:, None, None] * (seen(points) - placed)
+
+
 @torch.no_grad()
 def solid(targets, row, affine, presence, resolution):
     """The true volume, bool [N,r,r,r]: empty where there is no face."""
@@ -191,6 +200,9 @@ def losses(targets, outputs, row, affine, presence, volume_logits=None):
     if points.shape[1]:  # [N,136], in the habit that ships
         there = to_crop(F.pad(targets.shipped[r], (0, 1)), a)[..., :2]
         result["points"] = POINTS * mean((seen(points[real]) - there).norm(dim=-1) * percent)
+        ibug = targets.landmarks3d(coefficients, targets.bins[r], torch.zeros_like(targets.habit[r]))
+        ours = shipped(morphable.project(ibug, pose)[..., :2], points[real], morphable.rotation(pose[:, 1:4]))
+        result["shipped"] = SHIPPED * mean((ours - there).norm(dim=-1) * percent)
 
     upper, lower = zip(*GAPS)
     gap = lambda points: points[:, upper, :2] - points[:, lower, :2]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 FEATURES = 64  # channels, height and width of the feature map
 F0 = 11.7  # crop pixels per cm of an average face; the exponent's zero
-POINTS_WEIGHT = 0.3  # of `Points` beside the mesh's landmarks, on a face that looks into the camera
+POINTS_WEIGHT = 0.4  # of `Points` beside the mesh's landmarks, on a face that looks into the camera
 
 
 @dataclass(frozen=True)
