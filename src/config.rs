@@ -71,7 +71,7 @@ impl Config {
     /// [`Error::Usage`] with what is wrong and what would be right.
     pub fn new(mut args: RunArgs) -> Result<Self> {
         if let Some(path) = args.config.take() {
-            args = args.over(read(&path)?);
+            args = RunArgs { config: Some(path.clone()), ..args.over(read(&path)?) };
         }
         let input = input(&args)?;
         let sized = args.volume.is_some();
@@ -144,7 +144,14 @@ impl Config {
             Some(path) => Some(sink::overlay::Target::File(path)),
         };
         let report = args.report.as_deref();
-        keep_apart(&source.input, &json, overlay.as_ref(), mesh.as_ref(), report)?;
+        keep_apart(
+            &source.input,
+            &json,
+            overlay.as_ref(),
+            mesh.as_ref(),
+            report,
+            args.config.as_deref(),
+        )?;
         let mesh_from = args.mesh_from.unwrap_or_default();
         let overlay_style = args.overlay_style.unwrap_or_default();
         let icp = args.refine == Some(Refine::Icp);
@@ -285,6 +292,7 @@ fn keep_apart(
     overlay: Option<&sink::overlay::Target>,
     mesh: Option<&sink::meshes::Target>,
     report: Option<&Path>,
+    config: Option<&Path>,
 ) -> Result<()> {
     let mut outputs: Vec<(&str, &Path)> = Vec::new();
     if let sink::json::Target::File(path) = json {
@@ -305,6 +313,12 @@ fn keep_apart(
         }
         _ => false,
     };
+    if let Some((flag, path)) =
+        outputs.iter().find(|(_, path)| config.is_some_and(|c| same(c, path)))
+    {
+        let path = path.display();
+        return Err(Error::Usage(format!("{flag} would write over the configuration {path}")));
+    }
     if let Some((flag, path)) = outputs.iter().find(|(_, path)| is_read(path)) {
         let path = path.display();
         return Err(Error::Usage(format!("{flag} would write over the source {path}")));

@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The records of a file. A last line without its end is what a crash leaves: it is left out.
+/// The records of a file. A last line that is torn is what a crash leaves: it is left out.
 fn read(path: &Path) -> Result<Digest> {
     let wrong = |why: String| Error::Source(format!("{} {why}", path.display()));
     let unreadable = |e| wrong(format!("cannot be read: {e}; name a file that --json wrote"));
@@ -61,11 +61,17 @@ fn read(path: &Path) -> Result<Digest> {
         if line.is_empty() {
             break;
         }
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
         let added = record(&line).and_then(|record| record.map_or(Ok(()), |r| digest.add(&r)));
         match added {
             Ok(()) => {}
+            // Power that fails may leave an end, but not what belongs before it.
             Err(_)
-                if !line.ends_with(b"\n") && (line.len() as u64) < LONGEST && digest.frames > 0 =>
+                if digest.frames > 0
+                    && (line.len() as u64) < LONGEST
+                    && lines.fill_buf().is_ok_and(<[u8]>::is_empty) =>
             {
                 tracing::warn!("line {number} is cut off and left out: the run did not end well");
             }
@@ -85,7 +91,10 @@ fn read(path: &Path) -> Result<Digest> {
 /// One line; `None` for types that a later program may write. Errors are the second half of a
 /// sentence.
 fn record(line: &[u8]) -> std::result::Result<Option<Record>, String> {
-    let broken = |e: serde_json::Error| format!("cannot be understood ({e})");
+    let broken = |e: serde_json::Error| {
+        let text = e.to_string(); // with a place within the line, which would be read as one in the file
+        format!("cannot be understood ({})", text.split(" at line ").next().unwrap_or_default())
+    };
     match serde_json::from_slice(line) {
         Ok(record) => Ok(Some(record)),
         Err(why) => {

@@ -40,6 +40,15 @@ fn a_camera_is_a_number_or_a_path() {
 }
 
 #[test]
+fn a_configuration_is_not_written_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.toml");
+    std::fs::write(&path, format!("file = \"a.mp4\"\njson = {path:?}\n")).expect("written");
+    let error = config(&format!("--config {}", path.display())).expect_err("the same file");
+    assert!(error.to_string().contains("--json would write over the configuration"), "{error}");
+}
+
+#[test]
 fn a_wrong_key_is_named_with_its_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.toml");

@@ -159,7 +159,8 @@ impl Sink for Animated {
     fn finish(self: Box<Self>) -> Result<()> {
         let longest = self.tracks.iter().max_by_key(|(id, t)| (t.keys.len(), u64::MAX - **id));
         let Some((id, track)) = longest else {
-            tracing::warn!("no face came, so {} is not written", self.path.display());
+            let (path, state) = (self.path.display(), super::untouched(&self.path));
+            tracing::warn!("no face came, so {path} {state}");
             return Ok(());
         };
         if track.keys.len() >= LONGEST {

@@ -118,10 +118,17 @@ fn folder(path: &Path, flag: &str) -> Result<()> {
 
 /// Writes a whole file. What cannot be written whole is taken away again.
 fn write(what: &str, path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).map_err(|e| {
+    let failed = |e: io::Error| json::failed(what, &path.display().to_string(), &e);
+    File::create(path).map_err(failed)?.write_all(bytes).map_err(|e| {
         if path.is_file() {
             let _ = std::fs::remove_file(path);
         }
-        json::failed(what, &path.display().to_string(), &e)
+        failed(e)
     })
+}
+
+/// What has become of an output that nothing was written to.
+fn untouched(path: &Path) -> &'static str {
+    let had_content = path.metadata().is_ok_and(|file| file.len() > 0);
+    if had_content { "is left as it was" } else { "is empty" }
 }

@@ -14,7 +14,8 @@ use super::failure::{Failure, Kind};
 use crate::{Error, Result};
 
 /// How names of pictures end.
-const PICTURES: [&str; 9] = ["jpg", "jpeg", "jpe", "png", "bmp", "webp", "tif", "tiff", "pnm"];
+const PICTURES: [&str; 12] =
+    ["jpg", "jpeg", "jpe", "png", "bmp", "webp", "tif", "tiff", "pnm", "ppm", "pgm", "pbm"];
 
 /// Whether the name of `path` ends like that of a picture.
 #[must_use]

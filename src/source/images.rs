@@ -51,7 +51,10 @@ pub(super) fn run(
             Ok(Some(decoded)) => decoded,
             Ok(None) => return End { reason: "stopped".into(), error: None },
             Err(failure) => {
-                let text = file::explain(path, &failure, 0);
+                let text = match std::fs::File::open(path) {
+                    Ok(_) => file::explain(path, &failure, 0),
+                    Err(e) => format!("{} cannot be read: {e}", path.display()),
+                };
                 tracing::warn!("{text}; going on with the next picture");
                 Counters::add(&outlet.counters.damaged);
                 last = Some(text);

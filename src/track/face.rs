@@ -121,9 +121,9 @@ impl Followed {
         }
     }
 
-    /// Whether crops are worth their time.
-    pub fn is_searched(&self, pts: f64, search: f64) -> bool {
-        self.missing_since.is_none_or(|since| pts - since < search)
+    /// Whether it was in sight within the last `seconds`, in this scene.
+    pub fn is_near(&self, pts: f64, seconds: f64) -> bool {
+        !self.cut && self.missing_since.is_none_or(|since| pts - since < seconds)
     }
 
     /// Where to look next: around the last sure landmarks, moved on as they were moving; calmly while

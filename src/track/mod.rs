@@ -123,7 +123,7 @@ impl Tracker {
     pub fn cut(&mut self, pts: f64) {
         self.faces.retain(|f| f.id.is_some());
         for face in &mut self.faces {
-            face.lose(pts - SEARCH);
+            face.lose(pts);
             face.cut = true;
         }
         self.last_detection = None;
@@ -132,7 +132,7 @@ impl Tracker {
     /// Whether nobody can be followed until a detection says where they are.
     #[must_use]
     pub fn is_blind(&self, pts: f64) -> bool {
-        !self.faces.iter().any(|f| f.is_searched(pts, SEARCH))
+        !self.faces.iter().any(|f| f.is_near(pts, SEARCH))
     }
 
     /// Whether a detection is due, which is then taken to happen. Often while a face is lost or
@@ -245,7 +245,7 @@ impl Tracker {
         let views = if self.settings.immediate { &VIEWS[..] } else { &[] };
         self.faces
             .iter()
-            .filter(|f| f.is_searched(pts, SEARCH))
+            .filter(|f| f.is_near(pts, SEARCH))
             .map(|f| (Key(f.key), f.next_crop(pts, &self.settings.crop)))
             .filter(|(_, map)| map.is_sane())
             .take(self.settings.max_faces)
@@ -299,8 +299,7 @@ impl Tracker {
                 face.id = Some(self.next_id);
                 self.next_id += 1;
             }
-            let held = face.missing_since.is_none_or(|since| pts - since < HOLD);
-            if let (Some(id), true) = (face.id, held) {
+            if let (Some(id), true) = (face.id, face.is_near(pts, HOLD)) {
                 shown.push(Tracked {
                     id,
                     confidence: face.confidence,

@@ -21,7 +21,12 @@ fn tracker(max_faces: usize) -> Tracker {
 /// What the networks say of a crop of the one face there is: 8 pixels a centimetre, looking ahead,
 /// its origin at (350, 165).
 fn output(map: &CropMap, presence: f32) -> Output {
-    let [x, y] = map.to_crop([350.0, 165.0]);
+    output_at(350.0, map, presence)
+}
+
+/// The same of a face elsewhere.
+fn output_at(x: f32, map: &CropMap, presence: f32) -> Output {
+    let [x, y] = map.to_crop([x, 165.0]);
     let roll = map.angle.to_degrees();
     let pose = [8.0 / map.scale, 0.0, 0.0, -roll, x, y, 0.0];
     Output { pose, identity: vec![0.0; 60], expression: vec![0.0; 53], presence, points: vec![] }
@@ -159,6 +164,29 @@ fn a_cut_ends_a_face_unless_it_stayed_where_it_was() {
     assert!(tracker.is_blind(0.04) && tracker.wants_detection(0.04));
     let same = frame(&mut tracker, 0.04, &[detection(300.0, 0.9)], 0.9);
     assert_eq!(same.iter().map(|f| (f.id, f.fresh)).collect::<Vec<_>>(), [(id, true)]);
+}
+
+#[test]
+fn after_a_cut_another_face_is_another_person() {
+    let mut tracker = tracker(4);
+    for number in 1..200 {
+        let pts = f64::from(number) / 30.0;
+        tracker.reset();
+        let id = frame(&mut tracker, pts - 0.1, &[detection(300.0, 0.9)], 0.9)[0].id;
+        if number % 2 == 0 {
+            frame(&mut tracker, pts - 0.05, &[], 0.0); // missed already
+        }
+        tracker.cut(pts);
+        assert!(tracker.is_blind(pts) && tracker.crops(pts).is_empty());
+        // Half a face beside where the first one was.
+        let newcomers = tracker.newcomers(&[detection(360.0, 0.9)]);
+        let outputs = newcomers.iter().map(|(map, _)| output_at(410.0, map, 0.9)).collect();
+        tracker.admit(pts, &newcomers, outputs);
+        let crops = tracker.crops(pts);
+        let outputs = crops.iter().map(|(_, map)| output_at(410.0, map, 0.9)).collect();
+        let shown = tracker.update(pts, &crops, outputs);
+        assert!(shown.len() == 1 && shown[0].id != id && shown[0].fresh, "{pts}: {shown:?}");
+    }
 }
 
 #[test]

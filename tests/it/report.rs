@@ -184,6 +184,10 @@ fn what_is_no_recording_is_told() {
     let done = view(&cut.as_bytes()[..cut.len() - 30]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(done.stderr.contains("is cut off"), "{}", done.stderr);
+    let done = view(&[whole.as_bytes(), &[0; 40], b"\n"].concat());
+    assert!(done.code == Some(0) && done.stderr.contains("is cut off"), "{}", done.stderr);
+    let done = view((whole.replacen('\n', "\n\n", 1) + "\n").as_bytes());
+    assert!(done.code == Some(0) && !done.stderr.contains("is cut off"), "{}", done.stderr);
     let newer = whole.replacen('\n', "\n{\"type\":\"weather\",\"sun\":1}\n", 1);
     assert_eq!(view(newer.as_bytes()).code, Some(0));
     assert!(folder.path().join("some.html").exists(), "beside the records");

@@ -128,6 +128,15 @@ fn a_refused_run_leaves_what_was_there() {
 }
 
 #[test]
+fn frames_too_small_for_a_video_are_told() {
+    let out = Outputs::new();
+    let [picture, video] = ["small.png", "small.mp4"].map(|name| out.path(name));
+    media::picture(&picture, 8, 6);
+    let done = run([Path::new("--file"), &picture, Path::new("--overlay"), &video]);
+    assert!(done.failure(6).contains("8×6 are too small"));
+}
+
+#[test]
 fn a_run_under_nohup_outlives_its_terminal() {
     let program = command(["--pipeline", "videotestsrc"]);
     let mut shell = Command::new("sh");

@@ -21,6 +21,8 @@ const EXTENSIONS: &str = ".mp4, .mkv or .webm, or .png or .jpg for one picture";
 /// Frames a second where the source does not say. Without any, `mp4mux` gives the last frame no
 /// time, and players skip it.
 const USUAL_RATE: f64 = 25.0;
+/// Sides below which the encoders refuse frames, which they say in words that help nobody.
+const SMALLEST: usize = 16;
 
 /// H.264 encoders in the order in which they are tried. One frame in, one frame out at once: what
 /// an encoder holds back is missing from the file of a run that is killed.
@@ -136,6 +138,12 @@ impl Writer {
     fn start(&mut self, canvas: &Canvas) -> Result<(usize, usize)> {
         let side = |n: usize| if self.kind == Kind::Video && n > 1 { n & !1 } else { n };
         let (width, height) = (side(canvas.width), side(canvas.height));
+        if self.kind == Kind::Video && width.min(height) < SMALLEST {
+            return Err(Error::Sink(format!(
+                "cannot write {}: frames of {}×{} are too small for a video; write a .png",
+                self.name, canvas.width, canvas.height
+            )));
+        }
         let rate = gst::Fraction::approximate_f64(self.fps).unwrap_or(gst::Fraction::new(0, 1));
         let caps = gst::Caps::builder("video/x-raw")
             .field("format", "RGBx")
@@ -194,7 +202,8 @@ impl Writer {
     pub fn finish(self) -> Result<()> {
         if self.size.is_none() {
             if self.kind != Kind::Window {
-                tracing::warn!("no frame came, so {} is empty", self.name);
+                let state = crate::sink::untouched(Path::new(&self.name));
+                tracing::warn!("no frame came, so {} {state}", self.name);
             }
             return Ok(());
         }

@@ -86,6 +86,7 @@ const mesh = data.mesh && {
 const colours = { eye: "#f4f1ec", iris: "#6b8299", pupil: "#16181c", mouth: "#9c4f4c", eye_socket: "#b98d78" };
 
 function choose(id) {
+  if (playing) play();
   track = data.tracks.find(t => t.id === id);
   times = decode(track.points.time, Float32Array);
   angles = decode(track.angles, Float32Array);

@@ -111,7 +111,11 @@ fn load(names: &[&str], what: &str) -> Result<(PathBuf, Library)> {
     let folder = match locate::find(None, "MMFACE_TENSORRT", &folders, CURE) {
         Ok(folder) => Some(folder),
         // What the user said must be right; what nobody said may be the system's.
-        Err(error) if std::env::var_os("MMFACE_TENSORRT").is_some() => return Err(error),
+        Err(error)
+            if std::env::var_os("MMFACE_TENSORRT").is_some_and(|folder| !folder.is_empty()) =>
+        {
+            return Err(error);
+        }
         Err(_) => None,
     };
     let ours = folder.iter().flat_map(|folder| names.iter().map(move |name| folder.join(name)));
