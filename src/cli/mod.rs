@@ -81,7 +81,7 @@ pub fn schema() -> Result<()> {
 
 /// Prints a line; unlike `println!` it takes a reader who has gone for one.
 fn say(line: impl Display) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").map_err(|e| json::failed("this", "standard output", &e))
+    writeln!(std::io::stdout(), "{line}").map_err(|e| json::failed("text", "standard output", &e))
 }
 
 /// What Ctrl-C, SIGTERM and SIGHUP set: whoever runs looks at it now and then and ends well. The
