@@ -169,7 +169,7 @@ async function play() {
     while (at < times.length - 1 && times[at + 1] <= now) at++;
     if (!playing) return;
     await show(at);
-    if (at >= times.length - 1) play();
+    if (playing && at >= times.length - 1) play();
   }
 }
 
