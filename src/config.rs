@@ -114,7 +114,7 @@ impl Config {
             source.realtime = false;
             if args.realtime || args.smooth.is_some_and(|smooth| smooth != Strength::Off) {
                 tracing::warn!(
-                    "pictures stand each for itself: --realtime and --smooth do nothing here"
+                    "each picture stands for itself: --realtime and --smooth do nothing here"
                 );
             }
         }
@@ -313,15 +313,14 @@ fn keep_apart(
         }
         _ => false,
     };
-    if let Some((flag, path)) =
-        outputs.iter().find(|(_, path)| config.is_some_and(|c| same(c, path)))
-    {
+    for (flag, path) in &outputs {
+        let what = match config {
+            Some(config) if same(path, config) => "configuration",
+            _ if is_read(path) => "source",
+            _ => continue,
+        };
         let path = path.display();
-        return Err(Error::Usage(format!("{flag} would write over the configuration {path}")));
-    }
-    if let Some((flag, path)) = outputs.iter().find(|(_, path)| is_read(path)) {
-        let path = path.display();
-        return Err(Error::Usage(format!("{flag} would write over the source {path}")));
+        return Err(Error::Usage(format!("{flag} would write over the {what} {path}")));
     }
     for (i, (one, a)) in outputs.iter().enumerate() {
         if let Some((other, _)) = outputs[i + 1..].iter().find(|(_, b)| same(a, b)) {

@@ -80,7 +80,7 @@ pub fn schema() -> Result<()> {
 }
 
 /// Prints a line; unlike `println!` it takes a reader who has gone for one.
-fn say(line: impl Display) -> Result<()> {
+pub(crate) fn say(line: impl Display) -> Result<()> {
     writeln!(std::io::stdout(), "{line}").map_err(|e| json::failed("text", "standard output", &e))
 }
 

@@ -38,6 +38,12 @@ pub struct CropMap {
 
 const MIDDLE: f32 = (CROP as f32 - 1.0) / 2.0;
 
+/// A vector in the picture, turned clockwise by an angle in radians.
+pub(crate) fn turned([x, y]: [f32; 2], angle: f32) -> [f32; 2] {
+    let (sin, cos) = angle.sin_cos();
+    [cos * x - sin * y, sin * x + cos * y]
+}
+
 impl CropMap {
     /// A map onto a square of `side` frame pixels.
     #[must_use]
@@ -59,7 +65,7 @@ impl CropMap {
         }
         let longer = (high[0] - low[0]).max(high[1] - low[1]);
         let (x, y) = ((low[0] + high[0]) / 2.0, (low[1] + high[1]) / 2.0 - rule.raise * longer);
-        Self::square([cos * x - sin * y, sin * x + cos * y], rule.scale * longer, angle)
+        Self::square(turned([x, y], angle), rule.scale * longer, angle)
     }
 
     /// The same place looked at a little differently: moved by parts of the crop's side, enlarged,
@@ -89,6 +95,7 @@ impl CropMap {
     /// Crop pixel → frame pixel.
     #[must_use]
     pub fn to_frame(&self, [u, v]: [f32; 2]) -> [f32; 2] {
+        // Not `turned`: the GPU's kernel adds up in this order, and agrees to the last bit.
         let (sin, cos) = self.angle.sin_cos();
         let (u, v) = (self.across() * (u - MIDDLE), self.scale * (v - MIDDLE));
         [self.centre[0] + cos * u - sin * v, self.centre[1] + sin * u + cos * v]
@@ -103,9 +110,7 @@ impl CropMap {
     /// Frame pixel → crop pixel.
     #[must_use]
     pub fn to_crop(&self, [x, y]: [f32; 2]) -> [f32; 2] {
-        let (sin, cos) = self.angle.sin_cos();
-        let (x, y) = (x - self.centre[0], y - self.centre[1]);
-        let (u, v) = (cos * x + sin * y, cos * y - sin * x);
+        let [u, v] = turned([x - self.centre[0], y - self.centre[1]], -self.angle);
         [MIDDLE + u / self.across(), MIDDLE + v / self.scale]
     }
 

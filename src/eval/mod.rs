@@ -13,15 +13,14 @@ mod metric;
 mod report;
 
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Deserialize;
 
-use crate::cli::RunArgs;
 use crate::cli::eval::{Args, Judged};
+use crate::cli::{RunArgs, say};
 use crate::config::{Config, same};
 use crate::pipeline::{MakeSink, Watcher};
 use crate::record::{self, Record};
@@ -82,10 +81,7 @@ pub fn run(args: Args, stop: &Arc<AtomicBool>) -> Result<()> {
     let inputs: Vec<&PathBuf> = datasets.iter().chain(&only).chain(pictures).collect();
     check_outputs(out.as_deref(), records.as_deref(), &inputs)?;
     let report = measure(&data, points, records, run, stop)?;
-    let mut stdout = std::io::stdout();
-    let printed = writeln!(stdout, "{report}")
-        .and_then(|()| stdout.flush())
-        .map_err(|e| json::failed("the table", "standard output", &e));
+    let printed = say(&report);
     if let Some(path) = &out {
         let text = serde_json::to_string_pretty(&report)
             .map_err(|e| Error::Bug(format!("the results cannot be serialised: {e}")))?;

@@ -8,6 +8,7 @@ use std::path::Path;
 use reader::Reader;
 
 use super::{Params, rotation};
+use crate::crop::turned;
 use crate::{Error, Result};
 
 /// Points of a face that people label (Multi-PIE, i·bug).
@@ -181,12 +182,6 @@ impl FaceModel {
         let shape = self.landmarks3d.shape(params.identity.iter().chain(&params.expression));
         params.project(&points(&shape))
     }
-}
-
-/// A vector in the picture, turned clockwise by an angle in radians.
-fn turned([x, y]: [f32; 2], angle: f32) -> [f32; 2] {
-    let (sin, cos) = angle.sin_cos();
-    [cos * x - sin * y, sin * x + cos * y]
 }
 
 /// Position of `value` in ascending `bins`: the one before it and how far it is to the next.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::read;
-use crate::crop::{CROP, CropMap, CropRule};
+use crate::crop::{CROP, CropMap, CropRule, turned};
 use crate::face::FaceModel;
 use crate::{Error, Result, locate};
 
@@ -87,10 +87,8 @@ impl DetectorRule {
     pub fn crop(&self, bounds: [f32; 4], angle: f32) -> CropMap {
         let [x, y, w, h] = bounds;
         let longer = w.max(h);
-        let (sin, cos) = angle.sin_cos();
-        let [dx, dy] = self.centre.map(|c| c * longer);
-        let centre = [x + w / 2.0 + cos * dx - sin * dy, y + h / 2.0 + sin * dx + cos * dy];
-        CropMap::square(centre, self.scale * longer, angle)
+        let [dx, dy] = turned(self.centre.map(|c| c * longer), angle);
+        CropMap::square([x + w / 2.0 + dx, y + h / 2.0 + dy], self.scale * longer, angle)
     }
 }
 

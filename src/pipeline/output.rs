@@ -177,8 +177,7 @@ impl Output {
         match message {
             Message::Record(record) => self.write(&record)?,
             Message::Frame { frame, followed, dropped, live } => {
-                let shot = self.frame(frame, followed, dropped)?;
-                self.show(shot, live);
+                self.frame(frame, followed, dropped, live)?;
             }
             Message::End { reason, frames, reconnects } => {
                 let end = self.end(reason, frames, reconnects);
@@ -210,7 +209,13 @@ impl Output {
     }
 
     /// Writes the record of a frame, which then goes on to the other sinks.
-    fn frame(&mut self, frame: Frame, followed: Followed, dropped: Dropped) -> Result<Shot> {
+    fn frame(
+        &mut self,
+        frame: Frame,
+        followed: Followed,
+        dropped: Dropped,
+        live: bool,
+    ) -> Result<()> {
         let seen = followed.faces.into_iter().zip(followed.volumes);
         let (records, faces): (Vec<_>, Vec<_>) =
             seen.map(|(face, volume)| self.fit(frame.pts, face, volume)).unzip();
@@ -232,13 +237,12 @@ impl Output {
             dropped,
             faces: records,
         }))?;
+        if self.sides.is_empty() {
+            return Ok(());
+        }
         let time = self.rate.tick().map(|fps| format!("{fps:.1} fps   {:.2} s", frame.pts));
         let status = [time.unwrap_or_default().as_str(), self.warning].join("   ").trim().into();
-        Ok(Shot { frame, faces, status })
-    }
-
-    fn show(&mut self, shot: Shot, live: bool) {
-        let shot = Arc::new(shot);
+        let shot = Arc::new(Shot { frame, faces, status });
         let (on, over): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sides)
             .into_iter()
             .map(|mut side| (side.take(shot.clone(), live), side))
@@ -249,6 +253,7 @@ impl Output {
             self.finish(side);
             self.stop.store(true, Ordering::Relaxed);
         }
+        Ok(())
     }
 
     fn fit(
