@@ -60,13 +60,15 @@ class ExportedPmn(nn.Module):
         super().__init__()
         self.code, self.volume, self.points = pmn.code, pmn.volume, pmn.points
         self.identity, self.expression, self.presence = pmn.identity, pmn.expression, pmn.presence
+        self.together = pmn.together
         self.pose, self.bounded = ExportedPose(pmn), pmn.bounded
 
     def forward(self, features):
         code, points = self.code(features)
         expression = self.expression(code)
-        return (self.pose(code), self.identity(code), torch.sigmoid(expression) if self.bounded else expression,
-                torch.sigmoid(self.presence(code)), *[points.unflatten(1, (-1, 2))] * (self.points is not None))
+        told = (self.pose(code), self.identity(code), torch.sigmoid(expression) if self.bounded else expression,
+                torch.sigmoid(self.presence(code)))
+        return (*told, (points + self.together(code)).reshape(-1, self.points.count, 2)) if self.points else told
 
 
 class ExportedVolume(nn.Module):

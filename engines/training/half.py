@@ -27,8 +27,8 @@ TOLERANCE = {"scale, %": 0.5, "rotation, degrees": 0.5, "shift, crop pixels": 0.
 
 
 # What is computed in f16; anything else ends it.
-HALVED = {"Conv", "Gemm", "Relu", "Add", "Sub", "Div", "MaxPool", "Resize", "Flatten", "Unsqueeze", "DepthToSpace",
-          "Reshape", "Softmax", "MatMul", "Concat"}
+HALVED = {"Conv", "Gemm", "Relu", "Add", "Sub", "Div", "MaxPool", "AveragePool", "Resize", "Flatten", "Unsqueeze",
+          "DepthToSpace", "Reshape", "Transpose", "Softmax", "MatMul", "Concat"}
 
 
 def halve(model):
@@ -40,18 +40,25 @@ def halve(model):
     stored = {n.output[0]: n for n in graph.node if n.op_type == "Cast" and n.input[0] in initializers}
     half = {i.name for i in graph.input if i.type.tensor_type.elem_type == TensorProto.FLOAT}
     bytes_in = {i.name for i in graph.input if i.type.tensor_type.elem_type == TensorProto.UINT8}
-    nodes, same = [], {}  # same: what was cast to f32 and no longer is
+    nodes, same, raised = [], {}, set()  # same: what was cast to f32 and no longer is; raised: what now is
     for node in graph.node:
         for k, name in enumerate(node.input):
             node.input[k] = same.get(name, name)
         halved = any(name in half for name in node.input)
+        exact = [n for n in node.input if n and not any(n in known for known in (half, initializers, constants, stored))]
         if node.op_type == "Cast" and node.input[0] in bytes_in:
             node.attribute[0].i = TensorProto.FLOAT16
             half.update(node.output)
         elif node.op_type == "Cast" and halved:
             same[node.output[0]] = node.input[0]
             continue
-        elif halved and node.op_type in HALVED:
+        elif halved and exact and node.op_type == "Concat":  # the points beside the code
+            for k, name in enumerate(node.input):
+                if name in exact:
+                    node.input[k] = name + "/f16"
+                    nodes.append(helper.make_node("Cast", [name], [name + "/f16"], to=TensorProto.FLOAT16))
+            half.update(node.output)
+        elif halved and not exact and node.op_type in HALVED:
             for k, name in enumerate(node.input):
                 if name in stored:  # the weight without its cast
                     node.input[k] = stored[name].input[0]
@@ -66,7 +73,9 @@ def halve(model):
             for k, name in enumerate(node.input):
                 if name in half:
                     node.input[k] = name + "/f32"
-                    nodes.append(helper.make_node("Cast", [name], [name + "/f32"], to=TensorProto.FLOAT))
+                    if name not in raised:
+                        raised.add(name)
+                        nodes.append(helper.make_node("Cast", [name], [name + "/f32"], to=TensorProto.FLOAT))
         nodes.append(node)
     for value in [*graph.input, *graph.output]:
         if value.name == "features":  # the only thing between the two networks

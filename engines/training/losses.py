@@ -11,8 +11,8 @@ from data import AVATAR
 from networks import POINTS_WEIGHT
 
 LANDMARKS, VERTICES, DEPTH, SKIN = 2.6, 0.4, 1.0, 1.2  # depth counts within the vertices' loss
-ROTATION, IDENTITY, EXPRESSION, TZ = 10.0, 1.0, 1.2, 0.2
-AVATAR_WEIGHT, LIPS_WEIGHT = 4.0, 8.0  # of the coefficients that matter most; of those among them that come out worst
+ROTATION, IDENTITY, EXPRESSION, TZ = 10.0, 1.0, 2.4, 0.2
+AVATAR_WEIGHT, LIPS_WEIGHT = 4.0, 12.0  # of the coefficients that matter most; of those among them that come out worst
 LIPS = ("mouthFunnel", "mouthPucker")
 OPENINGS, GAPS = 0.8, ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))  # of eyes and mouth
 VOLUME, PRESENCE = 40.0, 2.0

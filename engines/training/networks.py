@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 FEATURES = 64  # channels, height and width of the feature map
 F0 = 11.7  # crop pixels per cm of an average face; the exponent's zero
+LOOKS = 8  # values beside each of `Points`
 POINTS_WEIGHT = 0.4  # of `Points` beside the mesh's landmarks, on a face that looks into the camera
 
 
@@ -104,6 +105,26 @@ class Context(nn.Module):
         return x + self.place(self.spread(F.relu(self.gather(x))))
 
 
+class Whole(nn.Module):
+    """Adds to each place of the last map, N×channels×64×64, what a look at the whole of it tells: its 4×4 means through one
+    fully connected hidden layer, and back to 64×64. The second hourglass sees the whole four levels before; a volume head,
+    one 1×1 convolution, cannot shift or tilt a head."""
+
+    def __init__(self, channels, hidden, side=FEATURES // 16):
+        super().__init__()
+        self.side = side
+        self.gather = nn.Conv2d(channels, hidden, side)
+        self.spread = nn.Conv2d(hidden, channels * side * side, 1)
+        self.place = nn.PixelShuffle(side)
+        nn.init.zeros_(self.spread.weight)  # so it can be added to trained weights
+        nn.init.zeros_(self.spread.bias)
+
+    def forward(self, x):
+        means = F.avg_pool2d(x, FEATURES // self.side)
+        added = self.place(self.spread(F.relu(self.gather(means))))
+        return x + F.interpolate(added, scale_factor=float(FEATURES // self.side), mode="bilinear", align_corners=False)
+
+
 class Hourglass(nn.Module):
     """Four levels of pooling and upsampling with a residual block on every way (Newell et al., ECCV 2016)."""
 
@@ -145,12 +166,13 @@ class Vmn(nn.Module):
         self.after = nn.ModuleList(nn.Sequential(Block(width, width), conv(width, width, 1)) for _ in range(2))
         self.merge = conv(width, width, 1, relu=False)
         self.features = nn.Conv2d(width, FEATURES, 1)
+        self.whole = Whole(width, description.context) if description.context else nn.Identity()
 
     def forward(self, image):
         x = self.stem((image.float() - 127.5) / 64)
         first = self.after[0](self.hourglasses[0](x))
         second = self.after[1](self.hourglasses[1](x + self.merge(first)))
-        return self.features(second)
+        return self.features(self.whole(second))
 
 
 class VolumeHead(nn.Module):
@@ -184,7 +206,7 @@ def unfold(folder, norms):
     """The weights of a variant (the folder's name) as the networks train them: export.py's ONNX files have the norms within
     the convolutions and the pose's scale within its last layer."""
     model = MMFace(DESCRIPTIONS[folder.name])
-    known, state = model.state_dict().keys(), dict(model.named_buffers()) | norms
+    known, state = model.state_dict().keys(), model.state_dict() | norms  # what the files lack begins as in a new network
     for part, file in (("vmn", "vmn"), ("pmn", "pmn"), ("volume", "volume-64")):
         for stored in onnx.load(folder / f"{file}.onnx").graph.initializer:
             name = f"{part}.{stored.name.removesuffix('_fp16').removeprefix('head.')}".replace(".pose.hidden.", ".pose.")
@@ -250,28 +272,35 @@ class FirstConv3d(nn.Conv3d):
 
 class Points(nn.Module):
     """Features -> where each of `count` points lies, [N,2·count] in −1…1 of the crop (x, y by turns): the mean of all
-    places, weighed by the softmax of the point's own map (Sun et al., "Integral human pose regression", ECCV 2018)."""
+    places, weighed by the softmax of the point's own map (Sun et al., "Integral human pose regression", ECCV 2018); and how
+    it looks there, [N,LOOKS·count]: the mean of a few more maps with the same weights."""
 
     def __init__(self, count, side=FEATURES // 2):
         super().__init__()
         self.count, self.cells = count, side * side
         self.maps = nn.Sequential(nn.Conv2d(FEATURES, FEATURES, 2, 2), nn.ReLU(inplace=True),
                                   nn.Conv2d(FEATURES, count, 1, bias=False))  # a softmax does not see one
+        self.looks = nn.Conv2d(FEATURES, LOOKS, 1, bias=False)
         middle = (2 * torch.arange(side) + 1 - side) / side  # of each cell; exact in bfloat16
         down, across = torch.meshgrid(middle, middle, indexing="ij")
         self.register_buffer("places", torch.stack([across.flatten(), down.flatten()], 1))
 
     def forward(self, features):
-        maps = self.maps(features).reshape(-1, self.count, self.cells)
+        hidden = self.maps[:2](features)
+        maps = self.maps[2](hidden).reshape(-1, self.count, self.cells)
+        looks = self.looks(hidden).reshape(-1, LOOKS, self.cells)
         with torch.autocast("cpu", enabled=False):
-            return (torch.softmax(maps.float(), -1) @ self.places).flatten(1)
+            maps = torch.softmax(maps.float(), -1)
+            # sums instead of a matrix product with two columns: that is a tenth of the PMN's time in OpenVINO's bfloat16
+            places = (maps.unsqueeze(2) * self.places.T).sum(-1)
+            return places.flatten(1), (maps @ looks.float().transpose(1, 2)).flatten(1)
 
 
 class Pmn(nn.Module):
     """Features, read as a volume of one channel, -> pose [N,7], identity [N,K], expression [N,E], presence [N,1].
 
     pose = f (crop pixels per model unit), pitch, yaw, roll (degrees), tx, ty, tz (crop pixels).
-    Last, what `Points` says: [N,136], or [N,0] without.
+    Last, what `Points` says, each point corrected by all others and the code: [N,136], or [N,0] without.
     """
 
     def __init__(self, description):
@@ -284,7 +313,9 @@ class Pmn(nn.Module):
             into = out
         self.volume = Layers(*layers)
         self.points = Points(description.points) if description.points else None
-        into += 2 * description.points
+        beside = (2 + LOOKS) * description.points
+        into += beside
+        self.together = branch(into, description.pose_hidden, 2 * description.points) if description.points else None
         self.identity = branch(into, description.identity_hidden, description.identity)
         self.expression = branch(into, description.expression_hidden, description.expression)
         self.pose = branch(into, description.pose_hidden, 7)
@@ -296,22 +327,27 @@ class Pmn(nn.Module):
             nn.init.normal_(head[-1].weight, std=0.01)
             nn.init.zeros_(head[-1].bias)
             if self.points:  # so that they can be added to trained weights
-                nn.init.zeros_(head[0].weight[:, -2 * description.points:])
+                nn.init.zeros_(head[0].weight[:, -beside:])
+        if self.points:
+            nn.init.zeros_(self.together[-1].weight)
+            nn.init.zeros_(self.together[-1].bias)
         if self.bounded:
             nn.init.constant_(self.expression[-1].bias, -2.5)
 
     def code(self, features):
-        """What the heads read, and the points in it."""
+        """What the heads read, and the points in it, not yet corrected."""
         code = self.volume(features.unsqueeze(1)).flatten(1)
         if not self.points:
             return code, code[:, :0]
-        points = self.points(features)
-        return torch.cat([code, points], 1), points
+        points, looks = self.points(features)
+        return torch.cat([code, points, looks], 1), points
 
     def forward(self, features):
         code, points = self.code(features)
         with torch.autocast("cpu", enabled=False):
             code = code.float()
+            if self.points:
+                points = points + self.together(code)
             pose = self.pose(code) * self.pose_scale + self.pose_zero
             pose = torch.cat([torch.exp(pose[:, :1]), pose[:, 1:]], 1)
             expression = self.expression(code)

@@ -43,7 +43,7 @@ def optimisers_of(model, rate):
     ends = {model.vmn.stem[0][0].weight, model.volume.slices.weight,
             *(head[-1].weight for head in (model.pmn.identity, model.pmn.expression, model.pmn.pose, model.pmn.presence))}
     if model.pmn.points:
-        ends.add(model.pmn.points.maps[-1].weight)
+        ends |= {model.pmn.points.maps[-1].weight, model.pmn.together[-1].weight}
     inside = [p for p in model.parameters() if p.ndim > 1 and p not in ends]
     plain = [p for p in model.parameters() if p.ndim <= 1 or p in ends]
     return [Muon(inside, lr=rate, weight_decay=1e-4),
