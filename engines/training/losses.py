@@ -15,7 +15,7 @@ ROTATION, IDENTITY, EXPRESSION, TZ = 10.0, 1.0, 2.4, 0.2
 AVATAR_WEIGHT, LIPS_WEIGHT = 4.0, 12.0  # of the coefficients that matter most; of those among them that come out worst
 LIPS = ("mouthFunnel", "mouthPucker")
 OPENINGS, GAPS = 0.8, ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))  # of eyes and mouth
-VOLUME, PRESENCE = 40.0, 2.0
+VOLUME, PRESENCE = 80.0, 2.0
 POINTS, SHIPPED = 1.0, 1.5  # of the points that are seen, and of what ships: the mesh's, moved towards them
 VERTICES_USED, TRIANGLES_USED = 240, 400
 SPACING = 0.3  # cm, of points on the skin for a volume of 64
@@ -86,8 +86,8 @@ class Targets:
         fitted = torch.cat([self.identity, self.expression], 1)
         other = torch.nonzero(self.habit)[:, 0]
         mine = morphable.project(self.landmarks3d(fitted[other], bins[other], self.habit[other]), self.pose[other])[..., :2]
-        self.shipped = self.points.clone()
-        self.shipped[other] += tensor(fits.landmarks)[other] - mine
+        self.in_habit = self.points.clone()
+        self.in_habit[other] += tensor(fits.landmarks)[other] - mine
         generator = torch.Generator().manual_seed(1)
         face = model.triangles[model.triangle_region == 0].unique()
         self.some = face[torch.randperm(len(face), generator=generator)[:VERTICES_USED]]
@@ -198,7 +198,7 @@ def losses(targets, outputs, row, affine, presence, volume_logits=None):
     result["landmarks"] = LANDMARKS * mean((placed[..., :2] - label).norm(dim=-1) * percent)
 
     if points.shape[1]:  # [N,136], in the habit that ships
-        there = to_crop(F.pad(targets.shipped[r], (0, 1)), a)[..., :2]
+        there = to_crop(F.pad(targets.in_habit[r], (0, 1)), a)[..., :2]
         result["points"] = POINTS * mean((seen(points[real]) - there).norm(dim=-1) * percent)
         ibug = targets.landmarks3d(coefficients, targets.bins[r], torch.zeros_like(targets.habit[r]))
         ours = shipped(morphable.project(ibug, pose)[..., :2], points[real], morphable.rotation(pose[:, 1:4]))

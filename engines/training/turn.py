@@ -23,6 +23,8 @@ SIDE = TURNED  # pixels; the head is as large as in a crop, with room for jitter
 YAW, YAW_FAR = (0.0, 88.0), 0.6  # degrees; a share is drawn from the far half only
 PITCH, PITCH_LIMIT = 16.0, 45.0  # standard deviation and limit, degrees
 MOUTH = 2  # region of the mesh: what lies behind the lips has no texture in most photos, and is drawn dark
+DRESSED = 0.65  # of the heads for training get `Hair`
+NECK = -12.0  # cm, below the eyes' middle: where shoulders begin
 SOURCE_YAW = 25.0  # photos turned further hide too much
 SMALLEST = 6.0  # pixels per cm in the photo
 
@@ -54,11 +56,53 @@ def rasterise(points, triangles, side):
     return triangle, chosen
 
 
-def render(photo, source, turned, triangles, mouth, background, light):
+class Hair:
+    """What a photo from the front does not show of a head from the side: hair, a hat or a hood over a random part of the
+    skull, ears and neck, and shoulders. Without it every turned head would have a bald outline and end at the neck, and
+    real profiles would be taken for heads that are turned less."""
+
+    def __init__(self, random, mean, normals):
+        """mean [V,3] (cm), normals [V,3] of the face model. `over` [V]: 0…1, how much of each vertex is covered."""
+        line = mean @ np.float32([0, 0.55, -0.83])  # cm from a plane that rises from the neck to the forehead
+        start = random.uniform(-2.5, 5.0)
+        over = np.clip((line - start) / 2, 0, 1)
+        if random.random() < 0.3:  # long
+            over = np.maximum(over, np.clip((3 - mean[:, 2]) / 2, 0, 1) * np.clip((-mean[:, 1] - 1) / 2, 0, 1))
+        waves = sum(np.sin(mean @ random.normal(0, 0.35, 3) + random.uniform(0, 6)) for _ in range(3)) / 3
+        self.over = over.astype(np.float32)
+        self.added = (normals * (over * random.uniform(0.2, 4.0) * (1 + 0.6 * waves))[:, None]).astype(np.float32)
+        self.own = random.random() < 0.3  # the photo's colours
+        tone = random.choice([[25, 20, 18], [60, 42, 30], [110, 85, 60], [190, 160, 110], [150, 150, 150]])
+        colour = tone + random.normal(0, 12, 3) if random.random() < 0.75 else random.uniform(10, 230, 3)
+        strands = cv2.GaussianBlur(random.normal(0, 1, (SIDE, SIDE)).astype(np.float32), (0, 0), 8, None, 1.2)
+        turn = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), random.uniform(0, 180), 1.5)
+        strands = cv2.warpAffine(strands / strands.std(), turn, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT)
+        self.paint = np.clip(colour, 5, 240)[None, None] * (1 + random.uniform(0, 0.3) * strands[..., None])
+        self.wide, self.sloping = random.uniform(1.0, 1.8), random.uniform(0.1, 0.6)
+        self.shoulders = random.random() < 0.7
+
+    def dress(self, background, cloth, neck, width):
+        """Shoulders of some cloth [SIDE,SIDE,3] below `neck` (x, y), on the background; `width` of the head in pixels."""
+        if not self.shoulders:
+            return background
+        x, y = neck
+        far, low = self.wide * width, y + self.sloping * width
+        outline = np.array([(x - 0.35 * width, y - 0.1 * width), (x + 0.35 * width, y - 0.1 * width), (x + far, low),
+                            (x + 1.1 * far, 2 * SIDE), (x - 1.1 * far, 2 * SIDE), (x - far, low)])
+        mask = np.zeros((SIDE, SIDE), np.float32)
+        cv2.fillPoly(mask, [outline.astype(np.int32)], 1.0, cv2.LINE_AA)
+        mask = cv2.GaussianBlur(mask, (0, 0), 2)[..., None]
+        return background * (1 - mask) + cloth * mask
+
+
+def render(photo, source, turned, triangles, mouth, background, light, hair=None):
     """The photo's head in its new place; source, turned [V,3]: the vertices in the photo and in the new picture."""
     triangle, weights = rasterise(turned, triangles, SIDE)
     where = np.einsum("yxj,yxjc->yxc", weights, source[triangles[triangle], :2]).astype(np.float32)
     head = cv2.remap(photo, where[..., 0], where[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    if hair and not hair.own:
+        over = cv2.GaussianBlur(np.einsum("yxj,yxj->yx", weights, hair.over[triangles[triangle]]), (0, 0), 1.0)[..., None]
+        head = head * (1 - over) + hair.paint * over
     corners = turned[triangles]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
@@ -102,6 +146,13 @@ class Studio:
         self.model, fits, self.pictures = load(options)
         self.fits = fits
         self.targets = losses.Targets(self.model, fits, options.work)
+        self.neck = np.flatnonzero(self.model.mean[:, 1].numpy() < NECK)
+        corners = self.model.mean[self.model.triangles].numpy()
+        across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        self.normals = np.zeros_like(self.model.mean.numpy())
+        for k in range(3):
+            np.add.at(self.normals, self.model.triangles[:, k].numpy(), across)
+        self.normals /= np.linalg.norm(self.normals, axis=1, keepdims=True) + 1e-9
         self.usable = np.flatnonzero(
             (np.abs(fits.pose[:fits.count, 2]) < SOURCE_YAW) & (fits.pose[:fits.count, 0] > SMALLEST)
             & (fits.source != "video") & (fits.source != "Face-Mask-Detection"))
@@ -127,8 +178,15 @@ class Studio:
         # another picture upside down: no second upright face
         behind = cv2.resize(self.pictures[random.integers(fits.count)], (SIDE, SIDE))[::-1].astype(np.float32)
         light = random.normal(0, 0.25, 3) * [1, 1, 0.5]
+        hair, more = None, np.random.default_rng([8, seed])
+        if fits.split[i] == "train" and more.random() < DRESSED:
+            hair = Hair(more, self.model.mean.numpy(), self.normals)
+            cloth = cv2.resize(self.pictures[more.integers(fits.count)][-40:], (SIDE, SIDE)).astype(np.float32)
+            base = turned[self.neck]
+            behind = hair.dress(behind, cloth, base[:, :2].mean(0), np.ptp(turned[:, 0]))
+            turned = morphable.project(vertices + torch.from_numpy(hair.added), pose)[0].numpy()
         picture = render(self.pictures[i], source, turned, model.triangles.numpy(),
-                         model.triangle_region.numpy() == MOUTH, behind, light)
+                         model.triangle_region.numpy() == MOUTH, behind, light, hair)
         return picture, morphable.project(shape, pose)[0, :, :2].numpy(), pose[0].numpy(), changed
 
 
