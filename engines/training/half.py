@@ -27,7 +27,7 @@ TOLERANCE = {"scale, %": 0.5, "rotation, degrees": 0.5, "shift, crop pixels": 0.
 
 
 # What is computed in f16; anything else ends it.
-HALVED = {"Conv", "Gemm", "Relu", "Add", "Sub", "Div", "MaxPool", "AveragePool", "Resize", "Flatten", "Unsqueeze",
+HALVED = {"Conv", "Gemm", "Relu", "Add", "Sub", "Div", "MaxPool", "Resize", "Flatten", "Unsqueeze",
           "DepthToSpace", "Reshape", "Transpose", "Softmax", "MatMul", "Concat"}
 
 

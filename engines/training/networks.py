@@ -15,7 +15,7 @@ from torch.nn import functional as F
 FEATURES = 64  # channels, height and width of the feature map
 F0 = 11.7  # crop pixels per cm of an average face; the exponent's zero
 LOOKS = 8  # values beside each of `Points`
-POINTS_WEIGHT = 0.4  # of `Points` beside the mesh's landmarks, on a face that looks into the camera
+POINTS_WEIGHT = 0.5  # of `Points` beside the mesh's landmarks, on a face that looks into the camera
 
 
 @dataclass(frozen=True)
@@ -105,26 +105,6 @@ class Context(nn.Module):
         return x + self.place(self.spread(F.relu(self.gather(x))))
 
 
-class Whole(nn.Module):
-    """Adds to each place of the last map, N×channels×64×64, what a look at the whole of it tells: its 4×4 means through one
-    fully connected hidden layer, and back to 64×64. The second hourglass sees the whole four levels before; a volume head,
-    one 1×1 convolution, cannot shift or tilt a head."""
-
-    def __init__(self, channels, hidden, side=FEATURES // 16):
-        super().__init__()
-        self.side = side
-        self.gather = nn.Conv2d(channels, hidden, side)
-        self.spread = nn.Conv2d(hidden, channels * side * side, 1)
-        self.place = nn.PixelShuffle(side)
-        nn.init.zeros_(self.spread.weight)  # so it can be added to trained weights
-        nn.init.zeros_(self.spread.bias)
-
-    def forward(self, x):
-        means = F.avg_pool2d(x, FEATURES // self.side)
-        added = self.place(self.spread(F.relu(self.gather(means))))
-        return x + F.interpolate(added, scale_factor=float(FEATURES // self.side), mode="bilinear", align_corners=False)
-
-
 class Hourglass(nn.Module):
     """Four levels of pooling and upsampling with a residual block on every way (Newell et al., ECCV 2016)."""
 
@@ -166,13 +146,12 @@ class Vmn(nn.Module):
         self.after = nn.ModuleList(nn.Sequential(Block(width, width), conv(width, width, 1)) for _ in range(2))
         self.merge = conv(width, width, 1, relu=False)
         self.features = nn.Conv2d(width, FEATURES, 1)
-        self.whole = Whole(width, description.context) if description.context else nn.Identity()
 
     def forward(self, image):
         x = self.stem((image.float() - 127.5) / 64)
         first = self.after[0](self.hourglasses[0](x))
         second = self.after[1](self.hourglasses[1](x + self.merge(first)))
-        return self.features(self.whole(second))
+        return self.features(second)
 
 
 class VolumeHead(nn.Module):
@@ -206,7 +185,7 @@ def unfold(folder, norms):
     """The weights of a variant (the folder's name) as the networks train them: export.py's ONNX files have the norms within
     the convolutions and the pose's scale within its last layer."""
     model = MMFace(DESCRIPTIONS[folder.name])
-    known, state = model.state_dict().keys(), model.state_dict() | norms  # what the files lack begins as in a new network
+    known, state = model.state_dict().keys(), dict(model.named_buffers()) | norms
     for part, file in (("vmn", "vmn"), ("pmn", "pmn"), ("volume", "volume-64")):
         for stored in onnx.load(folder / f"{file}.onnx").graph.initializer:
             name = f"{part}.{stored.name.removesuffix('_fp16').removeprefix('head.')}".replace(".pose.hidden.", ".pose.")
