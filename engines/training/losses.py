@@ -148,13 +148,13 @@ def crop_pose(pose, affine):
 
 
 def seen(points):
-    """What `networks.Points` says [N,136] in crop pixels [N,68,2]."""
+    """The points that the PMN tells [N,136], in crop pixels [N,68,2]."""
     return points.unflatten(1, (-1, 2)) * (morphable.CROP / 2) + (morphable.CROP - 1) / 2
 
 
 def shipped(placed, points, rotation):
-    """The landmarks of the mesh [N,68,2], moved a part of the way to what `networks.Points` says, as `FaceModel::beside` does
-    it: the less, the farther the head is turned away."""
+    """The landmarks of the mesh [N,68,2], moved a part of the way to the points that the PMN tells, as `FaceModel::beside`
+    does it: the less, the farther the head is turned away."""
     facing = rotation[:, 2, 2].clamp(min=0).square()
     return placed + POINTS_WEIGHT * facing[:, None, None] * (seen(points) - placed)
 

@@ -29,8 +29,9 @@ class Muon(torch.optim.Optimizer):
 def all_orthogonal(matrices):
     """`orthogonal` of each; the processes of train.py share the work: it is a fifth of a step where convolutions are fast."""
     costly = sorted(range(len(matrices)), key=lambda i: -min(matrices[i].shape) ** 2 * max(matrices[i].shape))
-    flat = torch.zeros(sum(m.numel() for m in matrices))
-    result = [part.view_as(m) for part, m in zip(flat.split([m.numel() for m in matrices]), matrices)]
+    sizes = [m.numel() for m in matrices]
+    flat = torch.zeros(sum(sizes))
+    result = [part.view_as(m) for part, m in zip(flat.split(sizes), matrices)]
     for i in costly[dist.get_rank()::dist.get_world_size()]:
         result[i].copy_(orthogonal(matrices[i]))
     dist.all_reduce(flat)

@@ -1,5 +1,5 @@
 """Makes turned heads: a fitted model, textured with its own photo, turned to the side and up or down, often with
-another expression, before another background.
+another expression, before another background; those for training often with hair, hats and shoulders.
 
 Photos with hand labels stop at about 50 degrees of yaw; here the parameters are exact. (The idea is that of 300W-LP,
 Zhu et al., CVPR 2016; the rendering is simpler: one mesh, one z-buffer.) Writes into --work: turned.bin (pictures, RGB
@@ -23,8 +23,8 @@ SIDE = TURNED  # pixels; the head is as large as in a crop, with room for jitter
 YAW, YAW_FAR = (0.0, 88.0), 0.6  # degrees; a share is drawn from the far half only
 PITCH, PITCH_LIMIT = 16.0, 45.0  # standard deviation and limit, degrees
 MOUTH = 2  # region of the mesh: what lies behind the lips has no texture in most photos, and is drawn dark
-DRESSED = 0.65  # of the heads for training get `Hair`
-NECK = -12.0  # cm, below the eyes' middle: where shoulders begin
+DRESSED = 0.65  # of the heads for training get a `Costume`
+NECK = -12.0  # cm, y in the face model: what lies below carries the shoulders
 SOURCE_YAW = 25.0  # photos turned further hide too much
 SMALLEST = 6.0  # pixels per cm in the photo
 
@@ -56,13 +56,23 @@ def rasterise(points, triangles, side):
     return triangle, chosen
 
 
-class Hair:
+def vertex_normals(vertices, triangles):
+    """Unit normals [V,3]: the triangles', weighed by their area."""
+    corners = vertices[triangles]
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros_like(vertices)
+    for k in range(3):
+        np.add.at(normals, triangles[:, k], across)
+    return normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9)
+
+
+class Costume:
     """What a photo from the front does not show of a head from the side: hair, a hat or a hood over a random part of the
-    skull, ears and neck, and shoulders. Without it every turned head would have a bald outline and end at the neck, and
-    real profiles would be taken for heads that are turned less."""
+    skull, ears and neck, and shoulders. Without it every turned head would have a bald outline and end at the neck."""
 
     def __init__(self, random, mean, normals):
-        """mean [V,3] (cm), normals [V,3] of the face model. `over` [V]: 0…1, how much of each vertex is covered."""
+        """mean [V,3] (cm), normals [V,3] of the face model. `over` [V]: 0…1, how much of each vertex is covered; `added`
+        [V,3]: cm, by how much it stands off."""
         line = mean @ np.float32([0, 0.55, -0.83])  # cm from a plane that rises from the neck to the forehead
         start = random.uniform(-2.5, 5.0)
         over = np.clip((line - start) / 2, 0, 1)
@@ -81,7 +91,7 @@ class Hair:
         self.wide, self.sloping = random.uniform(1.0, 1.8), random.uniform(0.1, 0.6)
         self.shoulders = random.random() < 0.7
 
-    def dress(self, background, cloth, neck, width):
+    def behind(self, background, cloth, neck, width):
         """Shoulders of some cloth [SIDE,SIDE,3] below `neck` (x, y), on the background; `width` of the head in pixels."""
         if not self.shoulders:
             return background
@@ -95,14 +105,15 @@ class Hair:
         return background * (1 - mask) + cloth * mask
 
 
-def render(photo, source, turned, triangles, mouth, background, light, hair=None):
+def render(photo, source, turned, triangles, mouth, background, light, costume=None):
     """The photo's head in its new place; source, turned [V,3]: the vertices in the photo and in the new picture."""
     triangle, weights = rasterise(turned, triangles, SIDE)
     where = np.einsum("yxj,yxjc->yxc", weights, source[triangles[triangle], :2]).astype(np.float32)
     head = cv2.remap(photo, where[..., 0], where[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    if hair and not hair.own:
-        over = cv2.GaussianBlur(np.einsum("yxj,yxj->yx", weights, hair.over[triangles[triangle]]), (0, 0), 1.0)[..., None]
-        head = head * (1 - over) + hair.paint * over
+    if costume and not costume.own:
+        over = np.einsum("yxj,yxj->yx", weights, costume.over[triangles[triangle]])
+        over = cv2.GaussianBlur(over, (0, 0), 1.0)[..., None]
+        head = head * (1 - over) + costume.paint * over
     corners = turned[triangles]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
@@ -147,12 +158,7 @@ class Studio:
         self.fits = fits
         self.targets = losses.Targets(self.model, fits, options.work)
         self.neck = np.flatnonzero(self.model.mean[:, 1].numpy() < NECK)
-        corners = self.model.mean[self.model.triangles].numpy()
-        across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        self.normals = np.zeros_like(self.model.mean.numpy())
-        for k in range(3):
-            np.add.at(self.normals, self.model.triangles[:, k].numpy(), across)
-        self.normals /= np.linalg.norm(self.normals, axis=1, keepdims=True) + 1e-9
+        self.normals = vertex_normals(self.model.mean.numpy(), self.model.triangles.numpy())
         self.usable = np.flatnonzero(
             (np.abs(fits.pose[:fits.count, 2]) < SOURCE_YAW) & (fits.pose[:fits.count, 0] > SMALLEST)
             & (fits.source != "video") & (fits.source != "Face-Mask-Detection"))
@@ -178,15 +184,14 @@ class Studio:
         # another picture upside down: no second upright face
         behind = cv2.resize(self.pictures[random.integers(fits.count)], (SIDE, SIDE))[::-1].astype(np.float32)
         light = random.normal(0, 0.25, 3) * [1, 1, 0.5]
-        hair, more = None, np.random.default_rng([8, seed])
+        costume, more = None, np.random.default_rng([8, seed])  # its own: poses do not depend on who is dressed
         if fits.split[i] == "train" and more.random() < DRESSED:
-            hair = Hair(more, self.model.mean.numpy(), self.normals)
+            costume = Costume(more, model.mean.numpy(), self.normals)
             cloth = cv2.resize(self.pictures[more.integers(fits.count)][-40:], (SIDE, SIDE)).astype(np.float32)
-            base = turned[self.neck]
-            behind = hair.dress(behind, cloth, base[:, :2].mean(0), np.ptp(turned[:, 0]))
-            turned = morphable.project(vertices + torch.from_numpy(hair.added), pose)[0].numpy()
+            behind = costume.behind(behind, cloth, turned[self.neck, :2].mean(0), np.ptp(turned[:, 0]))
+            turned = morphable.project(vertices + torch.from_numpy(costume.added), pose)[0].numpy()
         picture = render(self.pictures[i], source, turned, model.triangles.numpy(),
-                         model.triangle_region.numpy() == MOUTH, behind, light, hair)
+                         model.triangle_region.numpy() == MOUTH, behind, light, costume)
         return picture, morphable.project(shape, pose)[0, :, :2].numpy(), pose[0].numpy(), changed
 
 
