@@ -98,7 +98,7 @@ fn volumes(c: &mut Criterion) {
         let Ok(mut backend) = nets::open(&engines, &variant, &options) else { continue };
         let ticket = backend.submit(&image, &[map]).expect("submits");
         let output = backend.collect(ticket).expect("collects").remove(0);
-        let mut head = || backend.volumes(&[0]).expect("volumes").remove(0);
+        let mut head = || backend.volume(0).expect("a volume");
         c.bench_function(&format!("cpu/volume/head-{resolution}"), |b| b.iter(&mut head));
         let volume = Volume::new(head(), map).expect("a cube");
         c.bench_function(&format!("cpu/volume/surface-{resolution}"), |b| {

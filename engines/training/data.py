@@ -252,6 +252,6 @@ def row_weights(fits, rows, names):
     made = fits.source[rows] == "turned"
     avatar = fits.expression[rows][:, [names.index(n) for n in AVATAR]]
     strength = ((avatar - avatar[~made].mean(0)) / avatar[~made].std(0)).max(1)
-    weight *= 1 + np.clip((strength - STRONG) / 2, 0, 1.5)
+    weight *= 1 + np.clip((strength - STRONG) / 2, 0, 3)
     weight[made] = TURNED_SHARE / (1 - TURNED_SHARE) * weight[~made].sum() / max(made.sum(), 1)
     return weight

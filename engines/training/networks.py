@@ -57,12 +57,13 @@ def fast():
 
 class Layers(nn.Sequential):
     """In training, a batch normalisation that keeps its running statistics is computed as scale and shift of the convolution
-    before it: the same sums, without two passes over the maps and two back."""
+    before it: the same sums, without two passes over the maps and two back, where the maps are larger than the weights."""
 
     def forward(self, x):
         layers = iter(zip(self, [*self][1:] + [None]))
         for layer, norm in layers:
-            if isinstance(norm, nn.modules.batchnorm._BatchNorm) and layer.training and not norm.training:
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm) and layer.training and not norm.training \
+                    and layer.weight.numel() < x.numel():
                 scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
                 weight = layer.weight * scale.view(-1, *[1] * (layer.weight.ndim - 1))
                 x = layer._conv_forward(x, weight, norm.bias - norm.running_mean * scale)
@@ -86,7 +87,7 @@ class Block(nn.Module):
         self.skip = nn.Identity() if into == out else conv(into, out, 1, relu=False)
 
     def forward(self, x):
-        return F.relu(self.path(x) + self.skip(x))
+        return F.relu(self.path(x) + self.skip(x), inplace=True)
 
 
 class Context(nn.Module):
@@ -147,11 +148,15 @@ class Vmn(nn.Module):
         self.merge = conv(width, width, 1, relu=False)
         self.features = nn.Conv2d(width, FEATURES, 1)
 
-    def forward(self, image):
+    def stages(self, image):
+        """What the first hourglass leaves, N×width×64×64, and the features."""
         x = self.stem((image.float() - 127.5) / 64)
         first = self.after[0](self.hourglasses[0](x))
         second = self.after[1](self.hourglasses[1](x + self.merge(first)))
-        return self.features(second)
+        return first, self.features(second)
+
+    def forward(self, image):
+        return self.stages(image)[1]
 
 
 class VolumeHead(nn.Module):

@@ -24,7 +24,7 @@ import losses
 from data import Samples, argument_parser, load, row_weights
 from evaluate import validate
 from muon import Muon
-from networks import DESCRIPTIONS, MMFace, fast, load_checkpoint
+from networks import DESCRIPTIONS, MMFace, VolumeHead, fast, load_checkpoint
 
 BATCH = 32  # of all processes together
 CHECK, SAVE = 300, 50  # steps between two looks at the validation pictures; between two checkpoints and lines of the log
@@ -38,14 +38,23 @@ def seconds_until(clock):
     return (end - now).total_seconds() % 86400
 
 
-def optimisers_of(model, rate):
+def early_head(model):
+    """The volume from the first hourglass, so that the second begins from one: only in training (Newell et al., "Stacked
+    hourglass networks", ECCV 2016, intermediate supervision). Begun as nothing, so it can join trained weights."""
+    head = VolumeHead(model.volume.resolution)
+    torch.nn.init.zeros_(head.slices.weight)
+    torch.nn.init.zeros_(head.slices.bias)
+    return head
+
+
+def optimisers_of(model, early, rate):
     """Muon for the matrices inside; AdamW for what reads the picture, gives the outputs, shifts and scales."""
     ends = {model.vmn.stem[0][0].weight, model.volume.slices.weight,
             *(head[-1].weight for head in (model.pmn.identity, model.pmn.expression, model.pmn.pose, model.pmn.presence))}
     if model.pmn.points:
         ends |= {model.pmn.points.maps[-1].weight, model.pmn.together[-1].weight}
     inside = [p for p in model.parameters() if p.ndim > 1 and p not in ends]
-    plain = [p for p in model.parameters() if p.ndim <= 1 or p in ends]
+    plain = [p for p in model.parameters() if p.ndim <= 1 or p in ends] + [*early.parameters()]
     return [Muon(inside, lr=rate, weight_decay=1e-4),
             torch.optim.AdamW(plain, lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
 
@@ -66,16 +75,21 @@ class Average:
         torch._foreach_lerp_([mine[k] for k in moving], [theirs[k].detach() for k in moving], 1 - keep)
 
 
-def share(parameters, progress):
-    """Averages the gradients over all processes; returns the first process's progress, so that all stop together."""
-    flat = torch.cat([p.grad.flatten() for p in parameters] + [torch.tensor([progress])])
-    flat[-1] *= dist.get_rank() == 0
-    dist.all_reduce(flat)
-    start = 0
-    for p in parameters:
-        p.grad.copy_(flat[start:start + p.numel()].view_as(p) / dist.get_world_size())
-        start += p.numel()
-    return flat[-1].item()
+class Gradients:
+    """Those of all parameters in one row of numbers, averaged over all processes without copying them together."""
+
+    def __init__(self, parameters):
+        self.flat = torch.zeros(sum(p.numel() for p in parameters) + 1)
+        for p, part in zip(parameters, self.flat[:-1].split([p.numel() for p in parameters])):
+            p.grad = part.as_strided(p.shape, p.stride())  # laid out as the weights are
+
+    def share(self, progress):
+        """Returns the first process's progress, so that all stop together."""
+        self.flat[-1] = progress * (dist.get_rank() == 0)
+        dist.all_reduce(self.flat)
+        progress = self.flat[-1].item()
+        self.flat /= dist.get_world_size()
+        return progress
 
 
 def main():
@@ -113,8 +127,8 @@ def main():
     model = MMFace(DESCRIPTIONS[options.variant])
     model.vmn.to(memory_format=torch.channels_last)
     model.pmn.volume.to(memory_format=torch.channels_last_3d)
-    average = Average(model)
-    optimisers = optimisers_of(model, options.rate)
+    average, early = Average(model), early_head(model)
+    optimisers = optimisers_of(model, early, options.rate)
     step, spent, trained_before = 0, 0.0, 0
     resumed = (options.out / "last.pt").exists()
     begin = options.out / "last.pt" if resumed else options.weights
@@ -126,6 +140,7 @@ def main():
         trained_before = start["trained_before"] if resumed else start["samples"]
         if resumed:
             step, spent = start["step"], start["spent"]
+            early.load_state_dict(start["early"])
             for optimiser, state in zip(optimisers, start["optimisers"]):
                 optimiser.load_state_dict(state)
     budget = spent + seconds_until(options.until) if options.until else math.inf
@@ -138,12 +153,13 @@ def main():
     if options.late:
         for module in (model.vmn.stem, model.vmn.hourglasses[0], model.vmn.after[0], model.vmn.merge):
             module.requires_grad_(False)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for p in (*model.parameters(), *early.parameters()) if p.requires_grad]
+    gradients = Gradients(parameters)
     warm_up = WARM_UP_AGAIN if options.weights else WARM_UP
     progress = 0.0
 
     def save(name):
-        torch.save({"model": model.state_dict(), "average": average.model.state_dict(),
+        torch.save({"model": model.state_dict(), "early": early.state_dict(), "average": average.model.state_dict(),
                     "optimisers": [o.state_dict() for o in optimisers], "step": step, "spent": time.time() - began,
                     "samples": trained_before + step * BATCH, "trained_before": trained_before,
                     "pictures": len(rows), "note": options.note}, options.out / (name + ".tmp"))
@@ -170,15 +186,15 @@ def main():
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = rate
         with fast():
-            features, *outputs = model(image.contiguous(memory_format=torch.channels_last))
-            volume = model.volume(features)
-        parts = losses.losses(targets, outputs, row, affine, presence.float(), volume)
+            first, features = model.vmn.stages(image.contiguous(memory_format=torch.channels_last))
+            outputs, volumes = model.pmn(features), (model.volume(features), early(first))
+        parts = losses.losses(targets, outputs, row, affine, presence.float(), volumes)
         if options.without:  # weighed by nothing, so that every parameter has its gradient
-            taught = ({"volume", "presence"} if options.without == "parameters" else parts.keys() - {"volume"})
+            taught = ({"volume", "early", "presence"} if options.without == "parameters" else parts.keys() - {"volume", "early"})
             parts = {name: value * (name in taught) for name, value in parts.items()}
-        model.zero_grad()
+        gradients.flat.zero_()
         sum(parts.values()).backward()
-        progress = share(parameters, max((time.time() - began) / budget, step * BATCH / options.samples))
+        progress = gradients.share(max((time.time() - began) / budget, step * BATCH / options.samples))
         if not torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, 1.0)):
             print("a gradient is not finite: step left out", flush=True)
             continue

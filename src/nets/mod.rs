@@ -65,14 +65,14 @@ pub trait Backend: Send {
     /// [`Error::Device`] if the device fails.
     fn collect(&mut self, ticket: Ticket) -> Result<Vec<Output>>;
 
-    /// What the volume head says of some crops of the batch that was collected last, named by their
-    /// places in it: for each r·r·r values, 255 times the probability that a voxel is filled, as
+    /// What the volume head says of one crop of the batch that was collected last, named by its place
+    /// in it: r·r·r values, 255 times the probability that a voxel is filled, as
     /// [`Volume`](crate::volume::Volume) wants them. Only for those who opened the backend with
     /// [`Options::volume`], and before the next batch is submitted.
     ///
     /// # Errors
     /// [`Error::Device`] if the device fails, [`Error::Usage`] if it computes no volumes.
-    fn volumes(&mut self, _crops: &[usize]) -> Result<Vec<Vec<u8>>> {
+    fn volume(&mut self, _crop: usize) -> Result<Vec<u8>> {
         Err(without_volumes())
     }
 

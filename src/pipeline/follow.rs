@@ -105,13 +105,14 @@ impl Follower {
         self.tracker.admit(pts, &newcomers, outputs);
         let crops = self.tracker.crops(pts);
         let maps: Vec<CropMap> = crops.iter().map(|(_, map)| *map).collect();
-        // The volume of a face is that of the first of its crops; a picture's is the mean of that and
-        // of its mirror image.
-        let first = |i: &usize| *i == 0 || crops[*i].0 != crops[i - 1].0;
-        let twin = |i: &usize| *i > 0 && maps[*i] == maps[i - 1].mirror();
-        let wanted = |i: &usize| self.volumes && (first(i) || twin(i));
-        let wanted: Vec<_> = (0..crops.len()).filter(wanted).collect();
-        let (outputs, volumes) = self.infer(frame, next, &maps, &wanted)?;
+        let (outputs, views) = self.infer(frame, next, &maps, self.volumes)?;
+        // Several crops show one face only in a picture: its volume lies where the first of them does.
+        let (mut volumes, mut views, mut first) = (Volumes::new(), views.into_iter(), 0);
+        for crops in crops.chunk_by(|a, b| a.0 == b.0) {
+            let volume = Volume::mean(views.by_ref().take(crops.len()).collect());
+            volumes.extend(volume.map(|volume| (first, Arc::new(volume))));
+            first += crops.len();
+        }
         let faces = self.tracker.update(pts, &crops, outputs);
         let volume = |face: &Tracked| {
             let crop = face.crop?;
@@ -125,47 +126,33 @@ impl Follower {
     /// What the networks say of newcomers.
     fn look(&mut self, frame: &Frame, newcomers: &[(CropMap, Detection)]) -> Result<Vec<Output>> {
         let maps: Vec<CropMap> = newcomers.iter().map(|(map, _)| *map).collect();
-        Ok(self.infer(frame, None, &maps, &[])?.0)
+        Ok(self.infer(frame, None, &maps, false)?.0)
     }
 
-    /// What the networks say of all crops, and the volumes of those that are named in `wanted`; that of
-    /// a mirrored one goes into the one before it.
+    /// What the networks say of all crops, and the volumes in them if they are wanted.
     fn infer(
         &mut self,
         frame: &Frame,
         mut next: Option<&Frame>,
         maps: &[CropMap],
-        wanted: &[usize],
-    ) -> Result<(Vec<Output>, Volumes)> {
-        let (mut outputs, mut volumes) = (Vec::new(), Vec::<(usize, Volume)>::new());
+        volumes: bool,
+    ) -> Result<(Vec<Output>, Vec<Volume>)> {
+        let (mut outputs, mut seen) = (Vec::new(), Vec::new());
         for batch in maps.chunks(MAX_BATCH) {
             let ticket = self.backend.submit(&frame.image, batch)?;
             if let Some(next) = next.take() {
                 self.backend.prefetch(&next.image)?;
             }
-            let start = outputs.len();
             outputs.extend(self.backend.collect(ticket)?);
-            let here: Vec<_> = wanted
-                .iter()
-                .filter_map(|i| i.checked_sub(start))
-                .filter(|i| *i < batch.len())
-                .collect();
             // The features of a batch are there until the next one is submitted.
-            if !here.is_empty() {
-                for (at, values) in here.iter().zip(self.backend.volumes(&here)?) {
-                    let volume = Volume::new(values, batch[*at])
-                        .ok_or_else(|| Error::Engine("the volume head gives no cube".into()))?;
-                    match volumes.last_mut() {
-                        Some((_, before)) if volume.map().mirrored => {
-                            before.blend(&volume.mirror())
-                        }
-                        _ => volumes.push((start + at, volume)),
-                    }
-                }
+            for (i, map) in batch.iter().enumerate().filter(|_| volumes) {
+                let volume = Volume::new(self.backend.volume(i)?, *map);
+                seen.push(
+                    volume.ok_or_else(|| Error::Engine("the volume head gives no cube".into()))?,
+                );
             }
         }
-        let shared = volumes.into_iter().map(|(at, volume)| (at, Arc::new(volume))).collect();
-        Ok((outputs, shared))
+        Ok((outputs, seen))
     }
 
     /// Detections to be used on this frame, and how long they took. The detector works beside the

@@ -43,7 +43,7 @@ const DOUBLE: f32 = 0.55;
 
 /// How a picture's face is looked at besides the crop itself: shift (parts of the side),
 /// enlargement, turn (radians), in a mirror or not. The networks' errors differ from view to view, so
-/// their mean errs less; a video has the next frame instead. The first is the crop's own mirror image.
+/// their mean errs less; a video has the next frame instead.
 const VIEWS: [([f32; 2], f32, f32, bool); 5] = [
     ([0.0, 0.0], 1.0, 0.0, true),
     ([0.03, 0.0], 1.04, 0.06, false),

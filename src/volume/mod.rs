@@ -54,18 +54,61 @@ impl Volume {
         self.values.iter().map(|value| *value >= 128)
     }
 
-    /// The same solid, as it is seen in the mirrored crop.
+    /// The mean of several views of one face, as it is seen in the crop of the first. `None` without
+    /// views, or where their resolutions differ.
     #[must_use]
-    pub fn mirror(mut self) -> Self {
-        self.values.chunks_exact_mut(self.resolution.max(1)).for_each(<[u8]>::reverse);
-        Self { map: self.map.mirror(), ..self }
+    pub fn mean(mut views: Vec<Self>) -> Option<Self> {
+        let (resolution, map) = views.first().map(|view| (view.resolution, view.map))?;
+        if views.iter().any(|view| view.resolution != resolution) {
+            return None;
+        }
+        if views.len() > 1 {
+            let mut sum = vec![0.0; resolution.pow(3)];
+            views.iter().for_each(|view| view.add_to(&mut sum, &map));
+            let part = 1.0 / views.len() as f32;
+            let values = sum.iter().map(|sum| (sum * part).round() as u8).collect();
+            return Some(Self { resolution, values, map });
+        }
+        views.pop()
     }
 
-    /// Takes the mean with another volume of the same crop and resolution; of others, nothing.
-    pub fn blend(&mut self, other: &Self) {
-        if (other.resolution, other.map) == (self.resolution, self.map) {
-            for (value, theirs) in self.values.iter_mut().zip(&other.values) {
-                *value = value.midpoint(*theirs);
+    /// Adds the values, interpolated, to those of a volume of the same resolution in the crop of `map`;
+    /// beyond its faces a volume goes on as it ends.
+    fn add_to(&self, sum: &mut [f32], map: &CropMap) {
+        let r = self.resolution;
+        let side = CROP as f32 / r as f32;
+        let last = (r - 1) as f32;
+        let split = |at: f32| {
+            let at = at.clamp(0.0, last);
+            let below = (at as usize).min(r.saturating_sub(2));
+            (below, at - below as f32)
+        };
+        let (right, below) = (usize::from(r > 1), if r > 1 { r } else { 0 });
+        // Where the centre of each of a slice's voxels lies in a slice of this volume.
+        let centre = |index: usize| (index as f32 + 0.5) * side - 0.5;
+        let index = |pixel: f32| (pixel + 0.5) / side - 0.5;
+        let taps: Vec<(usize, f32, f32)> = (0..r * r)
+            .map(|i| {
+                let [x, y] = self.map.to_crop(map.to_frame([centre(i % r), centre(i / r)]));
+                let ((column, across), (row, down)) = (split(index(x)), split(index(y)));
+                (row * r + column, across, down)
+            })
+            .collect();
+        let deeper = map.scale / self.map.scale;
+        let mut between = vec![0.0; r * r];
+        for (k, sums) in sum.chunks_exact_mut(r * r).enumerate() {
+            let middle = r as f32 / 2.0;
+            let (slice, share) = split((k as f32 + 0.5 - middle) * deeper + middle - 0.5);
+            let (front, back) = self.values[slice * r * r..].split_at(r * r);
+            for (i, value) in between.iter_mut().enumerate() {
+                let (a, b) = (f32::from(front[i]), f32::from(*back.get(i).unwrap_or(&front[i])));
+                *value = a + share * (b - a);
+            }
+            for (sum, &(at, across, down)) in sums.iter_mut().zip(&taps) {
+                let (above, under) = (&between[at..], &between[at + below..]);
+                let a = above[0] + across * (above[right] - above[0]);
+                let b = under[0] + across * (under[right] - under[0]);
+                *sum += a + down * (b - a);
             }
         }
     }
@@ -123,20 +166,48 @@ mod tests {
     const MAP: CropMap =
         CropMap { centre: [400.0, 300.0], scale: 2.0, angle: 0.3, mirrored: false };
 
+    /// A ball with a soft edge of 8 frame pixels about a point of the frame, at 64, in some crop.
+    fn ball(map: CropMap) -> Volume {
+        let empty = Volume { resolution: 64, values: vec![], map };
+        let value = |i: usize| {
+            let at = empty.place([i / 4096, i / 64 % 64, i % 64].map(|v| v as f32));
+            let off = [at[0] - 430.0, at[1] - 280.0, at[2] - 20.0];
+            let distance = off.iter().map(|v| v * v).sum::<f32>().sqrt();
+            (127.5 + 127.5 * ((120.0 - distance) / 8.0).clamp(-1.0, 1.0)).round() as u8
+        };
+        Volume { values: (0..64usize.pow(3)).map(value).collect(), ..empty }
+    }
+
     #[test]
-    fn a_mirror_shows_the_same_solid() {
-        let values = (0..64).map(|i| i * 3).collect();
-        let volume = Volume::new(values, MAP).expect("a cube");
-        let mirrored = volume.clone().mirror();
-        // The voxel at one end of a row is found at the other, and lies where it was.
-        assert_eq!((volume.values()[5], mirrored.values()[6]), (15, 15));
-        let (here, there) = (volume.place([0.0, 1.0, 1.0]), mirrored.place([0.0, 1.0, 2.0]));
-        assert!((0..3).all(|k| (here[k] - there[k]).abs() < 1e-3), "{here:?} {there:?}");
-        let mut both = mirrored.mirror();
-        both.blend(&volume);
-        assert_eq!(both.values(), volume.values());
-        both.blend(&Volume::new(vec![0; 64], MAP).expect("a cube"));
-        assert_eq!(both.values()[5], 7);
+    fn views_of_one_solid_agree_in_the_crop_of_the_first() {
+        let first = ball(MAP);
+        // The mirror's voxels lie on those of the crop.
+        let twice = Volume::mean(vec![first.clone(), ball(MAP.mirror())]).expect("a mean");
+        assert_eq!((twice.values(), twice.map()), (first.values(), &MAP));
+        // Those of a crop that was moved, enlarged and turned lie between.
+        for map in
+            [MAP.nudged([0.03, -0.02], 1.04, 0.06), MAP.nudged([0.0, 0.03], 0.96, -0.06).mirror()]
+        {
+            let mut seen = vec![0.0; first.values.len()];
+            ball(map).add_to(&mut seen, &MAP);
+            let off = seen.iter().zip(first.values()).map(|(a, b)| (a - f32::from(*b)).abs());
+            assert!(off.clone().fold(0.0, f32::max) < 40.0, "{}", off.fold(0.0, f32::max));
+            let filled = |value: f32| value >= 127.5;
+            let wrong = seen.iter().zip(first.filled()).filter(|(a, b)| filled(**a) != *b).count();
+            assert!(wrong < first.filled().filter(|f| *f).count() / 500, "{wrong}");
+        }
+        let empty = Volume::new(vec![0; 64 * 64 * 64], MAP).expect("a cube");
+        let half = Volume::mean(vec![first.clone(), empty]).expect("a mean");
+        assert!(half.values().iter().zip(first.values()).all(|(h, f)| h.abs_diff(f / 2) <= 1));
+    }
+
+    #[test]
+    fn only_volumes_of_one_resolution_have_a_mean() {
+        let cube = |r: usize| Volume::new(vec![9; r.pow(3)], MAP).expect("a cube");
+        assert!(Volume::mean(vec![]).is_none());
+        assert!(Volume::mean(vec![cube(4), cube(5)]).is_none());
+        let one = Volume::mean(vec![cube(1), cube(1)]).expect("a mean");
+        assert_eq!(one.values(), [9]);
     }
 
     #[test]

@@ -214,12 +214,10 @@ impl Backend for OpenVino {
         }
     }
 
-    fn volumes(&mut self, crops: &[usize]) -> Result<Vec<Vec<u8>>> {
+    fn volume(&mut self, crop: usize) -> Result<Vec<u8>> {
         let Some(head) = self.volume.as_mut().filter(|_| self.in_flight.is_none()) else {
-            return Err(Error::Bug("volumes were asked for out of turn".into()));
+            return Err(Error::Bug("a volume was asked for out of turn".into()));
         };
-        let run = |&crop| volume(&self.vmn, head, crop);
-        let volumes = crops.iter().map(run).collect::<std::result::Result<_, _>>();
-        volumes.map_err(|e| failed("running the volume head", &e))
+        volume(&self.vmn, head, crop).map_err(|e| failed("running the volume head", &e))
     }
 }
