@@ -27,10 +27,10 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import morphable
-from networks import DESCRIPTIONS, FEATURES, POINTS_WEIGHT, MMFace, VolumeHead, load_heads
+from networks import DESCRIPTIONS, FEATURES, POINTS_WEIGHT, MMFace, VolumeHead, load_heads, paired
 
 OPSET = 17
-SMALL = 4096  # numbers: smaller weights stay f32
+SMALL = 2000  # numbers: smaller weights stay f32
 SHIPPED = "mmface-lite"
 ASTRONAUT_BOX = (178, 85, 93, 95)  # pixels x, y, w, h: the landmark box in scikit-image's portrait, 512×512
 
@@ -55,9 +55,23 @@ class ExportedPose(nn.Module):
         return torch.cat([torch.exp(pose[:, :1]), pose[:, 1:]], 1)
 
 
-class ExportedPmn(nn.Module):
-    def __init__(self, pmn):
+class ExportedFirst(nn.Module):
+    """The PMN's first convolution, reading pairs of voxels (see `paired`)."""
+
+    def __init__(self, convolution):
         super().__init__()
+        self.pairs, self.bias = nn.Parameter(paired(convolution.weight)), convolution.bias
+
+    def forward(self, features):
+        pairs = features.reshape(-1, FEATURES, 64, 32, 2).permute(0, 4, 1, 2, 3)
+        return F.conv3d(pairs, self.pairs, self.bias, (2, 2, 1), 1)
+
+
+class ExportedPmn(nn.Module):
+    def __init__(self, pmn, pairs):
+        super().__init__()
+        if pairs:
+            pmn.volume[0] = ExportedFirst(pmn.volume[0])
         self.code, self.volume, self.points = pmn.code, pmn.volume, pmn.points
         self.identity, self.expression, self.presence = pmn.identity, pmn.expression, pmn.presence
         self.together = pmn.together
@@ -210,7 +224,7 @@ def main():
         save_file({k: v.contiguous() for k, v in saved["average"].items() if k.startswith(tuple(norms))},
                   folder / "norms.safetensors", {"samples": str(saved["samples"])})
     model = fold(copy.deepcopy(model))
-    vmn, pmn, volume = (round_to_half(m).eval() for m in (model.vmn, ExportedPmn(model.pmn), ExportedVolume(model.volume)))
+    vmn, pmn, volume = (round_to_half(m).eval() for m in (model.vmn, ExportedPmn(model.pmn, pairs=variant == SHIPPED), ExportedVolume(model.volume)))
     heads = {64: volume} | {h.resolution: round_to_half(ExportedVolume(h)).eval() for h in load_heads(options.heads)}
     if variant != SHIPPED:  # the paper's other resolutions; no checkpoint holds weights for them
         heads |= {r: round_to_half(ExportedVolume(VolumeHead(r))).eval() for r in (128, 192)}

@@ -200,6 +200,8 @@ def unfold(folder, norms):
                 value = value / model.pmn.pose_scale[:, None]
                 state[f"{last}.weight"] = value[:, :-1]
                 state[f"{last}.bias"] = value[:, -1] - model.pmn.pose_zero / model.pmn.pose_scale
+            elif name == "pmn.volume.0.pairs":
+                state["pmn.volume.0.weight"] = unpaired(value)
             elif name in known:  # all but the biases that folding made
                 state[name] = value
     for path, layers in model.named_modules():
@@ -252,6 +254,16 @@ class FirstConv3d(nn.Conv3d):
         x = x.reshape(n, 8 * c, d // 2, h // 2, w // 2).contiguous(memory_format=torch.channels_last_3d)
         weight = weight.reshape(-1, c, 2, 2, 2, 2, 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(-1, 8 * c, 2, 2, 2)
         return F.conv3d(x, weight, bias)
+
+
+def paired(weight):
+    """Weights [out,1,4,4,4], stride 2, as [out,2,4,4,3], stride 2, 2, 1, where two neighbours of a row are two channels of
+    one place: the same sums in half of the time (OpenVINO, bfloat16). The outer two of the six are nothing."""
+    return F.pad(weight, (1, 1)).unflatten(-1, (3, 2)).squeeze(1).movedim(-1, 1).contiguous()
+
+
+def unpaired(weight):
+    return weight.movedim(1, -1).flatten(-2)[..., 1:-1].unsqueeze(1).contiguous()
 
 
 class Points(nn.Module):

@@ -2,9 +2,10 @@
 
 mod library;
 
+use openvino::prepostprocess::Pipeline;
 use openvino::{
-    CompiledModel, Core, DeviceType, ElementType, InferRequest, InferenceError, PropertyKey,
-    RwPropertyKey, Shape, Tensor,
+    CompiledModel, Core, DeviceType, ElementType, InferRequest, InferenceError, PartialShape,
+    PropertyKey, RwPropertyKey, Shape, Tensor,
 };
 
 use super::{Backend, Description, Engines, Options, Output, Precision, Ticket, Variant};
@@ -12,20 +13,48 @@ use crate::crop::{CROP, CropMap, sample};
 use crate::frame::Image;
 use crate::{Error, Result};
 
-/// VMN and PMN on the CPU, one batch in flight: two cores have no time to spare for a second.
+/// What OpenVINO says of a step.
+type Inferred<T> = std::result::Result<T, InferenceError>;
+
+const IMAGE: [i64; 4] = [1, 3, CROP as i64, CROP as i64];
+const FEATURES: [i64; 4] = [1, 64, 64, 64];
+/// Milliseconds. A wait without end would hang the program with the device.
+const FOR_EVER: i64 = 60_000;
+
+/// VMN and PMN on the CPU, one batch in flight, computed when it is collected.
+///
+/// The networks are compiled for one crop: with a fixed shape OpenVINO leaves out copies that a
+/// shape not yet known needs. They are compiled twice, because two crops side by side on a core
+/// each take less time than one after the other on both.
 pub struct OpenVino {
     precision: Precision,
-    vmn: InferRequest,
-    pmn: InferRequest,
+    /// For a single crop, on all cores.
+    alone: Lane,
+    /// For several, as many at once as the CPU does best.
+    together: Vec<Lane>,
     /// Whether the PMN says where the landmarks are.
     points: bool,
     /// Runs when volumes are asked for, one crop at a time.
     volume: Option<InferRequest>,
     // A compiled model must outlive its requests.
     _models: Vec<CompiledModel>,
-    input: Option<(usize, Tensor)>,
+    /// As many as the largest batch so far had crops.
+    slots: Vec<Slot>,
     in_flight: Option<(u64, usize)>,
     tickets: u64,
+}
+
+/// Both networks, for one crop at a time.
+struct Lane {
+    vmn: InferRequest,
+    pmn: InferRequest,
+}
+
+/// What one crop of a batch keeps: its pixels, u8 [1,3,256,256], and its features [1,64,64,64] in
+/// the precision that the networks compute in, which the volume head may still ask for.
+struct Slot {
+    pixels: Tensor,
+    features: Tensor,
 }
 
 /// The CPU's name, as OpenVINO knows it.
@@ -65,126 +94,158 @@ impl OpenVino {
             }
             Some(precision) => precision,
         };
-        let mut settings = vec![
-            (RwPropertyKey::HintInferencePrecision, precision.to_string()),
-            (RwPropertyKey::HintPerformanceMode, "LATENCY".into()),
-        ];
+        let mut settings = vec![(RwPropertyKey::HintInferencePrecision, precision.to_string())];
         if let Some(threads) = options.threads {
             settings.push((RwPropertyKey::InferenceNumThreads, threads.to_string()));
         }
-        for (key, value) in &settings {
-            core.set_property(&DeviceType::CPU, key, value)
-                .map_err(|e| failed("setting up the CPU", &e))?;
-        }
-        let mut open = |network| compile(&mut core, engines, variant, network);
-        let (vmn_model, vmn) = open("vmn")?;
-        let (pmn_model, pmn) = open("pmn")?;
-        let mut models = vec![vmn_model, pmn_model];
-        let mut volume = None;
-        if let Some(resolution) = options.volume {
-            let (model, request) = open(&variant.volume(resolution)?)?;
+        let mut models = Vec::new();
+        let mut open = |network: &str, mode: &str| {
+            let mode = [(RwPropertyKey::HintPerformanceMode, mode.to_string())];
+            for (key, value) in settings.iter().chain(&mode) {
+                core.set_property(&DeviceType::CPU, key, value)
+                    .map_err(|e| failed("setting up the CPU", &e))?;
+            }
+            let (model, requests) = compile(&mut core, engines, variant, network, precision)?;
             models.push(model);
-            volume = Some(request);
-        }
+            Ok::<_, Error>(requests)
+        };
+        let mut lanes = |mode| {
+            let networks = open("vmn", mode)?.into_iter().zip(open("pmn", mode)?);
+            Ok::<Vec<_>, Error>(networks.map(|(vmn, pmn)| Lane { vmn, pmn }).collect())
+        };
+        let (mut alone, together) = (lanes("LATENCY")?, lanes("THROUGHPUT")?);
+        let volume = match options.volume {
+            Some(resolution) => open(&variant.volume(resolution)?, "LATENCY")?.pop(),
+            None => None,
+        };
         Ok(Self {
             precision,
-            vmn,
-            pmn,
+            alone: alone.pop().ok_or_else(|| Error::Bug("no request for the networks".into()))?,
+            together,
             points: variant.has_points(),
             volume,
             _models: models,
-            input: None,
+            slots: Vec::new(),
             in_flight: None,
             tickets: 0,
         })
     }
 
-    fn start(
-        &mut self,
-        image: &Image,
-        crops: &[CropMap],
-    ) -> std::result::Result<(), InferenceError> {
-        if self.input.as_ref().is_none_or(|(batch, _)| *batch != crops.len()) {
-            let side = CROP as i64;
-            let shape = Shape::new(&[crops.len() as i64, 3, side, side])?;
-            self.input = Some((crops.len(), Tensor::new(ElementType::U8, &shape)?));
+    fn cut(&mut self, image: &Image, crops: &[CropMap]) -> Inferred<()> {
+        while self.slots.len() < crops.len() {
+            self.slots.push(Slot {
+                pixels: Tensor::new(ElementType::U8, &Shape::new(&IMAGE)?)?,
+                features: features(self.precision)?,
+            });
         }
-        if let Some((_, tensor)) = &mut self.input {
-            let pixels = tensor.get_raw_data_mut()?;
-            for (map, out) in crops.iter().zip(pixels.chunks_exact_mut(3 * CROP * CROP)) {
-                sample(image, map, out);
-            }
-            self.vmn.set_input_tensor(tensor)?;
+        for (map, slot) in crops.iter().zip(&mut self.slots) {
+            sample(image, map, slot.pixels.get_raw_data_mut()?);
         }
-        self.vmn.infer_async()
+        Ok(())
     }
 
-    fn finish(&mut self, batch: usize) -> std::result::Result<Vec<Output>, InferenceError> {
-        // A minute is for ever: a wait without end would hang the program with the device.
-        self.vmn.wait(60_000)?;
-        // The features stay in the VMN's own memory.
-        self.pmn.set_input_tensor(&self.vmn.get_output_tensor()?)?;
-        self.pmn.infer()?;
-        let read = |name| -> std::result::Result<Vec<f32>, InferenceError> {
-            Ok(self.pmn.get_tensor(name)?.get_data::<f32>()?.to_vec())
-        };
-        let (pose, presence) = (read("pose")?, read("presence")?);
-        let (identity, expression) = (read("identity")?, read("expression")?);
-        let points = if self.points { read("points")? } else { Vec::new() };
-        let row = |all: &[f32], i: usize| {
-            all[i * all.len() / batch..(i + 1) * all.len() / batch].to_vec()
-        };
-        Ok((0..batch)
-            .map(|i| Output {
-                pose: std::array::from_fn(|k| pose.get(7 * i + k).copied().unwrap_or(f32::NAN)),
-                identity: row(&identity, i),
-                expression: row(&expression, i),
-                presence: presence.get(i).copied().unwrap_or(0.0),
-                points: super::points(&row(&points, i)),
-            })
-            .collect())
+    fn run(&mut self, batch: usize) -> Inferred<Vec<Output>> {
+        let slots = self.slots.get(..batch).unwrap_or_default();
+        let mut outputs = Vec::with_capacity(batch);
+        for round in slots.chunks(self.together.len().max(1)) {
+            if let [slot] = round {
+                // On this thread: to hand both networks to others costs a tenth of their time.
+                self.alone.give(slot)?;
+                self.alone.vmn.infer()?;
+                self.alone.pmn.infer()?;
+                outputs.push(self.alone.output(self.points)?);
+                continue;
+            }
+            for (slot, lane) in round.iter().zip(&mut self.together) {
+                lane.give(slot)?;
+                lane.vmn.infer_async()?;
+            }
+            let lanes = &mut self.together[..round.len()];
+            for lane in &mut *lanes {
+                lane.vmn.wait(FOR_EVER)?;
+                lane.pmn.infer_async()?;
+            }
+            for lane in lanes {
+                lane.pmn.wait(FOR_EVER)?;
+                outputs.push(lane.output(self.points)?);
+            }
+        }
+        Ok(outputs)
     }
 }
 
-/// The volume of one row of the VMN's features, in bytes: a quarter of the memory, and the surface
-/// moves by less than a hundredth of a voxel.
-fn volume(
-    vmn: &InferRequest,
-    head: &mut InferRequest,
-    crop: usize,
-) -> std::result::Result<Vec<u8>, InferenceError> {
-    let features = vmn.get_output_tensor()?;
-    let batch = features.get_shape()?.get_dimensions().first().copied().unwrap_or(1);
-    if batch == 1 {
-        head.set_input_tensor(&features)?;
-    } else {
-        let all = features.get_data::<f32>()?;
-        let size = all.len() / usize::try_from(batch).unwrap_or(1).max(1);
-        let mut one = Tensor::new(ElementType::F32, &Shape::new(&[1, 64, 64, 64])?)?;
-        let row = all.chunks_exact(size.max(1)).nth(crop).unwrap_or_default();
-        one.get_data_mut::<f32>()?.iter_mut().zip(row).for_each(|(to, from)| *to = *from);
-        head.set_input_tensor(&one)?;
+impl Lane {
+    fn give(&mut self, slot: &Slot) -> Inferred<()> {
+        self.vmn.set_input_tensor(&slot.pixels)?;
+        self.vmn.set_output_tensor(&slot.features)?;
+        self.pmn.set_input_tensor(&slot.features)
     }
+
+    /// What the PMN said of the crop that it was given last.
+    fn output(&self, points: bool) -> Inferred<Output> {
+        let read = |name| -> Inferred<Vec<f32>> {
+            Ok(self.pmn.get_tensor(name)?.get_data::<f32>()?.to_vec())
+        };
+        let (pose, presence) = (read("pose")?, read("presence")?);
+        let points = if points { read("points")? } else { Vec::new() };
+        Ok(Output {
+            pose: std::array::from_fn(|k| pose.get(k).copied().unwrap_or(f32::NAN)),
+            identity: read("identity")?,
+            expression: read("expression")?,
+            presence: presence.first().copied().unwrap_or(0.0),
+            points: super::points(&points),
+        })
+    }
+}
+
+/// Room for the features of one crop: between the networks they stay in what these compute in,
+/// which saves turning them into f32 and back.
+fn features(precision: Precision) -> Inferred<Tensor> {
+    let element = match precision {
+        Precision::Bf16 => ElementType::Bf16,
+        _ => ElementType::F32,
+    };
+    Tensor::new(element, &Shape::new(&FEATURES)?)
+}
+
+/// The volume of one crop, in bytes: a quarter of the memory, and the surface moves by less than a
+/// hundredth of a voxel.
+fn volume(head: &mut InferRequest, features: &Tensor) -> Inferred<Vec<u8>> {
+    head.set_input_tensor(features)?;
     head.infer()?;
     let occupancy = head.get_output_tensor()?;
     // A number as cast saturates, and what is none becomes 0.
     Ok(occupancy.get_data::<f32>()?.iter().map(|p| (255.0 * p).round() as u8).collect())
 }
 
+/// A network for one crop, and as many requests as OpenVINO thinks best to have in flight.
 fn compile(
     core: &mut Core,
     engines: &Engines,
     variant: &Variant,
     network: &str,
-) -> Result<(CompiledModel, InferRequest)> {
+    precision: Precision,
+) -> Result<(CompiledModel, Vec<InferRequest>)> {
     let bytes = engines.network(variant, network)?;
-    let run = || -> std::result::Result<_, InferenceError> {
-        let model = core.read_model_from_buffer(&bytes, None)?;
-        let mut compiled = core.compile_model(&model, DeviceType::CPU)?;
-        let request = compiled.create_infer_request()?;
-        Ok((compiled, request))
+    let mut run = || -> Inferred<_> {
+        let mut model = core.read_model_from_buffer(&bytes, None)?;
+        let shape = if network == "vmn" { IMAGE } else { FEATURES };
+        model.reshape_single_input(&PartialShape::new_static(4, &shape)?)?;
+        let features = features(precision)?;
+        let ends = Pipeline::new(&model)?;
+        if network == "vmn" {
+            let mut end = ends.get_output_info_by_index(0)?.get_tensor_info()?;
+            end.set_element_type(features.get_element_type()?)?;
+        } else {
+            ends.get_input_info_by_index(0)?.get_tensor_info()?.set_from(&features)?;
+        }
+        let mut compiled = core.compile_model(&ends.build_new_model()?, DeviceType::CPU)?;
+        let most = compiled.get_property(&PropertyKey::OptimalNumberOfInferRequests)?;
+        let requests = (0..most.parse().unwrap_or(1))
+            .map(|_| compiled.create_infer_request())
+            .collect::<Inferred<_>>()?;
+        Ok((compiled, requests))
     };
-    let mut run = run;
     run().map_err(|e| {
         Error::Engine(format!("OpenVINO cannot use {network} of {}: {e}", variant.name))
     })
@@ -199,7 +260,7 @@ impl Backend for OpenVino {
         if self.in_flight.is_some() || crops.is_empty() {
             return Err(Error::Bug("a batch was submitted out of turn".into()));
         }
-        self.start(image, crops).map_err(|e| failed("running the VMN", &e))?;
+        self.cut(image, crops).map_err(|e| failed("making room for the crops", &e))?;
         self.tickets += 1;
         self.in_flight = Some((self.tickets, crops.len()));
         Ok(Ticket(self.tickets))
@@ -208,16 +269,18 @@ impl Backend for OpenVino {
     fn collect(&mut self, ticket: Ticket) -> Result<Vec<Output>> {
         match self.in_flight.take() {
             Some((number, batch)) if number == ticket.0 => {
-                self.finish(batch).map_err(|e| failed("running the networks", &e))
+                self.run(batch).map_err(|e| failed("running the networks", &e))
             }
             _ => Err(Error::Bug("a batch was collected that is not in flight".into())),
         }
     }
 
     fn volume(&mut self, crop: usize) -> Result<Vec<u8>> {
-        let Some(head) = self.volume.as_mut().filter(|_| self.in_flight.is_none()) else {
+        let (Some(head), Some(slot), None) =
+            (self.volume.as_mut(), self.slots.get(crop), self.in_flight)
+        else {
             return Err(Error::Bug("a volume was asked for out of turn".into()));
         };
-        volume(&self.vmn, head, crop).map_err(|e| failed("running the volume head", &e))
+        volume(head, &slot.features).map_err(|e| failed("running the volume head", &e))
     }
 }
