@@ -17,7 +17,7 @@ from morphable import CROP, CROP_RAISE, CROP_SCALE, MIRROR68, FaceModel, rotatio
 
 NEGATIVES = 0.08  # of the samples
 TURNED = 320  # pixels, the side of turn.py's pictures
-TURNED_SHARE = 0.34  # of the samples are turned heads
+TURNED_SHARE = 0.45  # of the samples are turned heads
 STRONG = 1.5  # standard deviations: an expression beyond is drawn more often
 AVATAR = ["eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight", "mouthFunnel", "mouthPucker",
           "browInnerUpLeft", "browDownLeft", "browDownRight", "browOuterUpLeft", "browOuterUpRight"]  # matter most

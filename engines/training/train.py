@@ -24,7 +24,7 @@ import losses
 from data import Samples, argument_parser, load, row_weights
 from evaluate import validate
 from muon import Muon
-from networks import DESCRIPTIONS, MMFace, VolumeHead, fast, load_checkpoint
+from networks import DESCRIPTIONS, Layers, MMFace, VolumeHead, fast, load_checkpoint
 
 BATCH = 32  # of all processes together
 CHECK, SAVE = 300, 50  # steps between two looks at the validation pictures; between two checkpoints and lines of the log
@@ -92,6 +92,16 @@ class Gradients:
         return progress
 
 
+def freeze_large(model, numbers):
+    """Weights of that many numbers or more, and the scales of the norms that fold into them, learn nothing."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.numel() < numbers)
+    for layers in (m for m in model.modules() if isinstance(m, Layers)):
+        for layer, norm in zip(layers, layers[1:]):
+            if isinstance(norm, torch.nn.modules.batchnorm._BatchNorm) and not layer.weight.requires_grad:
+                norm.weight.requires_grad_(False)
+
+
 def main():
     parser = argument_parser(__doc__)
     parser.add_argument("--variant", default="mmface-lite", choices=DESCRIPTIONS)
@@ -107,6 +117,8 @@ def main():
                         "(parameters: all but volume and presence)")
     parser.add_argument("--late", action="store_true", help="only the second hourglass and what follows it learn, half "
                         "as fast again: for short runs from old weights")
+    parser.add_argument("--below", type=int, default=10**9, help="only weights of fewer numbers learn: git keeps every version, "
+                        "and of such a set only what changed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--note", default="")
     options = parser.parse_args()
@@ -150,6 +162,7 @@ def main():
                 seed=1000 * options.seed + trained_before + step + rank, damaged=options.damaged),
         batch_size=batch, num_workers=1, prefetch_factor=8, persistent_workers=True)
     began, logged, sums = time.time() - spent, time.time(), {}
+    freeze_large(model, options.below)
     if options.late:
         for module in (model.vmn.stem, model.vmn.hourglasses[0], model.vmn.after[0], model.vmn.merge):
             module.requires_grad_(False)
