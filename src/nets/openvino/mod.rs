@@ -74,7 +74,7 @@ fn failed(doing: &str, error: &InferenceError) -> Error {
 
 impl OpenVino {
     pub(super) fn open(engines: &Engines, variant: &Variant, options: &Options) -> Result<Self> {
-        let mut core = library::core()?;
+        let core = library::core()?;
         let abilities = core
             .get_property(&DeviceType::CPU, &PropertyKey::DeviceCapabilities)
             .map_err(|e| failed("asking what the CPU can do", &e))?;
@@ -94,30 +94,23 @@ impl OpenVino {
             }
             Some(precision) => precision,
         };
-        let mut settings = vec![(RwPropertyKey::HintInferencePrecision, precision.to_string())];
-        if let Some(threads) = options.threads {
-            settings.push((RwPropertyKey::InferenceNumThreads, threads.to_string()));
-        }
-        let mut models = Vec::new();
-        let mut open = |network: &str, mode: &str| {
-            let mode = [(RwPropertyKey::HintPerformanceMode, mode.to_string())];
-            for (key, value) in settings.iter().chain(&mode) {
-                core.set_property(&DeviceType::CPU, key, value)
-                    .map_err(|e| failed("setting up the CPU", &e))?;
-            }
-            let (model, requests) = compile(&mut core, engines, variant, network, precision)?;
+        let compiler = Compiler { engines, variant, precision, threads: options.threads };
+        // Side by side, since the program cannot begin before both are done.
+        let ((mut alone, mut models), (together, others)) = std::thread::scope(|scope| {
+            let together = scope.spawn(|| compiler.lanes("THROUGHPUT"));
+            let alone = compiler.lanes("LATENCY");
+            let together = together.join().map_err(|_| Error::Bug("a compilation ended".into()));
+            Ok::<_, Error>((alone?, together??))
+        })?;
+        models.extend(others);
+        let mut volume = None;
+        if let Some(resolution) = options.volume {
+            let network = variant.volume(resolution)?;
+            let (model, mut requests) =
+                compiler.compile(&mut compiler.core("LATENCY")?, &network)?;
             models.push(model);
-            Ok::<_, Error>(requests)
-        };
-        let mut lanes = |mode| {
-            let networks = open("vmn", mode)?.into_iter().zip(open("pmn", mode)?);
-            Ok::<Vec<_>, Error>(networks.map(|(vmn, pmn)| Lane { vmn, pmn }).collect())
-        };
-        let (mut alone, together) = (lanes("LATENCY")?, lanes("THROUGHPUT")?);
-        let volume = match options.volume {
-            Some(resolution) => open(&variant.volume(resolution)?, "LATENCY")?.pop(),
-            None => None,
-        };
+            volume = requests.pop();
+        }
         Ok(Self {
             precision,
             alone: alone.pop().ok_or_else(|| Error::Bug("no request for the networks".into()))?,
@@ -218,37 +211,69 @@ fn volume(head: &mut InferRequest, features: &Tensor) -> Inferred<Vec<u8>> {
     Ok(occupancy.get_data::<f32>()?.iter().map(|p| (255.0 * p).round() as u8).collect())
 }
 
-/// A network for one crop, and as many requests as OpenVINO thinks best to have in flight.
-fn compile(
-    core: &mut Core,
-    engines: &Engines,
-    variant: &Variant,
-    network: &str,
+/// Compiles networks, each for one crop.
+struct Compiler<'a> {
+    engines: &'a Engines,
+    variant: &'a Variant,
     precision: Precision,
-) -> Result<(CompiledModel, Vec<InferRequest>)> {
-    let bytes = engines.network(variant, network)?;
-    let mut run = || -> Inferred<_> {
-        let mut model = core.read_model_from_buffer(&bytes, None)?;
-        let shape = if network == "vmn" { IMAGE } else { FEATURES };
-        model.reshape_single_input(&PartialShape::new_static(4, &shape)?)?;
-        let features = features(precision)?;
-        let ends = Pipeline::new(&model)?;
-        if network == "vmn" {
-            let mut end = ends.get_output_info_by_index(0)?.get_tensor_info()?;
-            end.set_element_type(features.get_element_type()?)?;
-        } else {
-            ends.get_input_info_by_index(0)?.get_tensor_info()?.set_from(&features)?;
+    threads: Option<u32>,
+}
+
+impl Compiler<'_> {
+    /// Both networks, as often as OpenVINO thinks best to have in flight.
+    fn lanes(&self, mode: &str) -> Result<(Vec<Lane>, Vec<CompiledModel>)> {
+        let mut core = self.core(mode)?;
+        let (vmn, vmns) = self.compile(&mut core, "vmn")?;
+        let (pmn, pmns) = self.compile(&mut core, "pmn")?;
+        let lanes = vmns.into_iter().zip(pmns).map(|(vmn, pmn)| Lane { vmn, pmn }).collect();
+        Ok((lanes, vec![vmn, pmn]))
+    }
+
+    fn core(&self, mode: &str) -> Result<Core> {
+        let mut core = library::core()?;
+        let mut settings = vec![
+            (RwPropertyKey::HintInferencePrecision, self.precision.to_string()),
+            (RwPropertyKey::HintPerformanceMode, mode.to_string()),
+        ];
+        if let Some(threads) = self.threads {
+            settings.push((RwPropertyKey::InferenceNumThreads, threads.to_string()));
         }
-        let mut compiled = core.compile_model(&ends.build_new_model()?, DeviceType::CPU)?;
-        let most = compiled.get_property(&PropertyKey::OptimalNumberOfInferRequests)?;
-        let requests = (0..most.parse().unwrap_or(1))
-            .map(|_| compiled.create_infer_request())
-            .collect::<Inferred<_>>()?;
-        Ok((compiled, requests))
-    };
-    run().map_err(|e| {
-        Error::Engine(format!("OpenVINO cannot use {network} of {}: {e}", variant.name))
-    })
+        for (key, value) in &settings {
+            core.set_property(&DeviceType::CPU, key, value)
+                .map_err(|e| failed("setting up the CPU", &e))?;
+        }
+        Ok(core)
+    }
+
+    fn compile(
+        &self,
+        core: &mut Core,
+        network: &str,
+    ) -> Result<(CompiledModel, Vec<InferRequest>)> {
+        let bytes = self.engines.network(self.variant, network)?;
+        let mut run = || -> Inferred<_> {
+            let mut model = core.read_model_from_buffer(&bytes, None)?;
+            let shape = if network == "vmn" { IMAGE } else { FEATURES };
+            model.reshape_single_input(&PartialShape::new_static(4, &shape)?)?;
+            let features = features(self.precision)?;
+            let ends = Pipeline::new(&model)?;
+            if network == "vmn" {
+                let mut end = ends.get_output_info_by_index(0)?.get_tensor_info()?;
+                end.set_element_type(features.get_element_type()?)?;
+            } else {
+                ends.get_input_info_by_index(0)?.get_tensor_info()?.set_from(&features)?;
+            }
+            let mut compiled = core.compile_model(&ends.build_new_model()?, DeviceType::CPU)?;
+            let most = compiled.get_property(&PropertyKey::OptimalNumberOfInferRequests)?;
+            let requests = (0..most.parse().unwrap_or(1))
+                .map(|_| compiled.create_infer_request())
+                .collect::<Inferred<_>>()?;
+            Ok((compiled, requests))
+        };
+        run().map_err(|e| {
+            Error::Engine(format!("OpenVINO cannot use {network} of {}: {e}", self.variant.name))
+        })
+    }
 }
 
 impl Backend for OpenVino {
