@@ -56,14 +56,15 @@ class ExportedPose(nn.Module):
 
 
 class ExportedFirst(nn.Module):
-    """The PMN's first convolution, reading pairs of voxels (see `paired`)."""
+    """The PMN's first convolution, reading pairs of voxels (see `paired`). Not in mmface-paper, whose file is read layer by
+    layer against the paper's table."""
 
     def __init__(self, convolution):
         super().__init__()
         self.pairs, self.bias = nn.Parameter(paired(convolution.weight)), convolution.bias
 
     def forward(self, features):
-        pairs = features.reshape(-1, FEATURES, 64, 32, 2).permute(0, 4, 1, 2, 3)
+        pairs = features.reshape(-1, FEATURES, FEATURES, FEATURES // 2, 2).permute(0, 4, 1, 2, 3)
         return F.conv3d(pairs, self.pairs, self.bias, (2, 2, 1), 1)
 
 
@@ -224,7 +225,8 @@ def main():
         save_file({k: v.contiguous() for k, v in saved["average"].items() if k.startswith(tuple(norms))},
                   folder / "norms.safetensors", {"samples": str(saved["samples"])})
     model = fold(copy.deepcopy(model))
-    vmn, pmn, volume = (round_to_half(m).eval() for m in (model.vmn, ExportedPmn(model.pmn, pairs=variant == SHIPPED), ExportedVolume(model.volume)))
+    exported = (model.vmn, ExportedPmn(model.pmn, pairs=variant == SHIPPED), ExportedVolume(model.volume))
+    vmn, pmn, volume = (round_to_half(m).eval() for m in exported)
     heads = {64: volume} | {h.resolution: round_to_half(ExportedVolume(h)).eval() for h in load_heads(options.heads)}
     if variant != SHIPPED:  # the paper's other resolutions; no checkpoint holds weights for them
         heads |= {r: round_to_half(ExportedVolume(VolumeHead(r))).eval() for r in (128, 192)}
@@ -238,7 +240,7 @@ def main():
     write_onnx(pmn, (features,), folder / "pmn.onnx", ["features"], list(told))
     for r, head in heads.items():
         write_onnx(head, (features,), folder / f"volume-{r}.onnx", ["features"], ["volume"])
-    reference = {"image": images, "features_mean": features.mean((2, 3)), **told,
+    reference = {"image": images, **told,
                  "volume_mean": occupancy.mean((2, 3))}
     save_file({k: v.contiguous() for k, v in reference.items()}, folder / "reference.safetensors")
 

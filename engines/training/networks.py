@@ -263,6 +263,7 @@ def paired(weight):
 
 
 def unpaired(weight):
+    """What `paired` was made from."""
     return weight.movedim(1, -1).flatten(-2)[..., 1:-1].unsqueeze(1).contiguous()
 
 

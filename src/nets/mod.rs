@@ -51,14 +51,15 @@ pub trait Backend: Send {
     /// What it is, for the header: backend, device, precision.
     fn describe(&self) -> Description;
 
-    /// Cuts the crops out of the image and starts the networks on them, as one batch.
+    /// Cuts the crops out of the image, as one batch, and starts the networks on them where these
+    /// run beside this thread.
     /// The maps must be [sane](CropMap::is_sane); there must be at least one.
     ///
     /// # Errors
     /// [`Error::Device`] if the device fails.
     fn submit(&mut self, image: &Image, crops: &[CropMap]) -> Result<Ticket>;
 
-    /// Waits for the outputs of a batch, in the order of its crops. Tickets come back in the order
+    /// Waits for the outputs of a batch, or computes them, in the order of its crops. Tickets come back in the order
     /// in which they were handed out.
     ///
     /// # Errors

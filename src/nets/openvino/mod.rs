@@ -94,11 +94,12 @@ impl OpenVino {
             }
             Some(precision) => precision,
         };
-        let compiler = Compiler { engines, variant, precision, threads: options.threads };
+        let compiler = Compiler { variant, precision, threads: options.threads };
+        let (vmn, pmn) = (engines.network(variant, "vmn")?, engines.network(variant, "pmn")?);
         // Side by side, since the program cannot begin before both are done.
         let ((mut alone, mut models), (together, others)) = std::thread::scope(|scope| {
-            let together = scope.spawn(|| compiler.lanes("THROUGHPUT"));
-            let alone = compiler.lanes("LATENCY");
+            let together = scope.spawn(|| compiler.lanes("THROUGHPUT", &vmn, &pmn));
+            let alone = compiler.lanes("LATENCY", &vmn, &pmn);
             let together = together.join().map_err(|_| Error::Bug("a compilation ended".into()));
             Ok::<_, Error>((alone?, together??))
         })?;
@@ -106,8 +107,9 @@ impl OpenVino {
         let mut volume = None;
         if let Some(resolution) = options.volume {
             let network = variant.volume(resolution)?;
+            let bytes = engines.network(variant, &network)?;
             let (model, mut requests) =
-                compiler.compile(&mut compiler.core("LATENCY")?, &network)?;
+                compiler.compile(&mut compiler.core("LATENCY")?, &network, &bytes)?;
             models.push(model);
             volume = requests.pop();
         }
@@ -213,7 +215,6 @@ fn volume(head: &mut InferRequest, features: &Tensor) -> Inferred<Vec<u8>> {
 
 /// Compiles networks, each for one crop.
 struct Compiler<'a> {
-    engines: &'a Engines,
     variant: &'a Variant,
     precision: Precision,
     threads: Option<u32>,
@@ -221,10 +222,10 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     /// Both networks, as often as OpenVINO thinks best to have in flight.
-    fn lanes(&self, mode: &str) -> Result<(Vec<Lane>, Vec<CompiledModel>)> {
+    fn lanes(&self, mode: &str, vmn: &[u8], pmn: &[u8]) -> Result<(Vec<Lane>, Vec<CompiledModel>)> {
         let mut core = self.core(mode)?;
-        let (vmn, vmns) = self.compile(&mut core, "vmn")?;
-        let (pmn, pmns) = self.compile(&mut core, "pmn")?;
+        let (vmn, vmns) = self.compile(&mut core, "vmn", vmn)?;
+        let (pmn, pmns) = self.compile(&mut core, "pmn", pmn)?;
         let lanes = vmns.into_iter().zip(pmns).map(|(vmn, pmn)| Lane { vmn, pmn }).collect();
         Ok((lanes, vec![vmn, pmn]))
     }
@@ -249,10 +250,10 @@ impl Compiler<'_> {
         &self,
         core: &mut Core,
         network: &str,
+        bytes: &[u8],
     ) -> Result<(CompiledModel, Vec<InferRequest>)> {
-        let bytes = self.engines.network(self.variant, network)?;
         let mut run = || -> Inferred<_> {
-            let mut model = core.read_model_from_buffer(&bytes, None)?;
+            let mut model = core.read_model_from_buffer(bytes, None)?;
             let shape = if network == "vmn" { IMAGE } else { FEATURES };
             model.reshape_single_input(&PartialShape::new_static(4, &shape)?)?;
             let features = features(self.precision)?;
