@@ -240,8 +240,7 @@ def main():
     write_onnx(pmn, (features,), folder / "pmn.onnx", ["features"], list(told))
     for r, head in heads.items():
         write_onnx(head, (features,), folder / f"volume-{r}.onnx", ["features"], ["volume"])
-    reference = {"image": images, **told,
-                 "volume_mean": occupancy.mean((2, 3))}
+    reference = {"image": images, **told, "volume_mean": occupancy.mean((2, 3))}
     save_file({k: v.contiguous() for k, v in reference.items()}, folder / "reference.safetensors")
 
     feature_map = ["features", "f32", ["N", FEATURES, 64, 64]]
