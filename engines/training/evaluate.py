@@ -136,6 +136,14 @@ def box_affines(boxes, detector):
     return affines
 
 
+def teacher_scores(work, model, pictures):
+    """MediaPipe's scores of the pictures in our order, in each of label.py's four views [4,n,E]; NaN where it found no face."""
+    teacher = np.load(work / "teacher.npz")
+    row = {p: k for k, p in enumerate(teacher["picture"])}
+    views, names = teacher["views"][[row[p] for p in pictures]], teacher["names"]
+    return np.stack([expression_centres(model, views[:, k], names) for k in range(views.shape[1])])
+
+
 def validate(model, targets, fits, pictures, rows):
     """A quick look while training: [raw inner, raw all, free inner, free all], crop from the true box, and from a
     jittered box with a second pass."""
@@ -236,17 +244,21 @@ class Measure:
             self.error[f"rendered_{a}_{b}_rotation_degrees"] = round(float(apart[m].mean()), 1)
         self.volume("rendered", rows, turned, again)
 
-    def expression(self, teacher):
-        """Correlation with MediaPipe's blendshape scores."""
+    def expression(self, work):
+        """Correlation with MediaPipe's blendshape scores: of the picture itself, and the mean over label.py's four views of it.
+        How far the scores of the picture and of its mirror image agree says what can be had of the former."""
         fits, names = self.fits, self.targets.model.expression_names
         rows = np.flatnonzero((fits.split == "validation") & fits.found)
         ours = self.look(rows, true_affines(fits, rows))["expression"]
-        order = {p: k for k, p in enumerate(teacher["picture"])}
-        scores = expression_centres(self.targets.model, teacher["scores"], teacher["names"])
-        scores = scores[[order[p] for p in fits.picture[rows]]]
-        correlation = {n: np.corrcoef(scores[:, k], ours[:, k])[0, 1] for n in AVATAR for k in [names.index(n)]}
-        print("correlation with the teacher's scores: " + ", ".join(f"{k} {v:.2f}" for k, v in correlation.items()))
-        self.error["expression_correlation_12"] = round(float(np.mean([*correlation.values()])), 2)
+        views = teacher_scores(work, self.targets.model, fits.picture[rows])
+        mean = np.nanmean(views, 0)
+        agreement = lambda a, b: [*(np.corrcoef(a[m, k], b[m, k])[0, 1] for n in AVATAR for k in [names.index(n)]
+                                    for m in [np.isfinite(a[:, k] + b[:, k])])]
+        own = agreement(ours, views[0])
+        for what, values in (("the teacher's scores", own), ("their mean over four views", agreement(ours, mean)),
+                             ("(the teacher's own scores in the mirror, with those outside)", agreement(*views[:2]))):
+            print(f"correlation with {what}: " + ", ".join(f"{n} {v:.2f}" for n, v in zip(AVATAR, values)))
+        self.error["expression_correlation_12"] = round(float(np.mean(own)), 2)
 
     def identity(self):
         """How far one person's coefficients spread over frames, and how far people lie apart."""
@@ -294,7 +306,7 @@ def main():
     measure.landmarks("video", measure.validation[video])
     measure.landmarks("hard", measure.validation[~video])
     measure.rendered()
-    measure.expression(dict(np.load(options.work / "teacher.npz")))
+    measure.expression(options.work)
     measure.identity()
     measure.presence()
     measured["error"] = measure.error

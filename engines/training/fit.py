@@ -34,7 +34,7 @@ POINT_SIGMA = 0.8  # % of size
 # people drawn from the model's own distribution lie 5.6 mm from it.
 IDENTITY_PRIOR, INDEPENDENT = 3.0, 4
 EXPRESSION_SIGMA = 0.15  # about the teacher's scores, or about 0 where the teacher found no face
-FIRM_SIGMA = {"eyeBlink": 0.15, "jawOpen": 0.08, "mouthFunnel": 0.05}  # points alone say too little about these
+FIRM_SIGMA = {"eyeBlink": 0.15, "jawOpen": 0.08, "mouthFunnel": 0.02, "mouthPucker": 0.08}  # points alone say too little about these
 # The teacher's scores are no coefficients: closed eyes score about 0.7, a wide open jaw about 0.8, open eyes still 0.1.
 SCORE_TO_COEFFICIENT = {"eyeBlink": ((0.1, 0.2, 0.45, 0.65, 0.75), (0.05, 0.12, 0.45, 0.85, 1.0)),
                         "jawOpen": ((0.0, 0.8), (0.0, 1.0)), "mouthFunnel": ((0.0, 0.6), (0.0, 1.0))}
@@ -74,7 +74,9 @@ def expression_prior(centres, found, names):
         for start, curve in SCORE_TO_COEFFICIENT.items():
             if name.startswith(start):
                 centres[:, k] = np.interp(centres[:, k], *curve)
-                sigmas[k] = FIRM_SIGMA[start]
+        for start, sigma in FIRM_SIGMA.items():
+            if name.startswith(start):
+                sigmas[k] = sigma
     # closed eyes also score as looking down and squinting, which move the lids too: the blink shall do it
     for side in ("Left", "Right"):
         open_eye = 1 - np.clip((centres[:, names.index(f"eyeBlink{side}")] - 0.4) / 0.4, 0, 1)

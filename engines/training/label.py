@@ -1,14 +1,17 @@
 """Points and blendshape scores from MediaPipe's Face Landmarker for every picture, calibrated to the hand labels.
 
 Needs its own environment (mediapipe 0.10.21 wants numpy < 2): see requirements-label.txt. Writes into --work:
-    teacher.npz  picture [n], points [n,68,2] picture pixels in i·bug's habit, scores [n,52], found [n], trust [n]
+    teacher.npz  picture [n], points [n,68,2] picture pixels in i·bug's habit, scores [n,52] (mean of the views), views [n,4,52]
+                 (scores of each, NaN where it found no face), found [n], trust [n]
 
     python label.py --faces ../../../shared/faces --model face_landmarker.task --work work
 """
 
 import argparse
 import json
+import os
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -22,6 +25,9 @@ MEDIAPIPE68 = np.array([
     61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 81, 13, 311, 308, 402, 14, 178])
 COMPONENTS = 90  # principal components of the 478 points
 RIDGE = 3.0
+# The network scores the same face differently in the mirror (funnel agrees with itself by 0.63), so each picture is scored
+# in four views: as it is, mirrored, and both turned by so many degrees.
+TURN = 7
 TRUST_LIMIT = 7.0  # % of size: pictures that the calibration moves further are dropped
 
 
@@ -60,20 +66,50 @@ def look(network, picture, milliseconds=None):
     return np.array(points), result, took
 
 
-def run_mediapipe(rows, faces, model):
-    """points [n,478,3] in pixels (NaN where no face is found) and scores [n,52]; the largest face counts."""
-    points, scores, names = np.full((len(rows), 478, 3), np.nan, np.float32), np.zeros((len(rows), 52), np.float32), None
+def turned(picture):
+    h, w = picture.shape[:2]
+    return cv2.warpAffine(picture, cv2.getRotationMatrix2D((w / 2, h / 2), TURN, 1), (w, h))
+
+
+def mirrored(name):
+    """Of an expression, as it is called in the mirror."""
+    for side, other in (("Left", "Right"), ("Right", "Left")):
+        if name.endswith(side):
+            return name.removesuffix(side) + other
+    return name
+
+
+def run_mediapipe(files, model):
+    """points [n,478,3] in pixels (NaN where no face is found), scores of four views [n,4,52] (likewise) and their names;
+    the largest face counts."""
+    points, views, names = np.full((len(files), 478, 3), np.nan, np.float32), np.full((len(files), 4, 52), np.nan, np.float32), None
     with landmarker(model, num_faces=1, output_face_blendshapes=True) as network:
-        for i, row in enumerate(rows):
-            seen, result, _ = look(network, cv2.imread(str(faces / row["file"])))
-            if not len(seen):
-                continue
-            points[i] = seen[0]
-            # the list begins with "_neutral"; our 52 are the rest in its order, tongueOut last with 0
-            found = {c.category_name: c.score for c in result.face_blendshapes[0] if c.category_name != "_neutral"}
-            names = names or [*found]
-            scores[i, :len(names)] = [found[n] for n in names]
-    return points, scores, names
+        for i, file in enumerate(files):
+            picture = cv2.imread(str(file))
+            mirror = np.ascontiguousarray(picture[:, ::-1])
+            for k, view in enumerate((picture, mirror, turned(picture), turned(mirror))):
+                seen, result, _ = look(network, view)
+                if not len(seen):
+                    continue
+                if k == 0:
+                    points[i] = seen[0]
+                # the list begins with "_neutral"; our 52 are the rest in its order, tongueOut last with 0
+                found = {c.category_name: c.score for c in result.face_blendshapes[0] if c.category_name != "_neutral"}
+                names = names or [*found]
+                views[i, k] = 0
+                views[i, k, :len(names)] = [found[mirrored(n) if k % 2 else n] for n in names]
+    return points, views, names
+
+
+def run_side_by_side(files, model):
+    """The same, a process for each core."""
+    cores = os.cpu_count()
+    parts = [files[k::cores] for k in range(cores)]
+    points, views = np.empty((len(files), 478, 3), np.float32), np.empty((len(files), 4, 52), np.float32)
+    with ProcessPoolExecutor(cores) as pool:
+        for k, (p, v, names) in enumerate(pool.map(run_mediapipe, parts, [model] * cores)):
+            points[k::cores], views[k::cores] = p, v
+    return points, views, names
 
 
 def frame_of(points):
@@ -151,10 +187,10 @@ def main():
     cache = options.work / "mediapipe.npz"
     if cache.exists():
         raw = np.load(cache)
-        points, scores, names = raw["points"], raw["scores"], raw["names"]
+        points, views, names = raw["points"], raw["views"], raw["names"]
     else:
-        points, scores, names = run_mediapipe(rows, options.faces, options.model)
-        np.savez(cache, points=points, scores=scores, names=names)
+        points, views, names = run_side_by_side([options.faces / r["file"] for r in rows], options.model)
+        np.savez(cache, points=points, views=views, names=names)
     found = np.isfinite(points).all((1, 2))
     hand = np.array([r["points"] or np.full((68, 2), np.nan) for r in rows])
     ibug = np.flatnonzero(np.array([r["points"] is not None and r["source"] != "video" for r in rows]) & found)
@@ -173,8 +209,8 @@ def main():
     trust = found.copy()
     trust[found] = error(points[found][:, MEDIAPIPE68, :2], ours[found]) < TRUST_LIMIT
     print(f"found {found.sum()} of {len(rows)}, trusted {trust.sum()}")
-    np.savez(options.work / "teacher.npz", picture=[r["file"] for r in rows], points=ours.astype(np.float32), scores=scores,
-             names=names, found=found, trust=trust)
+    np.savez(options.work / "teacher.npz", picture=[r["file"] for r in rows], points=ours.astype(np.float32), names=names,
+             scores=np.nanmean(np.where(found[:, None, None], views, 0), 1), views=views, found=found, trust=trust)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ DESCRIPTIONS = {
         pose_hidden=(512,), presence_hidden=(64,), context=0, points=0, identity=199, expression=29, bounded=False),
     "mmface-lite": Description(
         stem=(("conv", 7, 2, 24), ("conv", 3, 2, 64), ("block", 64), ("block", 64)),
-        hourglass=64, pmn=(16, 32, 64, 128, 256), identity_hidden=(256,), expression_hidden=(256,),
+        hourglass=64, pmn=(16, 32, 64, 128, 256), identity_hidden=(256,), expression_hidden=(288,),
         pose_hidden=(256,), presence_hidden=(64,), context=256, points=68, identity=60, expression=53),
 }
 
@@ -223,9 +223,20 @@ def load_trained(path):
 
 
 def load_heads(path):
-    """The heads that volume_heads.py wrote, smallest first; none without a path."""
+    """The heads that volume_heads.py wrote, or, of a folder, those of 128 and 192 that export.py did, smallest first; none
+    without a path."""
+    if path is None:
+        return []
+    if path.is_dir():
+        states = {}
+        for resolution in (128, 192):
+            stored = onnx.load(path / f"volume-{resolution}.onnx").graph.initializer
+            states[resolution] = {w.name.removesuffix("_fp16").removeprefix("head."):
+                                  torch.from_numpy(onnx.numpy_helper.to_array(w).astype("f4")) for w in stored}
+    else:
+        states = torch.load(path, weights_only=True)
     heads = []
-    for resolution, state in sorted(torch.load(path, weights_only=True).items()) if path else ():
+    for resolution, state in sorted(states.items()):
         heads.append(VolumeHead(resolution).eval())
         heads[-1].load_state_dict(state)
     return heads
