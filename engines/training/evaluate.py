@@ -144,6 +144,12 @@ def teacher_scores(work, model, pictures):
     return np.stack([expression_centres(model, views[:, k], names) for k in range(views.shape[1])])
 
 
+def correlations(a, b, columns):
+    """Of these columns of a and b [n,E], over the rows that are whole in both."""
+    both = np.isfinite(a + b).all(1)
+    return [np.corrcoef(a[both, k], b[both, k])[0, 1] for k in columns]
+
+
 def validate(model, targets, fits, pictures, rows):
     """A quick look while training: [raw inner, raw all, free inner, free all], crop from the true box, and from a
     jittered box with a second pass."""
@@ -251,12 +257,11 @@ class Measure:
         rows = np.flatnonzero((fits.split == "validation") & fits.found)
         ours = self.look(rows, true_affines(fits, rows))["expression"]
         views = teacher_scores(work, self.targets.model, fits.picture[rows])
-        mean = np.nanmean(views, 0)
-        agreement = lambda a, b: [*(np.corrcoef(a[m, k], b[m, k])[0, 1] for n in AVATAR for k in [names.index(n)]
-                                    for m in [np.isfinite(a[:, k] + b[:, k])])]
-        own = agreement(ours, views[0])
-        for what, values in (("the teacher's scores", own), ("their mean over four views", agreement(ours, mean)),
-                             ("(the teacher's own scores in the mirror, with those outside)", agreement(*views[:2]))):
+        columns = [names.index(n) for n in AVATAR]
+        own = correlations(ours, views[0], columns)
+        for what, values in (("the teacher's scores", own),
+                             ("their mean over four views", correlations(ours, np.nanmean(views, 0), columns)),
+                             ("the teacher's scores in the mirror, of those outside", correlations(*views[:2], columns))):
             print(f"correlation with {what}: " + ", ".join(f"{n} {v:.2f}" for n, v in zip(AVATAR, values)))
         self.error["expression_correlation_12"] = round(float(np.mean(own)), 2)
 

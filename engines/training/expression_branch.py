@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 import losses
 from data import AVATAR, Samples, argument_parser, load, row_weights
-from evaluate import crop_all, teacher_scores, true_affines
+from evaluate import correlations, crop_all, teacher_scores, true_affines
 from networks import fast, load_checkpoint, load_trained
 
 UNITS = 32  # of the hidden layer
@@ -107,8 +107,8 @@ def main():
                 told = branch.eval()(seen).numpy()
             branch.train()
             print(f"{(step + 1) * BATCH} crops: " + ", ".join(f"{k} {v:.3f}" for k, v in sums.items()), flush=True)
-            print("  " + ", ".join(f"{n} {np.corrcoef(told[:, k], scores[:, k])[0, 1]:.3f}" for n in AVATAR
-                                   for k in [face_model.expression_names.index(n)]), flush=True)
+            values = correlations(told, scores, [face_model.expression_names.index(n) for n in AVATAR])
+            print("  " + ", ".join(f"{n} {v:.3f}" for n, v in zip(AVATAR, values)), flush=True)
             sums = {}
 
     state = load_checkpoint(options.checkpoint)
