@@ -162,10 +162,10 @@ class Vmn(nn.Module):
 class VolumeHead(nn.Module):
     """Features -> logits N×r×r×r of the occupancy: one convolution from 64 slices to r, one 2D upsampling to r×r."""
 
-    def __init__(self, resolution):
+    def __init__(self, resolution, channels=FEATURES):
         super().__init__()
         self.resolution = resolution
-        self.slices = nn.Conv2d(FEATURES, resolution, 1)
+        self.slices = nn.Conv2d(channels, resolution, 1)
 
     def forward(self, features):
         x = self.slices(features)

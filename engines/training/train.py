@@ -38,10 +38,10 @@ def seconds_until(clock):
     return (end - now).total_seconds() % 86400
 
 
-def early_head(model):
+def early_head(model, channels):
     """The volume from the first hourglass, so that the second begins from one: only in training (Newell et al., "Stacked
     hourglass networks", ECCV 2016, intermediate supervision). Begun as nothing, so it can join trained weights."""
-    head = VolumeHead(model.volume.resolution)
+    head = VolumeHead(model.volume.resolution, channels)
     torch.nn.init.zeros_(head.slices.weight)
     torch.nn.init.zeros_(head.slices.bias)
     return head
@@ -139,7 +139,7 @@ def main():
     model = MMFace(DESCRIPTIONS[options.variant])
     model.vmn.to(memory_format=torch.channels_last)
     model.pmn.volume.to(memory_format=torch.channels_last_3d)
-    average, early = Average(model), early_head(model)
+    average, early = Average(model), early_head(model, DESCRIPTIONS[options.variant].hourglass)
     optimisers = optimisers_of(model, early, options.rate)
     step, spent, trained_before = 0, 0.0, 0
     resumed = (options.out / "last.pt").exists()
