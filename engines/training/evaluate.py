@@ -144,6 +144,15 @@ def teacher_scores(work, model, pictures):
     return np.stack([expression_centres(model, views[:, k], names) for k in range(views.shape[1])])
 
 
+def beside_teacher(model, ours, views):
+    """Correlations of AVATAR's expressions, ours [n,E] and those of `teacher_scores`: what with what, and the values. How far
+    the teacher agrees with itself in the mirror says what can be had of the scores of one picture."""
+    columns = [model.expression_names.index(n) for n in AVATAR]
+    return {"ours with MediaPipe's scores": correlations(ours, views[0], columns),
+            "ours with their mean over four views": correlations(ours, np.nanmean(views, 0), columns),
+            "MediaPipe's in the mirror with those outside": correlations(views[1], views[0], columns)}
+
+
 def correlations(a, b, columns):
     """Of these columns of a and b [n,E], over the rows that are whole in both."""
     both = np.isfinite(a + b).all(1)
@@ -251,19 +260,14 @@ class Measure:
         self.volume("rendered", rows, turned, again)
 
     def expression(self, work):
-        """Correlation with MediaPipe's blendshape scores: of the picture itself, and the mean over label.py's four views of it.
-        How far the scores of the picture and of its mirror image agree says what can be had of the former."""
-        fits, names = self.fits, self.targets.model.expression_names
+        """Correlation with MediaPipe's blendshape scores."""
+        fits, model = self.fits, self.targets.model
         rows = np.flatnonzero((fits.split == "validation") & fits.found)
         ours = self.look(rows, true_affines(fits, rows))["expression"]
-        views = teacher_scores(work, self.targets.model, fits.picture[rows])
-        columns = [names.index(n) for n in AVATAR]
-        own = correlations(ours, views[0], columns)
-        for what, values in (("the teacher's scores", own),
-                             ("their mean over four views", correlations(ours, np.nanmean(views, 0), columns)),
-                             ("the teacher's scores in the mirror, of those outside", correlations(*views[:2], columns))):
-            print(f"correlation with {what}: " + ", ".join(f"{n} {v:.2f}" for n, v in zip(AVATAR, values)))
-        self.error["expression_correlation_12"] = round(float(np.mean(own)), 2)
+        correlation = beside_teacher(model, ours, teacher_scores(work, model, fits.picture[rows]))
+        for what, values in correlation.items():
+            print(f"{what}: " + ", ".join(f"{n} {v:.2f}" for n, v in zip(AVATAR, values)))
+        self.error["expression_correlation_12"] = round(float(np.mean(next(iter(correlation.values())))), 2)
 
     def identity(self):
         """How far one person's coefficients spread over frames, and how far people lie apart."""

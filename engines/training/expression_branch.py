@@ -4,7 +4,7 @@ Only the last UNITS of its hidden layer and the layer behind them learn: the fir
 git keeps every version of a weight that changes. The same crops are used many times over: what passes through the networks
 takes the time. Writes --out, a checkpoint for evaluate.py and export.py.
 
-    python expression_branch.py --checkpoint ../mmface-lite --out runs/expression/last.pt --minutes 8
+    python expression_branch.py --checkpoint ../mmface-lite --out runs/expression/last.pt
 """
 
 import copy
@@ -36,8 +36,8 @@ def codes_of(model, loader, minutes):
             break
         with fast():
             features = model.vmn(image.contiguous(memory_format=torch.channels_last))
-            code, _ = model.pmn.code(features)
-            pose, identity, _, _, points = model.pmn(features)
+            code, points = model.pmn.code(features)
+            pose, identity, _, _, points = model.pmn.tell(code, points)
         real = presence > 0.5
         kept.append([x[real] for x in (code.half(), pose, identity, points, row, affine)])
     return dict(zip(("code", "pose", "identity", "points", "row", "affine"), map(torch.cat, zip(*kept))))

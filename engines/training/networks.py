@@ -186,15 +186,20 @@ def load_checkpoint(path):
     return {"model": weights, "average": weights, "step": 10**6, "samples": samples}
 
 
+def weights_in(path):
+    """What a file of export.py holds, by name."""
+    return {w.name.removesuffix("_fp16").removeprefix("head."): torch.from_numpy(onnx.numpy_helper.to_array(w).astype("f4"))
+            for w in onnx.load(path).graph.initializer}
+
+
 def unfold(folder, norms):
     """The weights of a variant (the folder's name) as the networks train them: export.py's ONNX files have the norms within
     the convolutions and the pose's scale within its last layer."""
     model = MMFace(DESCRIPTIONS[folder.name])
     known, state = model.state_dict().keys(), dict(model.named_buffers()) | norms
     for part, file in (("vmn", "vmn"), ("pmn", "pmn"), ("volume", "volume-64")):
-        for stored in onnx.load(folder / f"{file}.onnx").graph.initializer:
-            name = f"{part}.{stored.name.removesuffix('_fp16').removeprefix('head.')}".replace(".pose.hidden.", ".pose.")
-            value = torch.from_numpy(onnx.numpy_helper.to_array(stored).astype("f4"))
+        for stored, value in weights_in(folder / f"{file}.onnx").items():
+            name = f"{part}.{stored}".replace(".pose.hidden.", ".pose.")
             if name == "pmn.pose.terms":  # weights and, last, bias, scaled; zero added
                 last = f"pmn.pose.{len(model.pmn.pose) - 1}"
                 value = value / model.pmn.pose_scale[:, None]
@@ -228,11 +233,7 @@ def load_heads(path):
     if path is None:
         return []
     if path.is_dir():
-        states = {}
-        for resolution in (128, 192):
-            stored = onnx.load(path / f"volume-{resolution}.onnx").graph.initializer
-            states[resolution] = {w.name.removesuffix("_fp16").removeprefix("head."):
-                                  torch.from_numpy(onnx.numpy_helper.to_array(w).astype("f4")) for w in stored}
+        states = {r: weights_in(path / f"volume-{r}.onnx") for r in (128, 192)}
     else:
         states = torch.load(path, weights_only=True)
     heads = []
@@ -351,7 +352,10 @@ class Pmn(nn.Module):
         return torch.cat([code, points, looks], 1), points
 
     def forward(self, features):
-        code, points = self.code(features)
+        return self.tell(*self.code(features))
+
+    def tell(self, code, points):
+        """What the heads make of `code`'s answer."""
         with torch.autocast("cpu", enabled=False):
             code = code.float()
             if self.points:
