@@ -45,7 +45,7 @@ test: setup setup-gpu ## formatting, lints with warnings denied, all tests
 	cargo test --locked
 
 test-gpu: setup setup-gpu ## on a machine with a GPU: CPU and GPU agree, nothing leaks, how fast it is
-	cargo test --locked --test it gpu:: -- --ignored --nocapture --test-threads=1
+	cargo test --locked gpu -- --ignored --nocapture --test-threads=1
 
 bench: setup ## measure speed
 	cargo bench --locked

@@ -15,7 +15,7 @@ pub mod kernel;
 
 pub use cache::{Cache, Found, Recipe};
 pub use chip::Chip;
-pub use cuda::{build, check, compile_kernel, gpu, nvrtc_version, open, tensorrt_version};
+pub use cuda::{build, check, compile_kernel, crops, gpu, nvrtc_version, open, tensorrt_version};
 
 /// The preprocessing kernel for one chip.
 #[derive(Debug, Clone)]

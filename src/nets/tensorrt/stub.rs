@@ -1,6 +1,8 @@
 //! What a build without the feature `cuda` says.
 
 use super::{Chip, Compiled, Gpu};
+use crate::crop::CropMap;
+use crate::frame::Image;
 use crate::nets::{Backend, Engines, Options, Variant};
 use crate::{Error, Result};
 
@@ -57,6 +59,14 @@ pub fn check(_engine: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Error::Device`].
 pub fn compile_kernel(_chip: Chip) -> Result<Compiled> {
+    absent()
+}
+
+/// Cuts crops.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn crops(_: &Image, _: &[CropMap]) -> Result<Vec<u8>> {
     absent()
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use mmface_live::crop::{CROP, CropMap, sample};
 use mmface_live::frame::{Image, Layout, Matrix, Planes};
+use mmface_live::nets::tensorrt::crops as gpu_crops;
 use mmface_live::nets::tensorrt::kernel::{self, Geometry};
 use mmface_live::source::{Input, Options, Source};
 use proptest::prelude::*;
@@ -171,6 +172,18 @@ proptest! {
         let maps = [CropMap { mirrored, ..CropMap::square([x, y], side, angle) }];
         let ours = run(&Geometry::of(&image).unwrap(), &maps, &bytes(&image));
         agree(&ours, &reference(&image, &maps)).map_err(TestCaseError::fail)?;
+    }
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn the_gpu_cuts_as_the_cpu_does() {
+    let files = ["WolfgangLanger_Pexels.mp4", "face_noface.mov", "multi_face.jpg"].map(frame);
+    let odd = [noise(1, 89, 61, 7), noise(2, 1, 1, 0), noise(3, 1283, 719, 1)];
+    for image in files.iter().chain(&odd) {
+        let ours = gpu_crops(image, &maps()).unwrap();
+        agree(&ours, &reference(image, &maps()))
+            .unwrap_or_else(|e| panic!("{}x{}: {e}", image.width, image.height));
     }
 }
 

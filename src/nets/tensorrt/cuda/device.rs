@@ -35,7 +35,7 @@ const FOR_EVER: Duration = Duration::from_secs(60);
 pub struct Cuda {
     // Slots go before the engines that their contexts belong to.
     slots: Vec<Slot>,
-    _networks: Networks,
+    _networks: Box<dyn Networks>,
     sizes: Sizes,
     crop: CudaFunction,
     copy: Arc<CudaStream>,
@@ -50,7 +50,7 @@ unsafe impl Send for Cuda {}
 struct Slot {
     /// Graphs by batch size; `None` after the first, plain run of that size.
     graphs: HashMap<usize, Option<CudaGraph>>,
-    contexts: Contexts,
+    contexts: Box<dyn Contexts>,
     /// The frame on its way up: write-combined, the CPU only writes it.
     upload: PinnedHostSlice<u8>,
     /// Bytes of it that are used.
@@ -85,10 +85,71 @@ where
     Ok(memory)
 }
 
+/// Queues the kernel that cuts `batch` crops.
+fn cut(
+    stream: &Arc<CudaStream>,
+    kernel: &CudaFunction,
+    frame: &CudaSlice<u8>,
+    told: &CudaSlice<u8>,
+    crops: &mut CudaSlice<u8>,
+    batch: usize,
+) -> std::result::Result<(), DriverError> {
+    let geometry = told.slice(..Geometry::SIZE);
+    let maps = told.slice(MAPS..);
+    let grid = LaunchConfig {
+        grid_dim: (kernel::GRID[0], kernel::GRID[1], batch as u32),
+        block_dim: (kernel::BLOCK[0], kernel::BLOCK[1], 1),
+        shared_mem_bytes: 0,
+    };
+    let mut launch = stream.launch_builder(kernel);
+    launch.arg(frame).arg(&geometry).arg(&maps).arg(crops);
+    // SAFETY: the arguments are those of `crop` in crop.cu; geometry was checked against the
+    // frame's length, crops and maps hold MAX_BATCH of them, and the callers refuse more.
+    unsafe { launch.launch(grid) }.map(drop)
+}
+
+/// Bytes of an image's planes, one behind the other.
+fn planes(image: &Image) -> impl Iterator<Item = &[u8]> {
+    (0..kernel::planes(image)).map(|plane| kernel::bytes(image, plane))
+}
+
+/// Writes geometry and crop maps as the kernel is told them.
+fn tell(told: &mut [u8], geometry: &[u8; Geometry::SIZE], crops: &[CropMap]) -> Result<()> {
+    if crops.len() > MAX_BATCH {
+        return Err(Error::Bug(format!("{} crops at once", crops.len())));
+    }
+    told[..Geometry::SIZE].copy_from_slice(geometry);
+    for (to, map) in told[MAPS..].chunks_exact_mut(kernel::MAP_SIZE).zip(crops) {
+        to.copy_from_slice(&kernel::map_bytes(map));
+    }
+    Ok(())
+}
+
+/// The crops of one image and nothing else, by the same kernel.
+pub fn crops(
+    context: &Arc<CudaContext>,
+    kernel: Vec<u8>,
+    image: &Image,
+    maps: &[CropMap],
+) -> Result<Vec<u8>> {
+    let failed = |e| failed("cutting crops", e);
+    let mut told = [0; TOLD];
+    tell(&mut told, &Geometry::of(image)?.to_bytes(), maps)?;
+    let module = context.load_module(Ptx::from_binary(kernel)).map_err(failed)?;
+    let kernel = module.load_function(kernel::NAME).map_err(failed)?;
+    let stream = context.new_stream().map_err(failed)?;
+    let frame: Vec<u8> = planes(image).flatten().copied().collect();
+    let frame = stream.clone_htod(&frame).map_err(failed)?;
+    let told = stream.clone_htod(&told).map_err(failed)?;
+    let mut crops = stream.alloc_zeros(maps.len() * CROP_BYTES).map_err(failed)?;
+    cut(&stream, &kernel, &frame, &told, &mut crops, maps.len()).map_err(failed)?;
+    stream.clone_dtoh(&crops).map_err(failed)
+}
+
 impl Slot {
     fn new(
         context: &Arc<CudaContext>,
-        contexts: Contexts,
+        contexts: Box<dyn Contexts>,
         sizes: &Sizes,
     ) -> std::result::Result<Self, DriverError> {
         let stream = context.new_stream()?;
@@ -118,25 +179,12 @@ impl Slot {
         let stream = &self.stream;
         let told = self.told.as_slice().map_err(queued)?;
         stream.memcpy_htod(told, &mut self.maps).map_err(queued)?;
-        let geometry = self.maps.slice(..Geometry::SIZE);
-        let maps = self.maps.slice(MAPS..);
-        let grid = LaunchConfig {
-            grid_dim: (kernel::GRID[0], kernel::GRID[1], batch as u32),
-            block_dim: (kernel::BLOCK[0], kernel::BLOCK[1], 1),
-            shared_mem_bytes: 0,
-        };
-        let mut launch = stream.launch_builder(crop);
-        launch.arg(&self.frame).arg(&geometry).arg(&maps).arg(&mut self.crops);
-        // SAFETY: the arguments are those of `crop` in crop.cu; geometry was checked against the
-        // frame's length, crops and maps hold MAX_BATCH of them, and `launch` refused more.
-        unsafe { launch.launch(grid) }.map_err(queued)?;
+        cut(stream, crop, &self.frame, &self.maps, &mut self.crops, batch).map_err(queued)?;
         let address = |memory: &CudaSlice<u8>| memory.device_ptr(stream).0;
         let memory = [address(&self.crops), address(&self.features), address(&self.results)];
         // SAFETY: the buffers live as long as the slot, which is drained before it is dropped, and
         // have the sizes that `Sizes` asked for.
-        let enqueued =
-            unsafe { self.contexts.enqueue(sizes, batch, memory, stream.cu_stream().cast()) };
-        enqueued.map_err(|e| Error::Device(format!("TensorRT cannot queue a batch: {e}")))?;
+        unsafe { self.contexts.enqueue(sizes, batch, memory, stream.cu_stream()) }?;
         let used = batch.div_ceil(CHUNK) * sizes.block();
         // SAFETY: any bytes are floats, and device memory is aligned for them.
         let results = unsafe { self.results.transmute::<f32>(self.results.len() / 4) };
@@ -145,15 +193,18 @@ impl Slot {
         stream.memcpy_dtoh(&results.slice(..used / 4), &mut download[..used / 4]).map_err(queued)
     }
 
-    /// Records [`Self::enqueue`] instead of running it. `None` if something in it cannot be
-    /// recorded.
-    fn capture(&mut self, crop: &CudaFunction, sizes: &Sizes, batch: usize) -> Option<CudaGraph> {
-        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        self.stream.begin_capture(mode).ok()?;
+    /// Records [`Self::enqueue`] instead of running it.
+    fn capture(&mut self, crop: &CudaFunction, sizes: &Sizes, batch: usize) -> Result<CudaGraph> {
+        let recorded = |e| failed("recording a graph", e);
+        // In the stricter modes CUDA refuses to be asked for an event while it records, and cudarc
+        // asks for one at each access to page-locked memory (seen on an H100: nothing was recorded).
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        self.stream.begin_capture(mode).map_err(recorded)?;
         let queued = self.enqueue(crop, sizes, batch);
         // The recording has to end whatever happened.
         let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags_enum(0));
-        queued.ok().and(graph.ok().flatten())
+        queued?;
+        graph.map_err(recorded)?.ok_or_else(|| Error::Bug("nothing was recorded".into()))
     }
 }
 
@@ -162,7 +213,7 @@ impl Cuda {
     pub fn new(
         context: Arc<CudaContext>,
         kernel: Vec<u8>,
-        mut networks: Networks,
+        mut networks: Box<dyn Networks>,
         count: usize,
         graphs: bool,
     ) -> Result<Self> {
@@ -203,8 +254,7 @@ impl SlotDevice for Cuda {
         let filled = |e| failed("making room for a frame", e);
         let geometry = Geometry::of(image)?;
         let slot = &mut self.slots[slot];
-        let planes = || (0..kernel::planes(image)).map(|plane| kernel::bytes(image, plane));
-        let length = planes().map(<[u8]>::len).sum();
+        let length = planes(image).map(<[u8]>::len).sum();
         if length > slot.upload.len() {
             // Graphs hold the old address.
             slot.graphs.clear();
@@ -214,7 +264,7 @@ impl SlotDevice for Cuda {
             slot.stream.synchronize().map_err(filled)?;
         }
         let mut rest = slot.upload.as_mut_slice().map_err(filled)?;
-        for plane in planes() {
+        for plane in planes(image) {
             let (to, behind) = rest.split_at_mut(plane.len());
             to.copy_from_slice(plane);
             rest = behind;
@@ -233,30 +283,23 @@ impl SlotDevice for Cuda {
 
     fn launch(&mut self, slot: usize, crops: &[CropMap]) -> Result<()> {
         let launched = |e| failed("starting a batch", e);
-        if crops.len() > MAX_BATCH {
-            return Err(Error::Bug(format!("{} crops at once", crops.len())));
-        }
         self.context.bind_to_thread().map_err(launched)?;
         let slot = &mut self.slots[slot];
-        let told = slot.told.as_mut_slice().map_err(launched)?;
-        told[..Geometry::SIZE].copy_from_slice(&slot.geometry);
-        for (to, map) in told[MAPS..].chunks_exact_mut(kernel::MAP_SIZE).zip(crops) {
-            to.copy_from_slice(&kernel::map_bytes(map));
-        }
+        tell(slot.told.as_mut_slice().map_err(launched)?, &slot.geometry, crops)?;
         let batch = crops.len();
         if self.graphs {
             match slot.graphs.get(&batch) {
                 Some(Some(graph)) => return graph.launch().map_err(launched),
                 // TensorRT has met this size by now.
                 Some(None) => match slot.capture(&self.crop, &self.sizes, batch) {
-                    Some(graph) => {
+                    Ok(graph) => {
                         graph.launch().map_err(launched)?;
                         slot.graphs.insert(batch, Some(graph));
                         return Ok(());
                     }
-                    None => {
+                    Err(why) => {
                         self.graphs = false;
-                        tracing::warn!("CUDA graphs do not work here; going on without them");
+                        tracing::warn!("CUDA graphs do not work here, going on without: {why}");
                     }
                 },
                 None => drop(slot.graphs.insert(batch, None)),
@@ -322,3 +365,6 @@ impl SlotDevice for Cuda {
         let _ = self.context.synchronize();
     }
 }
+
+#[cfg(test)]
+mod tests;

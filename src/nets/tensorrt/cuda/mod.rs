@@ -18,7 +18,7 @@ use crate::nets::slots::Slots;
 use crate::nets::{Backend, Description, Engines, Options, Output, Precision, Ticket, Variant};
 use crate::{Error, Result};
 use device::Cuda;
-use networks::{Networks, Opened};
+use networks::{Opened, Pair};
 
 /// Flavour and version of TensorRT: `rtx-1.7.1`.
 ///
@@ -74,10 +74,21 @@ pub fn open(engines: &Engines, variant: &Variant, options: &Options) -> Result<B
         let title = format!("{network} of {}", variant.name);
         cache.get(&recipe.file_name(), Opened::new, || build(&title, &onnx, chip))
     };
-    let networks = Networks { vmn: open("vmn")?, pmn: open("pmn")? };
+    let networks = Box::new(Pair { vmn: open("vmn")?, pmn: open("pmn")? });
     let count = if options.one_slot { 1 } else { 2 };
     let device = Cuda::new(context, kernel, networks, count, !options.no_cuda_graph)?;
     Ok(Box::new(TensorRt { precision, slots: Slots::new(device, count) }))
+}
+
+/// The crops that the kernel cuts on the GPU, each R, G and B planes of 256×256 bytes: to hold it
+/// against [`crate::crop::sample`].
+///
+/// # Errors
+/// As [`open`].
+pub fn crops(image: &Image, maps: &[CropMap]) -> Result<Vec<u8>> {
+    let context = driver::context()?;
+    let chip = driver::describe(&context)?.chip;
+    device::crops(&context, nvrtc::compile(chip)?.code, image, maps)
 }
 
 fn precision(variant: &Variant, options: &Options) -> Result<Precision> {

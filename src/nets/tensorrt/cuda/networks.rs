@@ -78,8 +78,43 @@ fn create(engine: &mut CudaEngine<'static>) -> trtx::Result<ExecutionContext<'st
     engine.create_execution_context()
 }
 
-/// Both networks.
-pub struct Networks {
+/// VMN and PMN, ready to be run: TensorRT's, or a stand-in where a test is about everything else.
+pub trait Networks {
+    /// What their outputs need.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if these are not our networks.
+    fn sizes(&self) -> Result<Sizes>;
+
+    /// What one slot runs them with.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if they cannot be started.
+    fn contexts(&mut self) -> Result<Box<dyn Contexts>>;
+}
+
+/// What one slot runs the networks with.
+pub trait Contexts {
+    /// Queues both for a batch of crops, chunk by chunk.
+    ///
+    /// # Safety
+    /// The addresses are device memory that lives until the stream has done this: crops of the whole
+    /// batch, features of one chunk, a block of results for each chunk. The stream is alive and the
+    /// context that both belong to is current.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    unsafe fn enqueue(
+        &mut self,
+        sizes: &Sizes,
+        batch: usize,
+        memory: [CUdeviceptr; 3],
+        stream: CUstream,
+    ) -> Result<()>;
+}
+
+/// Both networks as TensorRT engines.
+pub struct Pair {
     /// u8 [N, 3, 256, 256] → features [N, 64, 64, 64].
     pub vmn: Opened,
     /// Features → pose [N, 7], identity, expression, presence [N, 1], perhaps points [N, 68, 2], f32.
@@ -132,9 +167,8 @@ impl Sizes {
 /// Bytes of one crop.
 pub const CROP_BYTES: usize = 3 * CROP * CROP;
 
-impl Networks {
-    /// Sizes, once it is clear that these are our networks.
-    pub fn sizes(&self) -> Result<Sizes> {
+impl Networks for Pair {
+    fn sizes(&self) -> Result<Sizes> {
         let side = CROP as i64;
         self.vmn.expect("image", &[DataType::kUINT8], &[3, side, side])?;
         let float = [DataType::kFLOAT];
@@ -161,26 +195,21 @@ impl Networks {
         })
     }
 
-    /// What one slot runs them with.
-    pub fn contexts(&mut self) -> Result<Contexts> {
-        Ok(Contexts { vmn: self.vmn.context()?, pmn: self.pmn.context()? })
+    fn contexts(&mut self) -> Result<Box<dyn Contexts>> {
+        Ok(Box::new(Running { vmn: self.vmn.context()?, pmn: self.pmn.context()? }))
     }
 }
 
 /// Execution contexts of one slot.
-pub struct Contexts {
+struct Running {
     vmn: ExecutionContext<'static>,
     pmn: ExecutionContext<'static>,
 }
 
-impl Contexts {
-    /// Queues VMN and PMN for a batch of crops, chunk by chunk.
-    ///
+impl Running {
     /// # Safety
-    /// The addresses are device memory that lives until the stream has done this: crops of the whole
-    /// batch, features of one chunk, a block of results for each chunk. The stream is alive and the
-    /// context that both belong to is current.
-    pub unsafe fn enqueue(
+    /// As [`Contexts::enqueue`].
+    unsafe fn queue(
         &mut self,
         sizes: &Sizes,
         batch: usize,
@@ -207,5 +236,19 @@ impl Contexts {
             }
         }
         Ok(())
+    }
+}
+
+impl Contexts for Running {
+    unsafe fn enqueue(
+        &mut self,
+        sizes: &Sizes,
+        batch: usize,
+        memory: [CUdeviceptr; 3],
+        stream: CUstream,
+    ) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.queue(sizes, batch, memory, stream) }
+            .map_err(|e| Error::Device(format!("TensorRT cannot queue a batch: {e}")))
     }
 }

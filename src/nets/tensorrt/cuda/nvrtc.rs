@@ -27,12 +27,17 @@ impl Drop for Program {
 /// # Errors
 /// [`Error::Engine`] if NVRTC is not there or does not know the chip.
 pub fn compile(chip: Chip) -> Result<Compiled> {
+    compile_source(kernel::SOURCE, chip)
+}
+
+/// As [`compile`], any kernel.
+pub fn compile_source(source: &str, chip: Chip) -> Result<Compiled> {
     library::nvrtc()?;
     let failed = |why: String| {
         Error::Engine(format!("NVRTC cannot compile the kernel for {chip}: {}", why.trim()))
     };
     let told = |e: NvrtcError| failed(format!("{:?}", e.0));
-    let source = CString::new(kernel::SOURCE).map_err(|e| failed(e.to_string()))?;
+    let source = CString::new(source).map_err(|e| failed(e.to_string()))?;
     let program = Program(result::create_program(&source, Some(c"crop.cu")).map_err(told)?);
     // Multiplies and adds one after the other, as the reference on the CPU does.
     let options = [format!("--gpu-architecture={chip}"), "--fmad=false".into()];
