@@ -28,22 +28,22 @@ BATCH = 32
 def predict(model, targets, crops):
     """crops u8 [n,256,256,3] -> dict of numpy arrays in crop pixels: landmarks [n,68,2] (i·bug), pose [n,7], identity,
     expression, presence [n] (probability), features kept as a list of batches."""
-    parts, features = [], []
+    parts, features, device = [], [], targets.pose.device
     for start in range(0, len(crops), BATCH):
-        image = torch.from_numpy(np.stack(crops[start:start + BATCH])).permute(0, 3, 1, 2)
-        with fast():
+        image = torch.from_numpy(np.stack(crops[start:start + BATCH])).permute(0, 3, 1, 2).to(device)
+        with fast(device.type):
             maps, pose, identity, expression, presence, points = model(image)
         pose, identity, expression = pose.float(), identity.float(), expression.float()
         rotation = morphable.rotation(pose[:, 1:4])
         bins = targets.model.yaw_weights(rotation)
-        shape = targets.landmarks3d(torch.cat([identity, expression], 1), bins, torch.zeros(len(pose), dtype=torch.long))
+        shape = targets.landmarks3d(torch.cat([identity, expression], 1), bins, torch.zeros(len(pose), dtype=torch.long, device=device))
         placed = morphable.project(shape, pose)[..., :2]
         if points.shape[1]:
             placed = losses.shipped(placed, points, rotation)
         parts.append((placed, pose, identity, expression, torch.sigmoid(presence.float())[:, 0]))
         features.append(maps)
     names = ["landmarks", "pose", "identity", "expression", "presence"]
-    result = {n: torch.cat(p).numpy() for n, p in zip(names, zip(*parts))}
+    result = {n: torch.cat(p).cpu().numpy() for n, p in zip(names, zip(*parts))}
     return {**result, "features": features}
 
 

@@ -27,8 +27,8 @@ FINEST = math.lcm(*range(1, MOST + 1))  # of which all shares of corners are who
 
 def surface_samples(model, spacing):
     """Points spread over the mesh, at most `spacing` cm apart, each once: vertices [S,3] and weights [S,3]."""
-    triangles = model.triangles
-    corners = model.mean[triangles]
+    triangles = model.triangles.cpu()
+    corners = model.mean.cpu()[triangles]
     longest = torch.stack([(corners[:, i] - corners[:, i - 1]).norm(dim=1) for i in range(3)]).amax(0)
     steps = (longest / spacing).ceil().long().clamp(1, MOST)
     points = []
@@ -122,6 +122,14 @@ class Targets:
         self.skin_modes = torch.cat([model.identity[:, chosen], model.expression[:, chosen]]).flatten(1)
         self.samples = {}
 
+    def to(self, device):
+        """Moves all of it, the face model too."""
+        for name, value in vars(self).items():
+            if isinstance(value, (torch.Tensor, torch.nn.Module)):
+                setattr(self, name, value.to(device))
+        self.means, self.modes = ([x.to(device) for x in both] for both in (self.means, self.modes))
+        return self
+
     def landmarks3d(self, coefficients, bins, habit):
         """[N,K+E], [N,B], [N] -> [N,68,3] cm."""
         out = coefficients.new_zeros(len(coefficients), 68, 3)
@@ -144,7 +152,8 @@ class Targets:
         """Points of the solid's skin [3,N,S] in crop pixels, depth about the volume's centre; dense enough that no
         column of the volume is left out on a head that fills the crop."""
         if resolution not in self.samples:
-            self.samples[resolution] = surface_samples(self.model, SPACING * 64 / resolution)
+            samples = surface_samples(self.model, SPACING * 64 / resolution)
+            self.samples[resolution] = [x.to(row.device) for x in samples]
         vertices, weights = self.samples[resolution]
         placed = to_crop(morphable.project(self.model.vertices(self.identity[row], self.expression[row]),
                                            self.pose[row]), affine)
