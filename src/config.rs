@@ -144,6 +144,9 @@ impl Config {
             Some(path) => Some(sink::overlay::Target::File(path)),
         };
         let report = args.report.as_deref();
+        if report == Some(Path::new("-")) {
+            return Err(Error::Usage("--report - is no file: name one for the page".into()));
+        }
         keep_apart(
             &source.input,
             &json,
@@ -178,9 +181,7 @@ impl Config {
             ));
         }
         let volume = args.volume.unwrap_or(VOLUME);
-        if !of_network {
-            one_of("volume", volume, 16, 256)?;
-        }
+        one_of("volume", volume, 16, 256)?;
         let head = (of_network && volumes).then_some(volume);
         let smooth = if pictures { Strength::Off } else { args.smooth.unwrap_or_default() };
         Ok(Self {

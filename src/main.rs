@@ -4,13 +4,12 @@ use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use clap::Parser;
-use mmface_live::cli::{self, Cli, Command, RunArgs};
+use mmface_live::cli::{self, Command, RunArgs};
 use mmface_live::config::Config;
 use mmface_live::{Error, Result, eval, pipeline, record};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| "mmface_live=info".into());
     tracing_subscriber::fmt()

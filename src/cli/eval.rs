@@ -35,7 +35,7 @@ Formats and definitions: docs/evaluation.md. Exit codes are those of a run.";
 
 /// What to measure, and with what.
 #[derive(Debug, clap::Args)]
-#[command(mut_args(without_meaning))]
+#[command(mut_args(without_meaning), allow_negative_numbers = true)]
 pub struct Args {
     /// Labelled pictures: a file of JSON lines, or a folder of .jpg and .mat pairs
     #[arg(required = true, value_name = "DATASET")]

@@ -9,11 +9,13 @@ use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Deserializer};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::mesh::Format;
 use crate::nets::{Device, Precision};
@@ -26,7 +28,8 @@ use crate::{Error, Result, detect, record};
 /// Face model parameters from live video: a camera, an RTSP stream or a file goes in; for every
 /// frame and every face the parameters of a 3D morphable face model come out, one JSON line a frame.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+#[command(version, args_conflicts_with_subcommands = true, allow_negative_numbers = true)]
+#[command(after_help = EXAMPLES)]
 pub struct Cli {
     /// Something else than a run.
     #[command(subcommand)]
@@ -71,6 +74,23 @@ pub enum Command {
     View(view::Args),
 }
 
+/// The arguments. Ends the program where they are none, or help was asked for.
+#[must_use]
+pub fn parse() -> Cli {
+    let matches = without_empty_variables(Cli::command()).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit())
+}
+
+/// An environment variable that is empty counts as not set.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| {
+        arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg })
+        .mut_subcommands(without_empty_variables)
+}
+
 /// Prints the JSON Schema of the records.
 ///
 /// # Errors
@@ -84,19 +104,32 @@ pub(crate) fn say(line: impl Display) -> Result<()> {
     writeln!(std::io::stdout(), "{line}").map_err(|e| json::failed("text", "standard output", &e))
 }
 
-/// What Ctrl-C, SIGTERM and SIGHUP set: whoever runs looks at it now and then and ends well. The
-/// second signal ends a program that does not end at the first.
+/// Signals that come so soon after the first say the same.
+const ONE_WISH: Duration = Duration::from_millis(500);
+
+/// What Ctrl-C, SIGTERM and SIGHUP set: whoever runs looks at it now and then and ends well. A second
+/// signal ends a program that does not end at the first, unless it comes with the first: `timeout`
+/// signals a program and then its process group, which is one wish.
 ///
 /// # Errors
 /// [`Error::Bug`] if signals cannot be caught.
 pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let failed = |e| Error::Bug(format!("signals cannot be caught: {e}"));
     let stop = Arc::new(AtomicBool::new(false));
     let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
-    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .map_err(|e| Error::Bug(format!("signals cannot be caught: {e}")))?;
-    }
+    let signals = [SIGINT, SIGTERM].into_iter().chain(hangup);
+    let mut signals = Signals::new(signals).map_err(failed)?;
+    let told = stop.clone();
+    let listen = move || {
+        let mut first: Option<Instant> = None;
+        for _ in signals.forever() {
+            told.store(true, Ordering::Relaxed);
+            if first.get_or_insert_with(Instant::now).elapsed() > ONE_WISH {
+                signal_hook::low_level::exit(130);
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(listen).map_err(failed)?;
     Ok(stop)
 }
 
@@ -132,7 +165,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N|PATH", help_heading = "Source")]
     #[serde(deserialize_with = "number_or_path")]
     pub camera: Option<String>,
-    /// RTSP stream; user and password may be in the URL and are never shown
+    /// RTSP stream; user and password may be in the URL, the password is never shown
     #[arg(long, value_name = "URL", help_heading = "Source")]
     pub rtsp: Option<String>,
     /// Video or picture, as fast as the machine allows, no frame is lost

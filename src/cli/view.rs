@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::face::FaceModel;
 use crate::nets::Engines;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::sink::report::{Digest, Page};
 use crate::{Error, Result};
 
@@ -40,7 +40,16 @@ pub fn run(args: &Args) -> Result<()> {
         let output = output.display();
         return Err(Error::Usage(format!("the page would be written over the records {output}")));
     }
+    if output == Path::new("-") {
+        return Err(Error::Usage("--output - is no file: name one for the page".into()));
+    }
     let digest = read(&args.records)?;
+    if let Some(header) = digest.header.as_ref().filter(|header| header.schema != record::SCHEMA) {
+        let (theirs, ours) = (header.schema, record::SCHEMA);
+        tracing::warn!(
+            "the records are of schema {theirs}, and may be misread: this program knows {ours}"
+        );
+    }
     let model = face_model(&digest, args.engines.as_deref())
         .inspect_err(|why| tracing::warn!("the page does not show the face: {why}"));
     Page::create(&output)?.write(&digest, model.ok().as_ref())?;
@@ -64,7 +73,9 @@ fn read(path: &Path) -> Result<Digest> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let added = record(&line).and_then(|record| record.map_or(Ok(()), |r| digest.add(&r)));
+        // Some editors begin a file with a byte order mark.
+        let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&line);
+        let added = parse(line).and_then(|record| record.map_or(Ok(()), |r| digest.add(&r)));
         match added {
             Ok(()) => {}
             // Power that fails may leave an end, but not what belongs before it.
@@ -90,7 +101,7 @@ fn read(path: &Path) -> Result<Digest> {
 
 /// One line; `None` for types that a later program may write. Errors are the second half of a
 /// sentence.
-fn record(line: &[u8]) -> std::result::Result<Option<Record>, String> {
+fn parse(line: &[u8]) -> std::result::Result<Option<Record>, String> {
     let broken = |e: serde_json::Error| {
         let text = e.to_string(); // with a place within the line, which would be read as one in the file
         format!("cannot be understood ({})", text.split(" at line ").next().unwrap_or_default())

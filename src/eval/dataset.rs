@@ -28,6 +28,8 @@ pub struct Dataset {
     pub unlabelled: usize,
     /// Lines or labels that make no sense; the first ones were told.
     pub broken: usize,
+    /// Of the names of the pictures that are wanted, those that it has.
+    pub met: HashSet<String>,
 }
 
 /// A labelled face.
@@ -65,6 +67,7 @@ impl Dataset {
             faces: Vec::new(),
             unlabelled: 0,
             broken: 0,
+            met: HashSet::new(),
         };
         let read = if path.is_dir() { data.folder(path, only) } else { data.lines(path, only) };
         let name = path.display();
@@ -103,15 +106,28 @@ impl Dataset {
         }
     }
 
+    /// Whether `only` wants a picture, by its path in the data set or its last name.
+    fn is_wanted(&mut self, only: Option<&HashSet<String>>, file: &str) -> bool {
+        let Some(only) = only else { return true };
+        let last = file.rsplit('/').next().unwrap_or(file);
+        let names: Vec<_> = [file, last].iter().filter_map(|name| only.get(*name)).collect();
+        self.met.extend(names.iter().map(ToString::to_string));
+        !names.is_empty()
+    }
+
     fn lines(&mut self, path: &Path, only: Option<&HashSet<String>>) -> std::io::Result<()> {
         let folder = path.parent().unwrap_or(Path::new(""));
-        for (index, line) in std::fs::read(path)?.split(|byte| *byte == b'\n').enumerate() {
+        let text = std::fs::read(path)?;
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
+        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
             if line.trim_ascii().is_empty() {
                 continue;
             }
             let place = format!("{}, line {}", path.display(), index + 1);
             match serde_json::from_slice::<Line>(line) {
-                Ok(line) if is_wanted(only, &line.file) => self.add(&place, line.label(folder)),
+                Ok(line) if self.is_wanted(only, &line.file) => {
+                    self.add(&place, line.label(folder));
+                }
                 Ok(_) => {}
                 Err(e) => self.add(&place, Err(format!("this is no label ({e})"))),
             }
@@ -133,7 +149,7 @@ impl Dataset {
         }
         for (stem, path) in pictures {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if !is_wanted(only, &file) {
+            if !self.is_wanted(only, &file) {
                 continue;
             }
             let place = path.with_extension("mat");
@@ -151,16 +167,12 @@ impl Dataset {
     }
 }
 
-fn is_wanted(only: Option<&HashSet<String>>, file: &str) -> bool {
-    let last = file.rsplit('/').next().unwrap_or(file);
-    only.is_none_or(|names| names.contains(file) || names.contains(last))
-}
-
 /// What is wrong with a label.
 type Checked<T> = std::result::Result<T, String>;
 
 /// A line of a list; fields that it does not know are ignored.
 #[derive(Deserialize)]
+#[serde(expecting = "expected an object with `file` and `points`")]
 struct Line {
     file: String,
     person: Option<String>,
@@ -188,6 +200,7 @@ impl Line {
         if let Some(path) = mesh.as_ref().filter(|path| !path.is_file()) {
             return Err(format!("there is no mesh {}", path.display()));
         }
+        let pose = pose.map(turn).transpose()?;
         Ok(Some(Label { path, file, person, source, points, pose, mesh }))
     }
 }
@@ -208,11 +221,16 @@ fn from_matlab(place: &Path, file: String, path: PathBuf) -> Checked<Label> {
         [pitch, yaw, roll, ..] => [pitch, yaw, roll].map(f64::to_degrees),
         _ => return Err("`Pose_Para` holds no three angles".into()),
     };
-    if pose.iter().any(|angle| !angle.is_finite()) {
-        return Err("`Pose_Para` holds an angle that is no number".into());
-    }
     let (person, source, mesh) = (None, None, None);
-    Ok(Label { file, path, person, source, points, pose: Some(pose), mesh })
+    Ok(Label { file, path, person, source, points, pose: Some(turn(pose)?), mesh })
+}
+
+/// Pitch, yaw and roll in degrees, none beyond a whole turn.
+fn turn(pose: [f64; 3]) -> Checked<[f64; 3]> {
+    match pose.iter().find(|angle| !(-360.0..=360.0).contains(*angle)) {
+        Some(angle) => Err(format!("its pose has {angle} for an angle in degrees")),
+        None => Ok(pose),
+    }
 }
 
 /// 68 points that have a size, and eyes that are apart.
@@ -251,7 +269,8 @@ mod tests {
     fn both_kinds_of_lines_are_read_and_broken_ones_counted() {
         let folder = tempfile::tempdir().expect("a folder");
         let text = [
-            line("a/one.jpg", "points", ", \"person\": \"anna\", \"width\": 5"),
+            "\u{feff}".to_string() // as some editors begin a file
+                + &line("a/one.jpg", "points", ", \"person\": \"anna\", \"width\": 5"),
             line(
                 "two.jpg",
                 "points68",
@@ -260,13 +279,14 @@ mod tests {
             "{\"file\": \"three.jpg\", \"source\": \"LFW\"}\n\n".into(),
             "{\"file\": \"four.jpg\", \"points\": [[1, 2]]}\n".into(),
             line("six.jpg", "points", ", \"mesh\": \"none.obj\""),
+            line("seven.jpg", "points", ", \"pose\": [0, 400, 0]"),
             "{\"file\": \"five.jpg\", \"points\": ".into(),
             "\n{\"points\": []}\n\u{feff}".into(),
         ];
         let path = write(folder.path(), "list.jsonl", text.concat());
         let data = Dataset::read(&path, None).expect("two faces");
         assert_eq!((data.name.as_str(), data.judged), ("list.jsonl", Judged::Visible));
-        assert_eq!((data.faces.len(), data.unlabelled, data.broken), (2, 1, 5));
+        assert_eq!((data.faces.len(), data.unlabelled, data.broken), (2, 1, 6));
         let [one, two] = &data.faces[..] else { panic!("two faces") };
         assert_eq!(one.path, folder.path().join("a/one.jpg"));
         assert_eq!((one.person.as_deref(), one.pose, one.points), (Some("anna"), None, face()));
@@ -287,6 +307,9 @@ mod tests {
         assert_eq!(files(&["b/1.jpg", "c.jpg"]).expect("two"), ["b/1.jpg", "c.jpg"]);
         assert_eq!(files(&["1.jpg"]).expect("two"), ["a/1.jpg", "b/1.jpg"]);
         assert_eq!(files(&["d.jpg"]).expect_err("none").exit_code(), 2);
+        let only = ["1.jpg", "d.jpg"].map(String::from).into_iter().collect();
+        let data = Dataset::read(&path, Some(&only)).expect("two");
+        assert_eq!(data.met.into_iter().collect::<Vec<_>>(), ["1.jpg"]);
     }
 
     #[test]

@@ -245,6 +245,7 @@ mod tests {
             faces: labels,
             unlabelled: 0,
             broken: 0,
+            met: std::collections::HashSet::new(),
         };
         let at = |label: &Label| faces.iter().find(|(l, _)| l == label).and_then(&seen);
         DatasetReport::new(&data, Judged::Visible, at, |_| None)

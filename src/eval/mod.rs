@@ -77,6 +77,7 @@ pub fn run(args: Args, stop: &Arc<AtomicBool>) -> Result<()> {
     let wanted = only.as_deref().map(names).transpose()?;
     let read = |path: &PathBuf| Dataset::read(path, wanted.as_ref());
     let data = datasets.iter().map(read).collect::<Result<Vec<_>>>()?;
+    warn_of_absent(wanted.as_ref(), &data);
     let pictures = data.iter().flat_map(|data| &data.faces).map(|label| &label.path);
     let inputs: Vec<&PathBuf> = datasets.iter().chain(&only).chain(pictures).collect();
     check_outputs(out.as_deref(), records.as_deref(), &inputs)?;
@@ -89,6 +90,18 @@ pub fn run(args: Args, stop: &Arc<AtomicBool>) -> Result<()> {
             .map_err(|e| json::failed("the results", &path.display().to_string(), &e))?;
     }
     printed
+}
+
+/// Says which wanted pictures no data set has: a name that is mistyped would make the set smaller.
+fn warn_of_absent(wanted: Option<&HashSet<String>>, data: &[Dataset]) {
+    let absent = |name: &&String| !data.iter().any(|data| data.met.contains(*name));
+    let mut absent: Vec<_> =
+        wanted.into_iter().flatten().filter(absent).map(String::as_str).collect();
+    absent.sort_unstable();
+    if let Some(first) = absent.first() {
+        let count = absent.len();
+        tracing::warn!("--only names {count} pictures that no data set has, {first} for one");
+    }
 }
 
 /// The names of pictures, one a line.

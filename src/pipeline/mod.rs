@@ -34,8 +34,10 @@ use follow::{Follower, Pace};
 use output::{Message, Output};
 use progress::Progress;
 
-/// Processed frames that wait for the output.
+/// Processed frames that wait for the output. One that waits is older by the time it comes out, so of
+/// a live source only one does: newer ones are to be had.
 const WAITING: usize = 4;
+const WAITING_LIVE: usize = 1;
 /// How often a waiting run looks whether it should stop.
 const GLANCE: Duration = Duration::from_millis(100);
 /// How long a source that was told to stop may take.
@@ -102,7 +104,7 @@ pub fn run(
     let mut follower = Follower::new(tracker, backend, Worker::start(detector)?, pace);
     follower.volumes = config.volumes == Some(Origin::Network);
     let output = Output::open(&config, &model, &variant, watcher, stop)?;
-    let (messages, waiting) = bounded(WAITING);
+    let (messages, waiting) = bounded(if live { WAITING_LIVE } else { WAITING });
     let writer = spawn("output", move || output.run(waiting))?;
 
     let followed = send(&messages, Message::Record(header))

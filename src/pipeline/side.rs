@@ -49,7 +49,7 @@ impl Side {
         drop(self.shots);
         if self.skipped > 0 {
             let Self { name, skipped, .. } = self;
-            tracing::warn!("the {name} lacks {skipped} frames that came too fast for it");
+            tracing::warn!("{skipped} frames came too fast for the {name}, and are not in it");
         }
         super::join(self.thread)
     }

@@ -60,9 +60,10 @@ impl Lines {
 pub fn failed(what: &str, place: &str, error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Error::ClosedPipe,
-        _ => Error::Sink(format!(
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Sink(format!(
             "cannot write {what} to {place}: {error}; make room, or write elsewhere"
         )),
+        _ => Error::Sink(format!("cannot write {what} to {place}: {error}; write elsewhere")),
     }
 }
 

@@ -14,14 +14,20 @@ use super::failure::{Failure, Kind};
 use crate::{Error, Result};
 
 /// How names of pictures end.
-const PICTURES: [&str; 12] =
-    ["jpg", "jpeg", "jpe", "png", "bmp", "webp", "tif", "tiff", "pnm", "ppm", "pgm", "pbm"];
+const PICTURES: [&str; 13] =
+    ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "webp", "tif", "tiff", "pnm", "ppm", "pgm", "pbm"];
 
 /// Whether the name of `path` ends like that of a picture.
 #[must_use]
 pub fn is_picture(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     PICTURES.iter().any(|known| known.eq_ignore_ascii_case(extension))
+}
+
+/// Whether the name of `path` ends like that of a GIF: after its last frame GStreamer's reader often
+/// goes on for ever instead of telling the end.
+pub(super) fn is_gif(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gif"))
 }
 
 /// The name that a picture's records carry.
@@ -113,6 +119,10 @@ pub(super) fn explain(path: &Path, failure: &Failure, frames: u64) -> String {
         }
         Kind::NoDecoder => format!("{name} cannot be decoded: {}", failure.cure()),
         Kind::Silent => format!("{name} cannot be decoded: the decoder is stuck ({text})"),
+        _ if frames == 0 && is_picture(path) => format!(
+            "{name} cannot be decoded: it is damaged or of a rare kind, CMYK for one ({text}); save \
+             it anew as PNG"
+        ),
         _ if frames > 0 => format!("{name} is damaged after {frames} frames ({text})"),
         _ => format!("{name} is damaged and cannot be decoded ({text})"),
     }

@@ -33,7 +33,9 @@ pub(super) fn list(folder: &Path) -> Result<Vec<(PathBuf, Arc<str>)>> {
         .filter_map(|path| file::picture_name(&path).map(|name| (path, name)))
         .collect();
     if pictures.is_empty() {
-        return Err(refuse(format!("there is no picture (jpg, png, webp, bmp, tif) in {name}")));
+        return Err(refuse(format!(
+            "there is no picture (jpg, png, webp, bmp, tif, ppm) in {name}"
+        )));
     }
     pictures.sort();
     Ok(pictures)

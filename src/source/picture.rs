@@ -10,6 +10,9 @@ use gstreamer_video::{VideoColorMatrix, VideoColorRange, VideoFrame, VideoInfo};
 
 use crate::frame::{Image, Layout, Matrix, Planes};
 
+/// Frames a second that a stream may say it has.
+const FASTEST: f64 = 1000.0;
+
 /// A decoded picture and what its stream says about it.
 pub(super) struct Picture {
     pub image: Image,
@@ -61,6 +64,8 @@ impl Picture {
             planes: Arc::new(Mapped(frame)),
         };
         let fps = f64::from(info.fps().numer()) / f64::from(info.fps().denom().max(1));
+        // A time base, not a rate: some raw streams of H.264 have 24000 here.
+        let fps = if fps > FASTEST { 0.0 } else { fps };
         Some(Self {
             image,
             pts: pts.map(|pts| pts.nseconds() as f64 / 1e9),

@@ -22,6 +22,8 @@ use crate::{Error, Result};
 const TICK: Duration = Duration::from_millis(50);
 /// A live source that never worked is tried again for so long.
 const FIRST_TRIES: Duration = Duration::from_secs(10);
+/// How long nothing comes after the last frame of a file whose end GStreamer does not tell.
+const ENDLESS: Duration = Duration::from_secs(2);
 /// The first frame of a connection may take so many times longer than later ones: some cameras send
 /// a key frame only every ten seconds.
 const FIRST_FRAME: u32 = 3;
@@ -219,6 +221,7 @@ impl Plan {
         let mut reached = 0.0;
         let mut heard = Instant::now();
         let mut patience = self.options.silence * FIRST_FRAME.max(self.slowness(outlet));
+        let endless = matches!(&self.options.input, Input::File(path) if file::is_gif(path));
         while !outlet.stop.is_set() {
             match connection.next(TICK) {
                 Next::Picture(picture) => {
@@ -229,7 +232,12 @@ impl Plan {
                     if shape.replace(now) != Some(now) {
                         announce(connection, outlet, history.connections, &picture);
                     }
-                    patience = self.options.silence * self.slowness(outlet) + picture.duration;
+                    patience = if endless {
+                        ENDLESS
+                    } else {
+                        self.options.silence * self.slowness(outlet)
+                    };
+                    patience += picture.duration;
                     reached = picture.pts.unwrap_or(reached) + picture.duration.as_secs_f64();
                     let pts = timeline.next(picture.pts, picture.fps);
                     let label = Label { pts, connection: history.connections, file: file.clone() };
@@ -240,6 +248,9 @@ impl Plan {
                     }
                     history.last_frame = Some(SystemTime::now());
                     heard = Instant::now();
+                }
+                Next::Nothing if heard.elapsed() > patience && endless && shape.is_some() => {
+                    return Outcome::Finished;
                 }
                 Next::Nothing if heard.elapsed() > patience => {
                     return Outcome::Lost(Failure::silent(patience));

@@ -30,9 +30,14 @@ fn says(sentence: &str, words: &str) {
 fn wrong_use_is_2() {
     says(&fails(2, ""), "--file PATH");
     says(&fails(2, "--file a.mp4 --camera 0"), "one source");
-    for flag in
-        ["--faces 0", "--faces 65", "--detect-size 9", "--detect-every 0", "--detect-every NaN"]
-    {
+    for flag in [
+        "--faces 0",
+        "--faces 65",
+        "--detect-size 9",
+        "--detect-every 0",
+        "--volume 257",
+        "--volume 8",
+    ] {
         says(&fails(2, &format!("--file a.mp4 {flag}")), "is not within");
     }
     for flag in ["--threads 0", "--threads 99999", "--silence -1", "--silence inf"] {
@@ -40,8 +45,11 @@ fn wrong_use_is_2() {
     }
     says(&fails(2, "--file a.mp4 --variant large"), "mmface-lite");
     says(&fails(2, "--pipeline nosuchelement"), "--pipeline");
+    says(&fails(2, "--file a.mp4 --report -"), "name one");
     // These are clap's own.
-    for line in ["--frobnicate", "--faces many", "--smooth very", "--file", "schema --file a"] {
+    for line in
+        ["--frobnicate", "--faces -1", "--faces many", "--smooth very", "--file", "schema --file a"]
+    {
         let done = run(line.split_whitespace());
         assert_eq!((done.code, done.stdout.len()), (Some(2), 0), "{line}: {}", done.stderr);
         says(&done.stderr, "error");
@@ -111,6 +119,14 @@ fn engines() -> tempfile::TempDir {
 }
 
 const RUN: &str = "--pipeline videotestsrc";
+
+#[test]
+fn an_empty_variable_counts_as_none() {
+    let mut command = command(["engines", "list"]);
+    command.envs([("MMFACE_ENGINES", ""), ("MMFACE_ENGINE_CACHE", "")]);
+    let done = Running::start(command).finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+}
 
 #[test]
 fn engines_that_are_not_what_they_should_be_are_4() {

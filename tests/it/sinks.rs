@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use mmface_live::record::Record;
 use mmface_live::source::{Input, Options, Source};
@@ -167,9 +168,26 @@ fn a_signal_ends_the_run_with_everything_written() {
             lines += 1;
             lines > 5
         });
+        // Twice at once is what `timeout` does: it signals the program, then its process group.
+        program.signal(signal);
         program.signal(signal);
         let seen = program.finish().records();
         assert_eq!(seen.end.reason, "stopped");
         assert_eq!(frames(&overlay).len(), seen.frames.len(), "every processed frame is drawn");
     }
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_what_hangs() {
+    let out = Outputs::new();
+    let pipe = out.path("nobody-reads");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let program =
+        Running::start(command(["--pipeline", "videotestsrc", "--json", pipe.to_str().unwrap()]));
+    // Signals are caught from the start; what hangs begins when the networks are there.
+    std::thread::sleep(Duration::from_secs(2));
+    program.signal("INT");
+    std::thread::sleep(Duration::from_secs(1));
+    program.signal("INT");
+    assert_eq!(program.finish().code, Some(130));
 }

@@ -215,6 +215,17 @@ fn realtime_plays_a_file_like_a_camera() {
     assert_eq!(seen.frames.len() as u64 + dropped, 30);
 }
 
+/// GStreamer's reader of GIFs does not tell the end of a short one.
+#[test]
+fn a_gif_ends() {
+    let folder = folder();
+    let path = folder.path().join("dot.gif");
+    let dot = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\0\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+    std::fs::write(&path, dot).unwrap();
+    let seen = Seen::all(file(&path));
+    assert_eq!((seen.frames.len(), seen.reason()), (1, "end of stream"));
+}
+
 #[test]
 fn a_picture_is_one_frame_with_a_name() {
     let folder = folder();

@@ -82,7 +82,13 @@ impl Page {
             })
         });
         let place = self.place.display().to_string();
-        written.and_then(|()| self.out.flush()).map_err(|e| failed("the report", &place, &e))
+        written.and_then(|()| self.out.flush()).map_err(|e| {
+            // Half a page shows nothing.
+            if self.place.is_file() {
+                let _ = std::fs::remove_file(&self.place);
+            }
+            failed("the report", &place, &e)
+        })
     }
 }
 
