@@ -99,8 +99,11 @@ fn warn_of_absent(wanted: Option<&HashSet<String>>, data: &[Dataset]) {
         wanted.into_iter().flatten().filter(absent).map(String::as_str).collect();
     absent.sort_unstable();
     if let Some(first) = absent.first() {
-        let count = absent.len();
-        tracing::warn!("--only names {count} pictures that no data set has, {first} for one");
+        let others = match absent.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        tracing::warn!("--only names {first}{others}, which no data set has");
     }
 }
 

@@ -11,6 +11,7 @@ use gstreamer_app::AppSink;
 
 use super::failure::{Failure, Kind};
 use super::picture::Picture;
+use super::unseen::Unseen;
 use super::{Counters, mask};
 use crate::{Error, Result};
 
@@ -76,6 +77,10 @@ pub(super) struct Connection {
     bus: gst::Bus,
     sink: AppSink,
     counters: Arc<Counters>,
+    unseen: Unseen,
+    /// Frames that the decoder has complained of, and those that it left out.
+    complaints: u64,
+    left_out: u64,
     /// The decoder that was asked for and is not there.
     missing: Option<String>,
     /// The first error.
@@ -116,7 +121,18 @@ impl Connection {
         sink.set_sync(paced);
         let bus = pipeline.bus().ok_or_else(|| broken("the pipeline has no bus"))?;
         let heard = Instant::now();
-        let mut this = Self { pipeline, bus, sink, counters, missing: None, failure: None, heard };
+        let mut this = Self {
+            unseen: Unseen::watch(&pipeline),
+            pipeline,
+            bus,
+            sink,
+            counters,
+            complaints: 0,
+            left_out: 0,
+            missing: None,
+            failure: None,
+            heard,
+        };
         if this.pipeline.set_state(gst::State::Playing).is_err() {
             this.read_bus();
             return Err(this.failure.take().unwrap_or_else(|| broken("it cannot be started")));
@@ -129,6 +145,9 @@ impl Connection {
         self.read_bus();
         if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::try_from(wait).ok()) {
             self.heard = Instant::now();
+            let time = sample.buffer().and_then(|buffer| buffer.pts());
+            let left_out = time.map_or(0, |time| self.unseen.came(time));
+            self.lost(0, left_out);
             return Picture::from_sample(&sample).map_or_else(
                 || {
                     Counters::add(&self.counters.damaged);
@@ -180,7 +199,7 @@ impl Connection {
                 gst::MessageView::Warning(w) => {
                     tracing::debug!("GStreamer warns: {}", mask(w.error().message()));
                     if w.error().matches(gst::StreamError::Decode) {
-                        Counters::add(&self.counters.damaged);
+                        self.lost(1, 0);
                     }
                 }
                 gst::MessageView::Element(e) => {
@@ -190,6 +209,16 @@ impl Connection {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Counts frames that the decoder complained of or left out: it does both with some of them.
+    fn lost(&mut self, complaints: u64, left_out: u64) {
+        let before = self.complaints.max(self.left_out);
+        self.complaints += complaints;
+        self.left_out += left_out;
+        for _ in before..self.complaints.max(self.left_out) {
+            Counters::add(&self.counters.damaged);
         }
     }
 

@@ -18,6 +18,7 @@ mod picture;
 mod rtsp;
 mod supervisor;
 mod timeline;
+mod unseen;
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};

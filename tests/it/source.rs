@@ -9,8 +9,8 @@ use mmface_live::frame::{Frame, Layout, Matrix, StreamInfo};
 use mmface_live::source::{End, Event, Input, Options, Source, Transport};
 use tempfile::TempDir;
 
-use crate::common::media;
 use crate::common::rtsp::{LIVE, RtspServer};
+use crate::common::{clip, media};
 
 /// No test takes so long; whatever does hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -307,6 +307,22 @@ fn a_video_that_breaks_in_the_middle_keeps_its_frames() {
         let error = seen.error();
         assert!(error.contains(&format!("is damaged after {count} frames")), "{error}");
     }
+}
+
+/// The decoder leaves frames out without a word.
+#[test]
+fn frames_that_are_damaged_inside_a_video_are_counted() {
+    let folder = folder();
+    let mut bytes = std::fs::read(clip("WolfgangLanger_Pexels.mp4")).unwrap();
+    for start in [600_000, 900_000] {
+        bytes[start..start + 20_000].fill(0);
+    }
+    let path = folder.path().join("holes.mp4");
+    std::fs::write(&path, &bytes).unwrap();
+    let source = Source::open(Options::new(file(&path))).unwrap();
+    let shown = source.frames.iter().count() as u64;
+    let damaged = source.counters.damaged.load(Relaxed);
+    assert_eq!((shown + damaged, damaged > 0), (472, true), "{shown} shown");
 }
 
 #[test]
