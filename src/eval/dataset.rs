@@ -106,7 +106,8 @@ impl Dataset {
         }
     }
 
-    /// Whether `only` wants a picture, by its path in the data set or its last name.
+    /// Whether `only` wants a picture, by its path in the data set or its last name, which is then
+    /// among those that were met.
     fn is_wanted(&mut self, only: Option<&HashSet<String>>, file: &str) -> bool {
         let Some(only) = only else { return true };
         let last = file.rsplit('/').next().unwrap_or(file);

@@ -120,11 +120,16 @@ fn folder(path: &Path, flag: &str) -> Result<()> {
 fn write(what: &str, path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |e: io::Error| json::failed(what, &path.display().to_string(), &e);
     File::create(path).map_err(failed)?.write_all(bytes).map_err(|e| {
-        if path.is_file() {
-            let _ = std::fs::remove_file(path);
-        }
+        take_away(path);
         failed(e)
     })
+}
+
+/// Removes a file that is not whole; a pipe or a device stays.
+fn take_away(path: &Path) {
+    if path.is_file() {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// What has become of an output that nothing was written to.

@@ -21,7 +21,9 @@ use crate::{Error, Result};
 pub(super) const TAIL: &str = "videoconvert name=mmface-convert ! deinterlace fields=top \
     ! videoflip video-direction=auto ! video/x-raw,format=I420 ! appsink";
 /// Finds a decoder for whatever comes; see [`video_only`].
-pub(super) const DECODE: &str = "decodebin name=decoder";
+pub(super) const DECODE: &str = "decodebin name=mmface-decoder";
+/// The name that it has.
+pub(super) const DECODER: &str = "mmface-decoder";
 /// The name of an element that reads a file.
 pub(super) const FILE: &str = "mmface-file";
 
@@ -56,7 +58,7 @@ pub(super) fn element(pipeline: &gst::Pipeline, name: &str) -> Result<gst::Eleme
 
 /// Keeps the decoder from decoding sound and subtitles, and makes it an error if it finds no video.
 fn video_only(pipeline: &gst::Pipeline) {
-    let Some(decoder) = pipeline.by_name("decoder") else { return };
+    let Some(decoder) = pipeline.by_name(DECODER) else { return };
     decoder.connect("autoplug-continue", false, |arguments| {
         let caps = arguments.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
         let name = caps.as_ref().and_then(|caps| caps.structure(0)).map_or("", |s| s.name());

@@ -249,11 +249,11 @@ impl Plan {
                     history.last_frame = Some(SystemTime::now());
                     heard = Instant::now();
                 }
-                Next::Nothing if heard.elapsed() > patience && endless && shape.is_some() => {
-                    return Outcome::Finished;
-                }
                 Next::Nothing if heard.elapsed() > patience => {
-                    return Outcome::Lost(Failure::silent(patience));
+                    return match endless && shape.is_some() {
+                        true => Outcome::Finished,
+                        false => Outcome::Lost(Failure::silent(patience)),
+                    };
                 }
                 Next::Nothing => {}
                 Next::End if shape.is_none() => {

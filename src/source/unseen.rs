@@ -10,8 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
+use super::connection::DECODER;
+
 /// Nanoseconds by which parsers and decoders move a frame.
 const SLACK: u64 = 1_000_000;
+
+/// No decoder holds so many frames: what comes out has lost its times.
+const MOST: usize = 1000;
 
 /// What a decoder owes.
 #[derive(Debug, Clone, Default)]
@@ -26,11 +31,14 @@ struct Times {
 }
 
 impl Unseen {
-    /// Watches the decoders that a pipeline will have.
+    /// Watches what a pipeline of ours will decode with. Of the user's own nothing is known: behind
+    /// its decoder frames may be left out on purpose.
     pub(super) fn watch(pipeline: &gst::Pipeline) -> Self {
         let this = Self::default();
+        let decodebin = pipeline.by_name(DECODER).and_downcast::<gst::Bin>();
+        let Some(decodebin) = decodebin else { return this };
         let unseen = this.clone();
-        pipeline.connect_deep_element_added(move |_, _, element| {
+        decodebin.connect_deep_element_added(move |_, _, element| {
             let kind = gst::ElementFactoryType::DECODER | gst::ElementFactoryType::MEDIA_VIDEO;
             let is_decoder = element.factory().is_some_and(|factory| factory.has_type(kind));
             let Some(pad) = element.static_pad("sink").filter(|_| is_decoder) else { return };
@@ -39,7 +47,7 @@ impl Unseen {
                 if let Some(buffer) = info.buffer().filter(|_| gives_all(pad)) {
                     let is_shown = !buffer.flags().contains(gst::BufferFlags::DECODE_ONLY);
                     if let Some(time) = buffer.pts().filter(|_| is_shown) {
-                        unseen.times().inside.insert(time.nseconds());
+                        unseen.times().went_in(time.nseconds());
                     }
                 }
                 gst::PadProbeReturn::Ok
@@ -60,6 +68,13 @@ impl Unseen {
 }
 
 impl Times {
+    fn went_in(&mut self, time: u64) {
+        if self.inside.len() > MOST {
+            self.inside.clear();
+        }
+        self.inside.insert(time);
+    }
+
     fn came(&mut self, now: u64) -> u64 {
         let after = self.inside.split_off(&(now + 1));
         let before = std::mem::replace(&mut self.inside, after);

@@ -35,6 +35,7 @@ fn wrong_use_is_2() {
         "--faces 65",
         "--detect-size 9",
         "--detect-every 0",
+        "--detect-every NaN",
         "--volume 257",
         "--volume 8",
     ] {

@@ -379,6 +379,18 @@ fn pipelines_end_where_ours_begins() {
     assert_eq!(Seen::all(Input::Pipeline(own.into())).frames.len(), 5);
 }
 
+/// What somebody's own pipeline leaves out is not damaged.
+#[test]
+fn a_pipeline_may_thin_a_video_out() {
+    let clip = clip("single_face.mp4");
+    let thin = "decodebin ! videorate ! video/x-raw,framerate=5/1";
+    let source = Input::Pipeline(format!("filesrc location={} ! {thin}", clip.display()));
+    let source = Source::open(Options::new(source)).unwrap();
+    let count = source.frames.iter().count();
+    assert!((5..20).contains(&count), "{count} frames");
+    assert_eq!(source.counters.damaged.load(Relaxed), 0);
+}
+
 #[test]
 fn pipelines_that_make_no_sense_are_wrong_use() {
     for text in ["nosuchelement", "videotestsrc ! ", "videotestsrc ! audioconvert", ""] {

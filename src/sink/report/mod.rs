@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 
 pub use self::digest::{Digest, Track};
 use self::points::Points;
-use super::Anew;
 use super::json::failed;
+use super::{Anew, take_away};
 use crate::face::{FaceModel, Params};
 use crate::{Error, Result, locate};
 
@@ -83,10 +83,7 @@ impl Page {
         });
         let place = self.place.display().to_string();
         written.and_then(|()| self.out.flush()).map_err(|e| {
-            // Half a page shows nothing.
-            if self.place.is_file() {
-                let _ = std::fs::remove_file(&self.place);
-            }
+            take_away(&self.place); // half a page shows nothing
             failed("the report", &place, &e)
         })
     }

@@ -206,18 +206,16 @@ struct Running {
     pmn: ExecutionContext<'static>,
 }
 
-impl Running {
-    /// # Safety
-    /// As [`Contexts::enqueue`].
-    unsafe fn queue(
+impl Contexts for Running {
+    unsafe fn enqueue(
         &mut self,
         sizes: &Sizes,
         batch: usize,
         [crops, features, results]: [CUdeviceptr; 3],
         stream: CUstream,
-    ) -> trtx::Result<()> {
+    ) -> Result<()> {
         let at = |base: CUdeviceptr, offset: usize| (base + offset as CUdeviceptr) as *mut c_void;
-        for (chunk, first) in (0..batch).step_by(CHUNK).enumerate() {
+        let mut queue = |chunk: usize, first: usize| -> trtx::Result<()> {
             let count = (batch - first).min(CHUNK) as i64;
             let image = Dims64::from_slice(&[count, 3, CROP as i64, CROP as i64]);
             self.vmn.set_input_shape("image", &image)?;
@@ -232,23 +230,13 @@ impl Running {
                         .set_tensor_address(name, at(results, chunk * sizes.block() + offset))?;
                 }
                 self.vmn.enqueue_v3(stream.cast())?;
-                self.pmn.enqueue_v3(stream.cast())?;
+                self.pmn.enqueue_v3(stream.cast())
             }
-        }
-        Ok(())
-    }
-}
-
-impl Contexts for Running {
-    unsafe fn enqueue(
-        &mut self,
-        sizes: &Sizes,
-        batch: usize,
-        memory: [CUdeviceptr; 3],
-        stream: CUstream,
-    ) -> Result<()> {
-        // SAFETY: the caller's promise.
-        unsafe { self.queue(sizes, batch, memory, stream) }
+        };
+        (0..batch)
+            .step_by(CHUNK)
+            .enumerate()
+            .try_for_each(|(chunk, first)| queue(chunk, first))
             .map_err(|e| Error::Device(format!("TensorRT cannot queue a batch: {e}")))
     }
 }
