@@ -1,13 +1,11 @@
-//! Every way a run can fail, one sentence each, and the exit code that goes with it.
-
-use std::path::PathBuf;
+//! Every way in which a run can fail, one sentence each, and the exit code that goes with it.
 
 /// Shorthand for this crate's results.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, told in one sentence that names the cure.
+/// What went wrong, told in one sentence.
 ///
-/// The variants are the exit codes of the program: whoever adds one decides what a shell script can
+/// The variants follow the exit codes of the program: whoever adds one decides what a shell script can
 /// tell apart, nothing finer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,31 +16,21 @@ pub enum Error {
     /// A source cannot be opened, or is lost for good.
     #[error("{0}")]
     Source(String),
-    /// Engines, face model or a library that runs them are missing, damaged or unusable.
+    /// The library that finds the faces cannot work.
+    #[error(transparent)]
+    Mmface(#[from] mmface::Error),
+    /// A file that the program needs is not installed.
     #[error("{0}")]
-    Engine(String),
-    /// A file of the engines is not what the manifest says it is.
-    #[error(
-        "{} is not the file that the manifest describes (SHA-256 {found} instead of {expected}); \
-         restore it from the repository or the installation", path.display()
-    )]
-    EngineHash {
-        /// The file.
-        path: PathBuf,
-        /// Hash of what lies there, hexadecimal.
-        found: String,
-        /// Hash in the manifest, hexadecimal.
-        expected: String,
-    },
-    /// The device (CPU or GPU) failed or ran out of memory.
+    Missing(String),
+    /// The machine has no thread or no memory left.
     #[error("{0}")]
     Device(String),
     /// A sink cannot be written.
     #[error("{0}")]
     Sink(String),
-    /// The reader of the records went away. Not a failure: the run ends cleanly.
-    #[error("the reader of the records closed the pipe")]
-    ClosedPipe,
+    /// Whoever read standard output has gone. Not a failure: a pager was closed.
+    #[error("the reader of standard output has gone")]
+    ReaderGone,
     /// A bug of this program.
     #[error("internal error: {0}; please report it")]
     Bug(String),
@@ -52,14 +40,22 @@ impl Error {
     /// The process's exit code for this error.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
+        use mmface::Error as Library;
         match self {
-            Self::ClosedPipe => 0,
+            Self::ReaderGone => 0,
             Self::Usage(_) => 2,
-            Self::Source(_) => 3,
-            Self::Engine(_) | Self::EngineHash { .. } => 4,
-            Self::Device(_) => 5,
+            Self::Mmface(Library::Setting(_) | Library::Precision(_) | Library::Volumes) => 2,
+            Self::Source(_) | Self::Mmface(Library::Image(_)) => 3,
+            Self::Mmface(
+                Library::Models(_)
+                | Library::ModelHash { .. }
+                | Library::Detector(_)
+                | Library::Library(_),
+            )
+            | Self::Missing(_) => 4,
+            Self::Mmface(Library::Device(_) | Library::Gpu(_)) | Self::Device(_) => 5,
             Self::Sink(_) => 6,
-            Self::Bug(_) => 70,
+            Self::Mmface(_) | Self::Bug(_) => 70,
         }
     }
 }

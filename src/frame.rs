@@ -1,96 +1,19 @@
-//! A frame: pixels, format, time, number.
+//! A frame of a stream: pixels, time, number.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-/// How the pixels of an [`Image`] are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// Three planes, Y at full size, U and V at half width and half height (rounded up).
-    I420,
-    /// One plane, three bytes a pixel: R, G, B.
-    Rgb,
+use mmface::Image;
+
+/// Whoever owns the pixels of a frame: a decoder's buffer, or plain memory.
+pub trait Pixels: Send + Sync {
+    /// A view of them.
+    fn image(&self) -> Image<'_>;
 }
 
-/// The matrix that turns Y'CbCr into R'G'B'.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Matrix {
-    /// ITU-R BT.601, standard definition.
-    Bt601,
-    /// ITU-R BT.709, high definition.
-    Bt709,
-}
-
-impl Matrix {
-    /// The weights of red and blue in luma.
-    #[must_use]
-    pub const fn weights(self) -> (f32, f32) {
-        match self {
-            Self::Bt601 => (0.299, 0.114),
-            Self::Bt709 => (0.2126, 0.0722),
-        }
-    }
-}
-
-/// Whoever owns the bytes of an image: a decoder's buffer, or plain memory.
-pub trait Planes: Send + Sync {
-    /// The bytes of plane `index` (0 to 2), rows [`stride`](Self::stride) bytes apart.
-    fn plane(&self, index: usize) -> &[u8];
-    /// Bytes from one row of plane `index` to the next.
-    fn stride(&self, index: usize) -> usize;
-}
-
-/// A picture. Cloning it copies no pixel.
-#[derive(Clone)]
-pub struct Image {
-    /// Pixels in a row.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-    /// How pixels are stored.
-    pub layout: Layout,
-    /// Which Y'CbCr this is (I420 only).
-    pub matrix: Matrix,
-    /// Whether Y'CbCr uses all values 0…255 (JPEG) instead of 16…235 (I420 only).
-    pub full_range: bool,
-    /// The pixels.
-    pub planes: Arc<dyn Planes>,
-}
-
-impl std::fmt::Debug for Image {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Image({}x{} {:?})", self.width, self.height, self.layout)
-    }
-}
-
-/// Pixels in plain memory, rows packed: RGB images of tests and of other programs.
-struct Packed {
-    bytes: Vec<u8>,
-    stride: usize,
-}
-
-impl Planes for Packed {
-    fn plane(&self, _: usize) -> &[u8] {
-        &self.bytes
-    }
-    fn stride(&self, _: usize) -> usize {
-        self.stride
-    }
-}
-
-impl Image {
-    /// An image of packed RGB bytes, `height` × `width` × 3. `None` where the count does not fit.
-    #[must_use]
-    pub fn from_rgb(width: u32, height: u32, bytes: Vec<u8>) -> Option<Self> {
-        let stride = width as usize * 3;
-        (bytes.len() == stride * height as usize && !bytes.is_empty()).then(|| Self {
-            width,
-            height,
-            layout: Layout::Rgb,
-            matrix: Matrix::Bt601,
-            full_range: true,
-            planes: Arc::new(Packed { bytes, stride }),
-        })
+impl Pixels for Image<'static> {
+    fn image(&self) -> Image<'_> {
+        self.clone()
     }
 }
 
@@ -109,12 +32,21 @@ pub struct StreamInfo {
     pub connection: u32,
 }
 
+/// Which picture a frame is, if it is a still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Still {
+    /// Its place in the list of pictures, from 0; those that cannot be decoded count.
+    pub index: usize,
+    /// Its file name.
+    pub name: Arc<str>,
+}
+
 /// One frame of a stream. Cloning it copies no pixel.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Frame {
     /// Counts every decoded frame of the run from 0, also across reconnects; gaps are dropped frames.
     pub number: u64,
-    /// Seconds of the stream; goes on increasing within a connection.
+    /// Seconds of the stream; goes on increasing within a connection. Of stills, the index.
     pub pts: f64,
     /// Wall clock at which the frame reached this program.
     pub time: SystemTime,
@@ -122,8 +54,22 @@ pub struct Frame {
     pub arrived: Instant,
     /// Which connection it came over; see [`StreamInfo::connection`].
     pub connection: u32,
-    /// The picture's file name; pictures only.
-    pub file: Option<Arc<str>>,
+    /// Pictures only.
+    pub still: Option<Still>,
     /// The pixels.
-    pub image: Image,
+    pub pixels: Arc<dyn Pixels>,
+}
+
+impl Frame {
+    /// The pixels.
+    #[must_use]
+    pub fn image(&self) -> Image<'_> {
+        self.pixels.image()
+    }
+}
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Frame({} at {} s, {:?})", self.number, self.pts, self.image())
+    }
 }

@@ -1,26 +1,19 @@
-//! Real-time parameters of a 3D morphable face model from cameras, RTSP streams and files.
+//! `mmface-live`: parameters of a 3D morphable face model from cameras, RTSP streams and files.
 //!
-//! Data flows one way: [`source`] → [`track`] → [`nets`] → [`face`] → [`smooth`] → [`sink`]s. Each
-//! module knows only the types of those below it; [`pipeline`] wires them.
+//! The engine is the crate `mmface`. Here is what brings frames to it and takes faces from it. Data flows
+//! one way: [`source`] → [`run`] (a tracker of `mmface`) → [`sink`]s. Each module knows only those below
+//! it: [`cli`] makes a run of flags, [`eval`] judges a run, [`run`] wires sources, tracker and sinks.
 
 pub mod cli;
-pub mod config;
-pub mod crop;
-pub mod detect;
-pub mod error;
+pub mod counters;
+mod error;
 pub mod eval;
-pub mod face;
 pub mod frame;
-mod locate;
-pub mod mesh;
-mod metrics;
-pub mod nets;
-pub mod pipeline;
-pub mod record;
+mod histogram;
+pub mod run;
 pub mod sink;
-pub mod smooth;
 pub mod source;
-pub mod track;
-pub mod volume;
+#[cfg(test)]
+mod testing;
 
 pub use error::{Error, Result};

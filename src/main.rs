@@ -4,14 +4,14 @@ use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use mmface_live::cli::{self, Command, RunArgs};
-use mmface_live::config::Config;
-use mmface_live::{Error, Result, eval, pipeline, record};
+use mmface::record;
+use mmface_live::cli::{self, Command, Config, RunArgs};
+use mmface_live::{Error, Result, run};
 
 fn main() -> ExitCode {
     let cli = cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| "mmface_live=info".into());
+        .unwrap_or_else(|_| "mmface_live=info,mmface=info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -24,23 +24,24 @@ fn main() -> ExitCode {
 
     let work = AssertUnwindSafe(|| match cli.command {
         Some(command) => other(command),
-        None => run(cli.run),
+        None => run_stream(cli.run),
     });
     let result =
         catch_unwind(work).unwrap_or_else(|_| Err(Error::Bug("the program panicked".into())));
     match result {
-        Ok(()) | Err(Error::ClosedPipe) => ExitCode::SUCCESS,
+        Ok(()) | Err(Error::ReaderGone) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            tracing::error!("{}", cli::explain(&error));
             ExitCode::from(error.exit_code())
         }
     }
 }
 
-fn run(args: RunArgs) -> Result<()> {
+fn run_stream(args: RunArgs) -> Result<()> {
     let config = Config::new(args)?;
     let stop = cli::stop_on_signals()?;
-    tell(&pipeline::run(config, None, &stop)?);
+    let runtime = config.runtime.open()?;
+    tell(&run::run(&runtime, config.run, &stop)?);
     Ok(())
 }
 
@@ -49,7 +50,7 @@ fn other(command: Command) -> Result<()> {
         Command::Schema => cli::schema(),
         Command::Doctor(args) => cli::doctor::run(&args),
         Command::Engines(command) => cli::engines::run(&command),
-        Command::Eval(args) => eval::run(*args, &cli::stop_on_signals()?),
+        Command::Eval(args) => cli::eval::run(*args, &cli::stop_on_signals()?),
         Command::View(args) => cli::view::run(&args),
     }
 }

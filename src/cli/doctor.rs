@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::say;
-use crate::detect::{self, Kind};
-use crate::nets::tensorrt::{self, Cache};
-use crate::nets::{self, Engines};
+use mmface::Models;
+use mmface::backend::tensorrt::{self, Cache};
+use mmface::detect::{self, Kind};
+
+use super::{explain, say};
 use crate::{Result, sink, source};
 
 /// Where to look.
@@ -23,7 +24,7 @@ pub struct Args {
 fn tell(what: &str, found: &Result<String>) -> Result<()> {
     match found {
         Ok(text) => say(format_args!("  ok  {what:<14} {text}")),
-        Err(why) => say(format_args!("  --  {what:<14} {why}")),
+        Err(why) => say(format_args!("  --  {what:<14} {}", explain(why))),
     }
 }
 
@@ -35,9 +36,10 @@ pub fn run(args: &Args) -> Result<()> {
     say("to run")?;
     let needed = [
         ("GStreamer", source::health()),
-        ("OpenCV", Ok(detect::version())),
-        ("detector", detect::open(Kind::Centerface, None, None).map(|_| "CenterFace".into())),
-        ("OpenVINO", nets::cpu_name()),
+        #[cfg(feature = "opencv")]
+        ("OpenCV", Ok(detect::opencv_version())),
+        ("detector", detector(Kind::default())),
+        ("OpenVINO", mmface::backend::cpu_name().map_err(Into::into)),
         ("engines", engines(args)),
     ];
     for (what, found) in &needed {
@@ -52,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
     say("for --device cuda")?;
     tell(
         "GPU",
-        &tensorrt::gpu().map(|gpu| {
+        &tensorrt::gpu().map_err(Into::into).map(|gpu| {
             let (major, minor) = gpu.driver;
             let memory = gpu.memory as f64 / f64::from(1 << 30);
             format!(
@@ -61,20 +63,25 @@ pub fn run(args: &Args) -> Result<()> {
             )
         }),
     )?;
-    tell("TensorRT", &tensorrt::tensorrt_version())?;
-    tell("NVRTC", &tensorrt::nvrtc_version())?;
+    tell("TensorRT", &tensorrt::tensorrt_version().map_err(Into::into))?;
+    tell("NVRTC", &tensorrt::nvrtc_version().map_err(Into::into))?;
     tell("built engines", &built(args))?;
     needed.into_iter().find_map(|(_, found)| found.err()).map_or(Ok(()), Err)
 }
 
+fn detector(kind: Kind) -> Result<String> {
+    detect::open(&detect::Options { kind, ..detect::Options::default() })?;
+    Ok("CenterFace".into())
+}
+
 fn engines(args: &Args) -> Result<String> {
-    let engines = Engines::find(args.engines.as_deref())?;
-    engines.face_model()?;
+    let models = args.engines.as_deref().map_or_else(Models::find, Models::open)?;
+    models.face_model()?;
     let mut all = Vec::new();
-    for name in engines.variants() {
-        let variant = engines.variant(name)?;
+    for name in models.variants() {
+        let variant = models.variant(name)?;
         for network in variant.networks() {
-            engines.network(&variant, network)?;
+            models.network(&variant, network)?;
         }
         all.push(format!("{name}{}", if variant.trained { "" } else { " (untrained)" }));
     }

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use mmface::backend::tensorrt::{self, Cache, Chip, Found, Recipe};
+use mmface::models::{Models, Variant};
+use mmface::{Error as Library, Precision};
 
 use super::say;
-use crate::nets::tensorrt::{self, Cache, Chip, Found, Recipe};
-use crate::nets::{Engines, Precision, Variant};
 use crate::{Error, Result};
 
 /// What to do.
@@ -50,8 +51,7 @@ pub struct Build {
 /// Carries it out.
 ///
 /// # Errors
-/// [`Error::Engine`] if an engine cannot be built or is not usable; [`Error::Device`] if there is no
-/// GPU to ask.
+/// [`Error::Mmface`] if an engine cannot be built or is not usable, or if there is no GPU to ask.
 pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::List(place) => list(place),
@@ -82,15 +82,15 @@ impl Network {
 
 impl Where {
     /// The networks that the GPU runs, in every precision that there is.
-    fn networks(&self) -> Result<(Engines, Vec<Network>)> {
-        let engines = Engines::find(self.engines.as_deref())?;
+    fn networks(&self) -> Result<(Models, Vec<Network>)> {
+        let models = self.engines.as_deref().map_or_else(Models::find, Models::open)?;
         let variants: Vec<String> = match &self.variant {
             Some(name) => vec![name.clone()],
-            None => engines.variants().map(str::to_string).collect(),
+            None => models.variants().map(str::to_string).collect(),
         };
         let mut networks = Vec::new();
         for name in variants {
-            let variant = engines.variant(&name)?;
+            let variant = models.variant(&name)?;
             for precision in [Precision::F32, Precision::F16] {
                 for network in ["vmn", "pmn"].map(|network| precision.network(network)) {
                     if variant.has_network(&network) {
@@ -103,7 +103,7 @@ impl Where {
                 }
             }
         }
-        Ok((engines, networks))
+        Ok((models, networks))
     }
 
     fn cache(&self) -> Cache {
@@ -112,9 +112,9 @@ impl Where {
 }
 
 fn list(place: &Where) -> Result<()> {
-    let (engines, networks) = place.networks()?;
+    let (models, networks) = place.networks()?;
     let cache = place.cache();
-    say(format_args!("networks in {}", engines.folder().display()))?;
+    say(format_args!("networks in {}", models.folder().display()))?;
     for network in &networks {
         let Network { variant, name, precision } = network;
         let hash = variant.network_hash(name)?;
@@ -145,14 +145,14 @@ fn is_of(name: &str, network: &Network) -> bool {
 }
 
 fn build(what: &Build) -> Result<()> {
-    let (engines, networks) = what.place.networks()?;
+    let (models, networks) = what.place.networks()?;
     let cache = what.place.cache();
     let Some(folder) = cache.folder() else {
         return Err(Error::Usage("there is no home folder: name one with --engine-cache".into()));
     };
     let chips = if what.target.is_empty() {
         let gpu = tensorrt::gpu().map_err(|e| {
-            Error::Device(format!("{e}; or name a chip to build for: --target sm_89"))
+            Library::Gpu(format!("{e}; or name a chip to build for: --target sm_89"))
         })?;
         vec![gpu.chip]
     } else {
@@ -168,7 +168,7 @@ fn build(what: &Build) -> Result<()> {
                 tracing::info!("{name} is there");
                 continue;
             }
-            let onnx = engines.network(&network.variant, &network.name)?;
+            let onnx = models.network(&network.variant, &network.name)?;
             let title = format!("{} of {}", network.name, network.variant.name);
             match tensorrt::build(&title, &onnx, chip) {
                 Ok(engine) => cache.store(&name, &engine),
@@ -180,14 +180,16 @@ fn build(what: &Build) -> Result<()> {
             }
             if !matches!(cache.find(&name), Found::Good(_)) {
                 let folder = folder.display();
-                return Err(Error::Engine(format!("{name} could not be kept in {folder}")));
+                return Err(
+                    Library::Library(format!("{name} could not be kept in {folder}")).into()
+                );
             }
         }
     }
     say(folder.display())?;
     match refused {
         0 => Ok(()),
-        count => Err(Error::Engine(format!("{count} engines could not be built"))),
+        count => Err(Library::Library(format!("{count} engines could not be built")).into()),
     }
 }
 
@@ -236,7 +238,7 @@ fn check(place: &Where) -> Result<()> {
     library?;
     gpu?;
     if unusable > 0 {
-        return Err(Error::Engine(format!("{unusable} engines are of no use here")));
+        return Err(Library::Library(format!("{unusable} engines are of no use here")).into());
     }
     Ok(())
 }

@@ -1,11 +1,17 @@
 //! `mmface-live eval`: how accurate the program is, on labelled pictures.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::ValueEnum;
-use serde::Serialize;
-
-use super::RunArgs;
+use super::config::same;
+use super::values::JudgedArg;
+use super::{Config, RunArgs, say};
+use crate::eval::Evaluation;
+use crate::sink::Content;
+use crate::sink::files::cannot_write;
+use crate::sink::json::{Json, Target};
+use crate::{Error, Result, run};
 
 /// The help of this subcommand.
 pub const ABOUT: &str = "\
@@ -42,7 +48,7 @@ pub struct Args {
     pub datasets: Vec<PathBuf>,
     /// Hold these landmarks against the labels [default: 3d for folders, else visible]
     #[arg(long, value_enum, value_name = "visible|3d", help_heading = "Labels")]
-    pub points: Option<Judged>,
+    pub points: Option<JudgedArg>,
     /// Only the pictures whose names stand in this file, one a line
     #[arg(long, value_name = "FILE", help_heading = "Labels")]
     pub only: Option<PathBuf>,
@@ -57,16 +63,62 @@ pub struct Args {
     pub run: RunArgs,
 }
 
-/// Which of a record's landmarks are held against the labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Judged {
-    /// `landmarks`: the contour follows the visible outline.
-    Visible,
-    /// `landmarks3d`, their x and y: fixed on the face, hidden ones too.
-    #[value(name = "3d")]
-    #[serde(rename = "3d")]
-    Fixed,
+/// Runs the program on the pictures of data sets, judges it by their labels, prints a table and writes
+/// what else is asked for. Setting `stop` ends it early, with what was measured until then.
+///
+/// # Errors
+/// [`Error::Source`] for labels that cannot be read, [`Error::Sink`] for results that cannot be
+/// written, and those of [`run::run`].
+pub fn run(args: Args, stop: &Arc<AtomicBool>) -> Result<()> {
+    let Args { datasets, points, only, out, records, run } = args;
+    let evaluation = Evaluation::read(&datasets, only.as_deref())?;
+    let inputs: Vec<&Path> = datasets.iter().chain(&only).map(PathBuf::as_path).collect();
+    let inputs = [inputs, evaluation.pictures().collect()].concat();
+    check_outputs(out.as_deref(), records.as_deref(), &inputs)?;
+    let mut sinks = vec![evaluation.listener()];
+    if let Some(path) = records {
+        let content = Content { landmarks: true, ..Content::default() };
+        sinks.push(Box::new(Json { target: Target::File(path), content }));
+    }
+    let config = Config::with_sinks(run, evaluation.input(), sinks)?;
+    run::run(&config.runtime.open()?, config.run, stop)?;
+    let report = evaluation.report(points.map(Into::into), stop.load(Ordering::Relaxed))?;
+    let printed = say(&report);
+    if let Some(path) = &out {
+        let text = serde_json::to_string_pretty(&report)
+            .map_err(|e| Error::Bug(format!("the results cannot be serialised: {e}")))?;
+        std::fs::write(path, text + "\n")
+            .map_err(|e| cannot_write("the results", &path.display().to_string(), &e))?;
+    }
+    printed
+}
+
+/// Results need a place, which is better known now than after an hour, and not that of an input or of
+/// each other.
+fn check_outputs(out: Option<&Path>, records: Option<&Path>, inputs: &[&Path]) -> Result<()> {
+    for (flag, path) in [("--out", out), ("--records", records)] {
+        let Some(path) = path else { continue };
+        if path == Path::new("-") {
+            return Err(Error::Usage(format!("{flag} - would run into the table: name a file")));
+        }
+        if inputs.iter().any(|input| same(path, input)) {
+            let path = path.display();
+            return Err(Error::Usage(format!("{flag} would write over the input {path}")));
+        }
+        let folder = std::path::absolute(path).ok();
+        if !folder.as_deref().and_then(Path::parent).is_some_and(Path::is_dir) || path.is_dir() {
+            let path = path.display();
+            return Err(Error::Sink(format!(
+                "cannot write {path}: name a file in a folder that exists with {flag}"
+            )));
+        }
+    }
+    match (out, records) {
+        (Some(a), Some(b)) if same(a, b) => {
+            Err(Error::Usage("--out and --records name the same file".into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses and hides those flags of a run that are about sources, outputs and time.

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use mmface::Models;
+use mmface::face::FaceModel;
+use mmface::record;
 
-use crate::face::FaceModel;
-use crate::nets::Engines;
-use crate::record::{self, Record};
+use super::config::same;
+use super::explain;
 use crate::sink::report::{Digest, Page};
 use crate::{Error, Result};
 
@@ -33,10 +34,10 @@ pub struct Args {
 ///
 /// # Errors
 /// [`Error::Source`] if the file cannot be read or is not the records of a run, [`Error::Usage`] if
-/// the page would lie on the records, [`Error::Engine`] and [`Error::Sink`] as [`Page`] says.
+/// the page would lie on the records, [`Error::Mmface`] and [`Error::Sink`] as [`Page`] says.
 pub fn run(args: &Args) -> Result<()> {
     let output = args.output.clone().unwrap_or_else(|| args.records.with_extension("html"));
-    if crate::config::same(&output, &args.records) {
+    if same(&output, &args.records) {
         let output = output.display();
         return Err(Error::Usage(format!("the page would be written over the records {output}")));
     }
@@ -51,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
         );
     }
     let model = face_model(&digest, args.engines.as_deref())
-        .inspect_err(|why| tracing::warn!("the page does not show the face: {why}"));
+        .inspect_err(|why| tracing::warn!("the page does not show the face: {}", explain(why)));
     Page::create(&output)?.write(&digest, model.ok().as_ref())?;
     tracing::info!("{} frames are shown in {}", digest.frames, output.display());
     Ok(())
@@ -75,7 +76,8 @@ fn read(path: &Path) -> Result<Digest> {
         }
         // Some editors begin a file with a byte order mark.
         let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&line);
-        let added = parse(line).and_then(|record| record.map_or(Ok(()), |r| digest.add(&r)));
+        let added =
+            record::parse(line).and_then(|record| record.map_or(Ok(()), |r| digest.add(&r)));
         match added {
             Ok(()) => {}
             // Power that fails may leave an end, but not what belongs before it.
@@ -99,32 +101,12 @@ fn read(path: &Path) -> Result<Digest> {
     Ok(digest)
 }
 
-/// One line; `None` for types that a later program may write. Errors are the second half of a
-/// sentence.
-fn parse(line: &[u8]) -> std::result::Result<Option<Record>, String> {
-    let broken = |e: serde_json::Error| {
-        let text = e.to_string(); // with a place within the line, which would be read as one in the file
-        format!("cannot be understood ({})", text.split(" at line ").next().unwrap_or_default())
-    };
-    match serde_json::from_slice(line) {
-        Ok(record) => Ok(Some(record)),
-        Err(why) => {
-            let value: Value = serde_json::from_slice(line).map_err(broken)?;
-            let known = ["header", "stream", "frame", "gap", "end"];
-            match value["type"].as_str() {
-                Some(name) if !known.contains(&name) => Ok(None),
-                _ => Err(broken(why)),
-            }
-        }
-    }
-}
-
 /// The very face model that the records were made with.
 fn face_model(digest: &Digest, engines: Option<&Path>) -> Result<FaceModel> {
-    let (model, hash) = Engines::find(engines)?.face_model()?;
+    let (model, hash) = engines.map_or_else(Models::find, Models::open)?.face_model()?;
     let wanted = digest.header.as_ref().map(|h| &h.face_model);
     match wanted {
-        Some(wanted) if wanted.hash != hash => Err(Error::Engine(format!(
+        Some(wanted) if wanted.hash != hash => Err(Error::Missing(format!(
             "the records were made with another face model ({}); name its engines with --engines",
             wanted.name
         ))),

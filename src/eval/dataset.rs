@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::Judged;
 use super::matlab;
 use super::metric::{self, Points};
-use crate::cli::eval::Judged;
-use crate::face::LANDMARKS;
 use crate::source::is_picture;
 use crate::{Error, Result};
+use mmface::face::LANDMARKS;
 
 /// So many broken labels are told one by one: a file of another kind is nothing but broken lines.
 const TOLD: usize = 10;
 
 /// Labelled faces of pictures.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Dataset {
+pub(super) struct Dataset {
     /// Its file's or folder's name.
     pub name: String,
     /// What its labels are like.
@@ -34,7 +34,7 @@ pub struct Dataset {
 
 /// A labelled face.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Label {
+pub(super) struct Label {
     /// The picture, as the data set calls it.
     pub file: String,
     /// Where it is.
@@ -59,7 +59,7 @@ impl Dataset {
     /// [`Error::Source`] where nothing can be read, or nothing that is read is a labelled face;
     /// [`Error::Usage`] where `only` leaves nothing. A single broken label is told, counted and
     /// left out.
-    pub fn read(path: &Path, only: Option<&HashSet<String>>) -> Result<Self> {
+    pub(super) fn read(path: &Path, only: Option<&HashSet<String>>) -> Result<Self> {
         let name = path.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_owned()));
         let mut data = Self {
             name: name.unwrap_or_else(|| path.into()).to_string_lossy().into_owned(),

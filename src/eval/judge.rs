@@ -1,16 +1,13 @@
 //! Records held against labels: which face is which, and how far it is off.
 
+use mmface::bounds::iou;
+
 use super::dataset::{Dataset, Label};
 use super::mesh::Fit;
-use super::metric::{self, Points};
+use super::metric::{self, Points, SAME_FACE, box_of};
 use super::report::{DatasetReport, Group, Labels, MeshError, Pose, Timing, YawFrom};
-use super::{Seen, SeenFace};
-use crate::cli::eval::Judged;
-use crate::detect::overlap;
-use crate::track::bounds;
+use super::{Judged, Seen, SeenFace};
 
-/// A face is found if the boxes of its landmarks and of its label overlap by this much.
-pub(super) const SAME: f32 = 0.3;
 /// Borders of the bins of |yaw|, degrees. What is turned further than the last is in the last bin.
 const BINS: [f64; 4] = [0.0, 30.0, 60.0, 90.0];
 
@@ -80,21 +77,16 @@ impl DatasetReport {
     }
 }
 
-/// x, y, width, height of the box around points.
-pub(super) fn box_of(points: &Points) -> [f32; 4] {
-    bounds(&points.map(|point| point.map(|v| v as f32)))
-}
-
 /// The seen face that overlaps a label most, if it is the same, with its landmarks.
 fn best<'s>(seen: &'s Seen, label: &Label, judged: Judged) -> Option<(Points, &'s SeenFace)> {
-    let mut best = (SAME, None);
+    let mut best = (SAME_FACE, None);
     for face in &seen.faces {
         let points: Vec<[f64; 2]> = match judged {
             Judged::Visible => face.landmarks.clone(),
             Judged::Fixed => face.landmarks3d.iter().map(|[x, y, _]| [*x, *y]).collect(),
         };
         let Ok(points) = Points::try_from(points) else { continue };
-        let shared = overlap(box_of(&points), box_of(&label.points));
+        let shared = iou(box_of(&points), box_of(&label.points));
         if shared > best.0 || (shared == best.0 && best.1.is_none()) {
             best = (shared, Some((points, face)));
         }
@@ -202,7 +194,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Latency;
+    use mmface::record::Latency;
 
     /// Six made-up faces, and what was seen of them.
     fn faces() -> Vec<(Label, Seen)> {

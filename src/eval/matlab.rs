@@ -10,7 +10,7 @@ use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit as unpack;
 
 /// A matrix, column after column as MATLAB stores it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Array {
+pub(super) struct Array {
     /// Numbers in a column.
     pub rows: usize,
     /// `rows` numbers of each column.
@@ -31,7 +31,7 @@ type Checked<T> = Result<T, &'static str>;
 ///
 /// # Errors
 /// What is wrong with the file, as the second half of a sentence.
-pub fn arrays(bytes: &[u8]) -> Checked<BTreeMap<String, Array>> {
+pub(super) fn arrays(bytes: &[u8]) -> Checked<BTreeMap<String, Array>> {
     match bytes.get(124..HEADER) {
         Some([0, 1, b'I', b'M']) if bytes.starts_with(b"MATLAB") => {}
         Some([0, 2, b'I', b'M']) => return Err("is of MATLAB 7.3: save it again with -v7"),

@@ -4,21 +4,19 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
+use mmface::Face;
+use mmface::bounds::iou;
+use mmface::face::FaceModel;
+use mmface::mesh::Mesh;
+use mmface::volume::{Aligner, Distance, Solid};
 
 use super::dataset::Label;
-use super::judge::{SAME, box_of};
-use super::metric;
-use crate::detect::overlap;
-use crate::face::FaceModel;
-use crate::mesh::Mesh;
-use crate::sink::{Face, Shot, Sink};
-use crate::volume::{Aligner, Distance, Solid};
-use crate::{Error, Result};
+use super::metric::{self, SAME_FACE, box_of};
+use crate::sink::FrameEvent;
 
 /// How a face's mesh and volume compare with the true mesh.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Fit {
+pub(super) struct Fit {
     /// Which label: its data set's place and its own in it.
     pub label: (usize, usize),
     /// Share of voxels that differ, 0…1, if there is a volume: of the volume, …
@@ -30,7 +28,7 @@ pub struct Fit {
 }
 
 /// A label that names a mesh.
-pub struct Known {
+pub(super) struct Known {
     /// Its data set's place and its own in that.
     pub place: (usize, usize),
     /// It.
@@ -38,60 +36,56 @@ pub struct Known {
 }
 
 /// Such labels by the place of their picture in the run.
-pub type ByPicture = HashMap<usize, Vec<Known>>;
+pub(super) type ByPicture = HashMap<usize, Vec<Known>>;
 
 /// Judges every face whose label names a mesh.
-pub struct Judge {
+pub(super) struct MeshJudge {
     aligner: Aligner,
     model: Arc<FaceModel>,
     labels: ByPicture,
-    fits: Sender<Fit>,
 }
 
-impl Judge {
+impl MeshJudge {
     /// With the labels of the pictures that will come.
-    pub fn new(model: Arc<FaceModel>, labels: ByPicture, fits: Sender<Fit>) -> Self {
-        Self { aligner: Aligner::new(model.clone()), model, labels, fits }
+    pub(super) fn new(model: Arc<FaceModel>, labels: ByPicture) -> Self {
+        Self { aligner: Aligner::new(model.clone()), model, labels }
     }
 
-    fn fit(&self, face: &Face, known: &Known, truth: &Mesh) -> Option<Fit> {
-        let size = metric::size(&known.label.points);
-        let distance = self.aligner.distance(&face.vertices, truth, size)?;
-        let (mut voxels, mut solid) = (None, None);
-        if let Some(volume) = &face.volume {
-            let within = |points: &[[f32; 3]], triangles: &[[u32; 3]]| {
-                Solid::new(points, triangles, volume.map(), volume.resolution())
-            };
-            let true_solid = within(&truth.points, &truth.triangles);
-            voxels = true_solid.mismatch(volume.filled());
-            solid = true_solid.mismatch(within(&face.vertices, &self.model.triangles).filled());
-        }
-        Some(Fit { label: known.place, voxels, solid, distance })
-    }
-}
-
-impl Sink for Judge {
-    fn take(&mut self, shot: &Shot) -> Result<()> {
-        // A picture's time is its place in the list.
-        for known in self.labels.get(&(shot.frame.pts as usize)).into_iter().flatten() {
+    /// How well the faces of a picture fit the meshes that its labels name.
+    pub(super) fn judge(&self, picture: usize, frame: &FrameEvent) -> Vec<Fit> {
+        let mut fits = Vec::new();
+        for known in self.labels.get(&picture).into_iter().flatten() {
             let label = &known.label;
             let there = box_of(&label.points);
-            let shared = |face: &&Face| overlap(face.bounds, there);
-            let face = shot.faces.iter().max_by(|a, b| shared(a).total_cmp(&shared(b)));
-            let Some(face) = face.filter(|face| shared(face) >= SAME) else { continue };
+            let shared = |face: &Face| iou(face.bounds, there);
+            let face = frame.faces().max_by(|a, b| shared(a.1).total_cmp(&shared(b.1)));
+            let Some((place, _)) = face.filter(|(_, face)| shared(face) >= SAME_FACE) else {
+                continue;
+            };
             let Some(path) = &label.mesh else { continue };
             match read(path) {
-                Ok(truth) => {
-                    if let Some(fit) = self.fit(face, known, &truth) {
-                        self.fits.send(fit).map_err(|e| Error::Bug(e.to_string()))?;
-                    }
-                }
+                Ok(truth) => fits.extend(self.fit(frame, place, known, &truth)),
                 Err(why) => {
                     tracing::warn!("the mesh {}: {why}; going on without it", path.display());
                 }
             }
         }
-        Ok(())
+        fits
+    }
+
+    fn fit(&self, frame: &FrameEvent, place: usize, known: &Known, truth: &Mesh) -> Option<Fit> {
+        let (vertices, size) = (frame.mesh(place), metric::size(&known.label.points));
+        let distance = self.aligner.distance(vertices, truth, size)?;
+        let (mut voxels, mut solid) = (None, None);
+        if let Some(volume) = frame.volume(place) {
+            let within = |points: &[[f32; 3]], triangles: &[[u32; 3]]| {
+                Solid::new(points, triangles, volume.map(), volume.resolution())
+            };
+            let true_solid = within(&truth.points, &truth.triangles);
+            voxels = true_solid.mismatch(volume.filled());
+            solid = true_solid.mismatch(within(vertices, &self.model.triangles).filled());
+        }
+        Some(Fit { label: known.place, voxels, solid, distance })
     }
 }
 
@@ -125,7 +119,7 @@ fn read(path: &Path) -> std::result::Result<Mesh, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::Format;
+    use mmface::mesh::Format;
 
     #[test]
     fn a_mesh_comes_back_from_its_file() {

@@ -9,10 +9,10 @@ use nalgebra::{Matrix2, Vector2};
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use crate::face::{LANDMARKS, rotation};
+use mmface::face::{LANDMARKS, rotation};
 
 /// 68 points [x, y].
-pub type Points = [[f64; 2]; LANDMARKS];
+pub(super) type Points = [[f64; 2]; LANDMARKS];
 
 /// Points 17 to 67: all but the jaw.
 const INNER: usize = 17;
@@ -31,12 +31,12 @@ pub struct Error {
 }
 
 /// Four digits after the point: more than a measurement means, enough to see any change.
-pub fn digits<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
+pub(super) fn digits<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_f64((value * 1e4).round() / 1e4)
 }
 
 /// [`digits`] of what is known, else null.
-pub fn digits_if_any<S: Serializer>(value: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
+pub(super) fn digits_if_any<S: Serializer>(value: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => digits(value, s),
         None => s.serialize_none(),
@@ -44,7 +44,7 @@ pub fn digits_if_any<S: Serializer>(value: &Option<f64>, s: S) -> Result<S::Ok, 
 }
 
 /// √(width × height) of the box around points.
-pub fn size(points: &Points) -> f64 {
+pub(super) fn size(points: &Points) -> f64 {
     let side = |k: usize| {
         let all = || points.iter().map(|p| p[k]);
         all().fold(f64::MIN, f64::max) - all().fold(f64::MAX, f64::min)
@@ -53,7 +53,7 @@ pub fn size(points: &Points) -> f64 {
 }
 
 /// From the middle of one eye to that of the other.
-pub fn eye_line(points: &Points) -> Vector2<f64> {
+pub(super) fn eye_line(points: &Points) -> Vector2<f64> {
     let middle = |eye: &std::ops::Range<usize>| {
         let sum: Vector2<f64> = points[eye.clone()].iter().map(|p| Vector2::from(*p)).sum();
         sum / eye.len() as f64
@@ -63,14 +63,14 @@ pub fn eye_line(points: &Points) -> Vector2<f64> {
 
 /// Where each point was found, seen from where it was put: in a frame turned so that the labelled
 /// eyes are level, in % of the labelled size.
-pub fn offsets(found: &Points, label: &Points) -> Points {
+pub(super) fn offsets(found: &Points, label: &Points) -> Points {
     let along = eye_line(label).normalize();
     let upright = Matrix2::new(along.x, along.y, -along.y, along.x) * (100.0 / size(label));
     std::array::from_fn(|i| (upright * (Vector2::from(found[i]) - Vector2::from(label[i]))).into())
 }
 
 /// Mean distances of one face's points.
-pub fn distance(offsets: &Points) -> Error {
+pub(super) fn distance(offsets: &Points) -> Error {
     let mean = |points: &[[f64; 2]]| {
         points.iter().map(|[x, y]| x.hypot(*y)).sum::<f64>() / points.len() as f64
     };
@@ -78,13 +78,13 @@ pub fn distance(offsets: &Points) -> Error {
 }
 
 /// Whether a person belongs to the second half of the people: the same in every run and program.
-pub fn second_half(person: &str) -> bool {
+pub(super) fn second_half(person: &str) -> bool {
     Sha256::digest(person).first().is_some_and(|byte| byte % 2 == 1)
 }
 
 /// Offsets of faces, each with the half that its person belongs to, free of the other half's mean.
 /// Where the other half is empty, nothing is known of the habit and nothing is taken off.
-pub fn free(faces: &[(Points, bool)]) -> Vec<Points> {
+pub(super) fn free(faces: &[(Points, bool)]) -> Vec<Points> {
     let habits = [false, true].map(|half| {
         let mut mean = [[0.0; 2]; LANDMARKS];
         let of_half = faces.iter().filter(|(_, other)| *other == half);
@@ -105,13 +105,22 @@ pub fn free(faces: &[(Points, bool)]) -> Vec<Points> {
 
 /// What lies between two poses [pitch, yaw, roll]: the difference of each angle, and the angle of the
 /// one rotation that turns one pose into the other; degrees, none negative.
-pub fn between(a: [f64; 3], b: [f64; 3]) -> [f64; 4] {
+pub(super) fn between(a: [f64; 3], b: [f64; 3]) -> [f64; 4] {
     let [pitch, yaw, roll] = [0, 1, 2].map(|k| {
         let turn = (a[k] - b[k]).rem_euclid(360.0);
         turn.min(360.0 - turn)
     });
     let [a, b] = [a, b].map(|pose| rotation::from_angles(pose.map(|angle| angle as f32)));
     [pitch, yaw, roll, f64::from(a.angle_to(&b).to_degrees())]
+}
+
+/// A face is found if the boxes around its landmarks and around its label overlap by this much
+/// (intersection over union).
+pub(super) const SAME_FACE: f32 = 0.3;
+
+/// [x, y, width, height] of the box around points.
+pub(super) fn box_of(points: &Points) -> [f32; 4] {
+    mmface::bounds::around(&points.map(|point| point.map(|v| v as f32)))
 }
 
 #[cfg(test)]

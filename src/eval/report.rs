@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::Judged;
 use super::metric::{self, digits, digits_if_any};
-use crate::cli::eval::Judged;
-use crate::record::Network;
+use mmface::record::Network;
 
 /// All that was measured. Two runs of the same program on the same machine and pictures differ in
 /// `timing` only.

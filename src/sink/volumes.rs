@@ -1,54 +1,50 @@
 //! Volumes as NumPy's files, one for each face and frame.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::{Shot, Sink};
+use super::{Context, Event, Needs, Plan, Sink, VolumeSource, WhenSlow, files};
 use crate::Result;
 
-/// What volumes are made from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Origin {
-    /// The volume head.
-    Network,
-    /// The parameters: the solid that the fitted mesh bounds.
-    Model,
+/// Volumes that are wanted: `DIR/000123-face7.npy`, u8, r×r×r, 255 times the probability that a voxel is
+/// filled.
+#[derive(Debug)]
+pub struct VolumeFiles {
+    /// Where they go.
+    pub folder: PathBuf,
 }
 
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Network => "network",
-            Self::Model => "model",
-        })
+impl Plan for VolumeFiles {
+    fn name(&self) -> &'static str {
+        "volumes"
+    }
+
+    fn needs(&self) -> Needs {
+        // A written volume is to be near the truth.
+        Needs { volumes: Some(VolumeSource::Model) }
+    }
+
+    fn when_slow(&self) -> WhenSlow {
+        WhenSlow::DropOldest
+    }
+
+    fn open(self: Box<Self>, _: &Arc<Context>) -> Result<Box<dyn Sink>> {
+        files::folder(&self.folder, "--volume-out")?;
+        Ok(self)
     }
 }
 
-/// Writes `DIR/000123-face7.npy`: u8, r×r×r, 255 times the probability that a voxel is filled.
-pub struct Volumes {
-    folder: PathBuf,
-}
-
-impl Volumes {
-    /// Makes the folder.
-    ///
-    /// # Errors
-    /// [`Error::Sink`](crate::Error::Sink) if it cannot be made.
-    pub fn open(folder: &Path) -> Result<Self> {
-        super::folder(folder, "--volume-out")?;
-        Ok(Self { folder: folder.into() })
-    }
-}
-
-impl Sink for Volumes {
-    fn take(&mut self, shot: &Shot) -> Result<()> {
-        for face in &shot.faces {
-            if let Some(volume) = &face.volume {
-                let path = self.folder.join(shot.name(face) + ".npy");
-                super::write("a volume", &path, &volume.to_npy())?;
+impl Sink for VolumeFiles {
+    fn take(&mut self, event: &Event) -> Result<ControlFlow<&'static str>> {
+        if let Event::Frame(frame) = event {
+            for (place, face) in frame.faces() {
+                if let Some(volume) = frame.volume(place) {
+                    let path = self.folder.join(frame.file_stem(face) + ".npy");
+                    files::write("a volume", &path, &volume.to_npy())?;
+                }
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }

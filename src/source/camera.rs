@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::connection::{DECODE, TAIL, element, pipeline};
+use super::elements::{DECODE, TAIL, element, pipeline};
 use super::failure::{Failure, Kind};
 use crate::{Error, Result};
 

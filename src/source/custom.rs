@@ -3,7 +3,7 @@
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::connection::TAIL;
+use super::elements::TAIL;
 use super::failure::Failure;
 use super::mask;
 use crate::{Error, Result};

@@ -9,7 +9,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::AppSrc;
 
-use super::connection::{DECODE, FILE, TAIL, element, pipeline};
+use super::elements::{DECODE, FILE, TAIL, element, pipeline};
 use super::failure::{Failure, Kind};
 use crate::{Error, Result};
 

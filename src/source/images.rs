@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Next};
+use super::decoded::Decoded;
 use super::failure::{Failure, Kind};
 use super::outlet::{Label, Outlet};
-use super::picture::Picture;
-use super::{Counters, End, Event, file};
-use crate::frame::StreamInfo;
+use super::{End, Event, file};
+use crate::frame::{Still, StreamInfo};
 use crate::{Error, Result};
 
 /// How often a wait looks whether it is to stop.
@@ -49,7 +49,7 @@ pub(super) fn run(
 ) -> End {
     let (mut last, mut shape) = (None, None);
     for (index, (path, name)) in pictures.iter().enumerate() {
-        let (picture, codec) = match decode(path, patience, outlet) {
+        let (decoded, codec) = match decode(path, patience, outlet) {
             Ok(Some(decoded)) => decoded,
             Ok(None) => return End { reason: "stopped".into(), error: None },
             Err(failure) => {
@@ -58,18 +58,18 @@ pub(super) fn run(
                     Err(e) => format!("{} cannot be read: {e}", path.display()),
                 };
                 tracing::warn!("{text}; going on with the next picture");
-                Counters::add(&outlet.counters.damaged);
+                outlet.counters.damaged.add();
                 last = Some(text);
                 continue;
             }
         };
-        let (width, height) = (picture.image.width, picture.image.height);
+        let (width, height) = (decoded.width, decoded.height);
         if shape.replace((width, height)) != Some((width, height)) {
             let info = StreamInfo { width, height, fps: 0.0, codec, connection: 1 };
             outlet.event(Event::Connected(info));
         }
-        let label = Label { pts: index as f64, connection: 1, file: Some(name.clone()) };
-        outlet.frame(picture, label);
+        let still = Some(Still { index, name: name.clone() });
+        outlet.frame(decoded, Label { pts: index as f64, connection: 1, still });
     }
     match last {
         Some(text) if outlet.number == 0 => {
@@ -86,14 +86,14 @@ fn decode(
     path: &Path,
     patience: Duration,
     outlet: &Outlet,
-) -> std::result::Result<Option<(Picture, String)>, Failure> {
+) -> std::result::Result<Option<(Decoded, String)>, Failure> {
     let fail = |e: Error| Failure::new(Kind::Other, &e.to_string());
     let pipeline = file::decoder(path).map_err(fail)?;
     let mut connection = Connection::start(pipeline, false, outlet.counters.clone())?;
     let started = Instant::now();
     while !outlet.stop.is_set() {
         match connection.next(TICK) {
-            Next::Picture(picture) => return Ok(Some((picture, connection.codec()))),
+            Next::Frame(decoded) => return Ok(Some((decoded, connection.codec()))),
             Next::Nothing if started.elapsed() < patience => {}
             Next::Nothing => return Err(Failure::silent(patience)),
             Next::End => return Err(Failure::new(Kind::Other, "there is no picture in it")),

@@ -8,13 +8,14 @@ mod backoff;
 mod camera;
 mod connection;
 mod custom;
+mod decoded;
+mod elements;
 mod failure;
 mod file;
 mod health;
 mod images;
 mod mask;
 mod outlet;
-mod picture;
 mod rtsp;
 mod supervisor;
 mod timeline;
@@ -29,6 +30,7 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use crate::counters::Counters;
 use crate::frame::{Frame, StreamInfo};
 use crate::{Error, Result};
 pub use file::is_picture;
@@ -87,8 +89,7 @@ impl Input {
 }
 
 /// How RTSP carries its packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
     /// TCP; where the camera does not offer it, UDP.
     #[default]
@@ -161,25 +162,6 @@ pub struct End {
     pub error: Option<Error>,
 }
 
-/// What a source has seen so far.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Frames decoded, whatever became of them.
-    pub decoded: AtomicU64,
-    /// Frames dropped because a newer one came while they waited.
-    pub dropped_busy: AtomicU64,
-    /// Pieces of the stream, or pictures, that the decoder could make nothing of.
-    pub damaged: AtomicU64,
-    /// Times that a lost source was connected again.
-    pub reconnects: AtomicU64,
-}
-
-impl Counters {
-    fn add(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// How much there is to come, where that is known; for progress bars.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Length {
@@ -198,15 +180,12 @@ struct Facts {
 }
 
 /// An open source. Dropping it ends it.
-#[derive(Debug)]
 pub struct Source {
     /// Frames in order. Disconnects at the end, after [`Event::Ended`] was sent.
     pub frames: Receiver<Frame>,
     /// Events, each with the number of the first frame that comes after it; fetch all that wait after
     /// each frame was fetched, and after the frames have ended.
     pub events: Receiver<(u64, Event)>,
-    /// What has been seen so far.
-    pub counters: Arc<Counters>,
     facts: Arc<Facts>,
     /// Dropping the sender is the signal to stop.
     stop: Mutex<Option<Sender<Infallible>>>,
@@ -215,14 +194,14 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens a source. What can be checked at once (a file, a device, a URL, a pipeline's grammar) is
+    /// Opens a source, which counts in `counters`. What can be checked at once (a file, a device, a URL, a pipeline's grammar) is
     /// checked here; what takes time (connecting, finding a decoder) goes on in the background, and
     /// fails with [`Event::Ended`].
     ///
     /// # Errors
     /// [`Error::Source`] where the source cannot be opened, [`Error::Usage`] for a pipeline
     /// description that GStreamer does not understand.
-    pub fn open(options: Options) -> Result<Self> {
+    pub fn open(options: Options, counters: Arc<Counters>) -> Result<Self> {
         gstreamer::init().map_err(|e| {
             Error::Source(format!(
                 "GStreamer cannot start ({e}); install it with: apt-get install \
@@ -234,14 +213,14 @@ impl Source {
         let (events_in, events) = bounded(WAITING_EVENTS);
         let (stop, stopped) = bounded(0);
         let (running, done) = bounded(0);
-        let (counters, facts) = (Arc::new(Counters::default()), Arc::new(Facts::default()));
+        let facts = Arc::new(Facts::default());
         plan.expect(&facts);
         let mut outlet = Outlet {
             frames: frames_in,
             waiting: frames.clone(),
             events: events_in,
             stop: Stop(stopped),
-            counters: counters.clone(),
+            counters,
             facts: facts.clone(),
             number: 0,
         };
@@ -259,7 +238,7 @@ impl Source {
             .spawn(thread)
             .map_err(|e| Error::Source(format!("no thread can be started for the source: {e}")))?;
         let stop = Mutex::new(Some(stop));
-        Ok(Self { frames, events, counters, facts, stop, done })
+        Ok(Self { frames, events, facts, stop, done })
     }
 
     /// Asks the source to end; frames that wait already can still be fetched.

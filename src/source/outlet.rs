@@ -7,9 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, select};
 
-use super::picture::Picture;
-use super::{Counters, End, Event, Facts};
-use crate::frame::Frame;
+use super::decoded::Decoded;
+use super::{End, Event, Facts};
+use crate::counters::Counters;
+use crate::frame::{Frame, Still};
 
 /// Tells whether the reader wants no more: its end of the channel is gone.
 pub(super) struct Stop(pub Receiver<Infallible>);
@@ -42,26 +43,26 @@ pub(super) struct Outlet {
 pub(super) struct Label {
     pub pts: f64,
     pub connection: u32,
-    pub file: Option<Arc<str>>,
+    pub still: Option<Still>,
 }
 
 impl Outlet {
     /// Hands a frame on. From a live source it takes the place of one that still waits; otherwise
     /// this waits for room. Comes back without having sent it where the source is to stop.
-    pub(super) fn frame(&mut self, picture: Picture, label: Label) {
+    pub(super) fn frame(&mut self, decoded: Decoded, label: Label) {
         let frame = Frame {
             number: self.number,
             pts: label.pts,
             time: SystemTime::now(),
             arrived: Instant::now(),
             connection: label.connection,
-            file: label.file,
-            image: picture.image,
+            still: label.still,
+            pixels: decoded.pixels,
         };
         self.number += 1;
         if self.facts.live.load(Ordering::Relaxed) {
             while self.waiting.try_recv().is_ok() {
-                Counters::add(&self.counters.dropped_busy);
+                self.counters.dropped_busy.add();
             }
         }
         // For a live source there is room now, since nobody else sends.
@@ -69,7 +70,7 @@ impl Outlet {
         // either processed or dropped.
         select! {
             send(self.frames, frame) -> sent => if sent.is_ok() {
-                Counters::add(&self.counters.decoded);
+                self.counters.decoded.add();
             },
             recv(self.stop.0) -> _ => {}
         }

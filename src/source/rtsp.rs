@@ -8,7 +8,7 @@ use gstreamer::glib::{GStr, uri_unescape_string};
 use gstreamer::prelude::*;
 use url::Url;
 
-use super::connection::{DECODE, TAIL, element, pipeline};
+use super::elements::{DECODE, TAIL, element, pipeline};
 use super::failure::{Failure, Kind};
 use super::mask::mask_url;
 use crate::{Error, Result};

@@ -9,13 +9,13 @@ use gstreamer as gst;
 
 use super::backoff::Backoff;
 use super::connection::{Connection, Next};
+use super::decoded::Decoded;
 use super::failure::{Failure, Kind};
 use super::outlet::{Label, Outlet};
-use super::picture::Picture;
 use super::timeline::Timeline;
-use super::{Counters, End, Event, Facts, Input, Options, Transport};
+use super::{End, Event, Facts, Input, Options, Transport};
 use super::{camera, custom, file, images, rtsp};
-use crate::frame::StreamInfo;
+use crate::frame::{Still, StreamInfo};
 use crate::{Error, Result};
 
 /// How often a wait for frames looks at everything else.
@@ -212,8 +212,8 @@ impl Plan {
         outlet: &mut Outlet,
         history: &mut History,
     ) -> Outcome {
-        let file = match &self.input {
-            Checked::File(path) => file::picture_name(path),
+        let still = match &self.input {
+            Checked::File(path) => file::picture_name(path).map(|name| Still { index: 0, name }),
             _ => None,
         };
         let mut timeline = Timeline::default();
@@ -224,25 +224,26 @@ impl Plan {
         let endless = matches!(&self.options.input, Input::File(path) if file::is_gif(path));
         while !outlet.stop.is_set() {
             match connection.next(TICK) {
-                Next::Picture(picture) => {
+                Next::Frame(decoded) => {
                     if shape.is_none() {
-                        self.arrived(connection, outlet, history, picture.fps);
+                        self.arrived(connection, outlet, history, decoded.fps);
                     }
-                    let now = (picture.image.width, picture.image.height, picture.fps);
+                    let now = (decoded.width, decoded.height, decoded.fps);
                     if shape.replace(now) != Some(now) {
-                        announce(connection, outlet, history.connections, &picture);
+                        announce(connection, outlet, history.connections, &decoded);
                     }
                     patience = if endless {
                         ENDLESS
                     } else {
                         self.options.silence * self.slowness(outlet)
                     };
-                    patience += picture.duration;
-                    reached = picture.pts.unwrap_or(reached) + picture.duration.as_secs_f64();
-                    let pts = timeline.next(picture.pts, picture.fps);
-                    let label = Label { pts, connection: history.connections, file: file.clone() };
-                    outlet.frame(picture, label);
-                    if file.is_some() {
+                    patience += decoded.duration;
+                    reached = decoded.pts.unwrap_or(reached) + decoded.duration.as_secs_f64();
+                    let pts = timeline.next(decoded.pts, decoded.fps);
+                    let label =
+                        Label { pts, connection: history.connections, still: still.clone() };
+                    outlet.frame(decoded, label);
+                    if still.is_some() {
                         // Some cameras put a preview behind the picture.
                         return Outcome::Finished;
                     }
@@ -286,7 +287,7 @@ impl Plan {
             outlet.facts.frames.store((seconds * fps).round() as u64, Ordering::Relaxed);
         }
         if let Some(from) = history.last_frame {
-            Counters::add(&outlet.counters.reconnects);
+            outlet.counters.reconnects.add();
             let reason = std::mem::take(&mut history.lost);
             let (to, connection) = (SystemTime::now(), history.connections);
             outlet.event(Event::Gap { from, to, reason, connection });
@@ -319,14 +320,14 @@ impl Plan {
 }
 
 /// Tells what the stream looks like from now on.
-fn announce(connection: &Connection, outlet: &Outlet, number: u32, picture: &Picture) {
-    if picture.anamorphic {
+fn announce(connection: &Connection, outlet: &Outlet, number: u32, decoded: &Decoded) {
+    if decoded.anamorphic {
         tracing::warn!("the stream's pixels are not square; faces are measured as they are stored");
     }
     outlet.event(Event::Connected(StreamInfo {
-        width: picture.image.width,
-        height: picture.image.height,
-        fps: picture.fps,
+        width: decoded.width,
+        height: decoded.height,
+        fps: decoded.fps,
         codec: connection.codec(),
         connection: number,
     }));

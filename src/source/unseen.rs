@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::connection::DECODER;
+use super::elements::DECODER;
 
 /// Nanoseconds by which parsers and decoders move a frame.
 const SLACK: u64 = 1_000_000;

@@ -1,7 +1,7 @@
 //! The picture that is drawn on: blending, lines, plates, another size.
 
 /// A picture of four bytes a pixel: R, G, B and one that nobody reads.
-pub struct Canvas {
+pub(super) struct Canvas {
     pub width: usize,
     pub height: usize,
     pub bytes: Vec<u8>,
@@ -9,18 +9,18 @@ pub struct Canvas {
 
 impl Canvas {
     /// A black picture.
-    pub fn black(width: usize, height: usize) -> Self {
+    pub(super) fn black(width: usize, height: usize) -> Self {
         Self { width, height, bytes: vec![0; width * height * 4] }
     }
 
     /// Rows from the top.
-    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [[u8; 4]]> {
+    pub(super) fn rows_mut(&mut self) -> impl Iterator<Item = &mut [[u8; 4]]> {
         let width = self.width.max(1);
         self.bytes.as_chunks_mut().0.chunks_exact_mut(width)
     }
 
     /// Row `y`, empty below the picture.
-    pub fn row_mut(&mut self, y: usize) -> &mut [[u8; 4]] {
+    pub(super) fn row_mut(&mut self, y: usize) -> &mut [[u8; 4]] {
         let pixels = self.bytes.as_chunks_mut().0;
         pixels.get_mut(y * self.width..(y + 1) * self.width).unwrap_or_default()
     }
@@ -32,7 +32,7 @@ impl Canvas {
 
     /// This picture with another size: the same shape as large as it fits, black around. A row or a
     /// column that is too many is cut off instead.
-    pub fn fitted(self, width: usize, height: usize) -> Self {
+    pub(super) fn fitted(self, width: usize, height: usize) -> Self {
         let mut out = Self::black(width, height);
         if self.width.wrapping_sub(width) <= 1 && self.height.wrapping_sub(height) <= 1 {
             for (y, row) in out.rows_mut().enumerate() {
@@ -87,7 +87,7 @@ impl Canvas {
     }
 
     /// A line with round ends; a dot where both ends are the same.
-    pub fn line(&mut self, a: [f32; 2], b: [f32; 2], width: f32, colour: Colour) {
+    pub(super) fn line(&mut self, a: [f32; 2], b: [f32; 2], width: f32, colour: Colour) {
         let radius = width / 2.0;
         let (dx, dy) = (b[0] - a[0], b[1] - a[1]);
         let length2 = (dx * dx + dy * dy).max(1e-9);
@@ -107,12 +107,12 @@ impl Canvas {
     }
 
     /// A filled dot.
-    pub fn dot(&mut self, at: [f32; 2], diameter: f32, colour: Colour) {
+    pub(super) fn dot(&mut self, at: [f32; 2], diameter: f32, colour: Colour) {
         self.line(at, at, diameter, colour);
     }
 
     /// A filled box (x, y, width, height) with round corners.
-    pub fn plate(&mut self, [x, y, width, height]: [f32; 4], radius: f32, colour: Colour) {
+    pub(super) fn plate(&mut self, [x, y, width, height]: [f32; 4], radius: f32, colour: Colour) {
         let (half_w, half_h) = (width / 2.0, height / 2.0);
         let (cx, cy) = (x + half_w, y + half_h);
         self.cover([x - 1.0, y - 1.0, x + width + 1.0, y + height + 1.0], colour, |px, py| {
@@ -125,21 +125,21 @@ impl Canvas {
 
 /// A colour and how much of it there is, 0…1.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Colour {
+pub(super) struct Colour {
     pub rgb: [f32; 3],
     pub alpha: f32,
 }
 
 impl Colour {
     /// `rgb` is 0…255 each.
-    pub const fn new(rgb: [f32; 3], alpha: f32) -> Self {
+    pub(super) const fn new(rgb: [f32; 3], alpha: f32) -> Self {
         Self { rgb, alpha }
     }
 }
 
 /// Lays `coverage` (0…1) of a colour over a pixel.
 #[inline]
-pub fn blend(pixel: &mut [u8; 4], colour: Colour, coverage: f32) {
+pub(super) fn blend(pixel: &mut [u8; 4], colour: Colour, coverage: f32) {
     let alpha = colour.alpha * coverage;
     if alpha > 0.0 {
         for (below, over) in pixel.iter_mut().zip(colour.rgb) {
@@ -150,7 +150,7 @@ pub fn blend(pixel: &mut [u8; 4], colour: Colour, coverage: f32) {
 }
 
 /// Whole numbers from `low` to `high` that lie in 0…`size`; none where they are not numbers.
-pub fn inside(low: f32, high: f32, size: usize) -> std::ops::Range<usize> {
+pub(super) fn inside(low: f32, high: f32, size: usize) -> std::ops::Range<usize> {
     // `as` saturates and turns NaN into 0.
     let end = ((high.floor() + 1.0) as usize).min(size);
     (low.ceil() as usize).min(end)..end

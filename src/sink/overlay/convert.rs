@@ -1,31 +1,39 @@
 //! A frame's picture becomes a canvas: Y'CbCr to R'G'B', fast.
 
+use std::borrow::Cow;
+
+use mmface::Image;
+use mmface::image::{Channel, Colour};
+
 use super::canvas::Canvas;
-use crate::frame::{Image, Layout, Matrix};
 
 impl Canvas {
     /// A copy of a frame's picture. Rows that the frame promises but does not have stay black.
-    pub fn of(image: &Image) -> Self {
+    pub(super) fn of(image: &Image) -> Self {
         let mut canvas = Self::black(image.width as usize, image.height as usize);
-        match image.layout {
-            Layout::Rgb => canvas.copy_rgb(image),
-            Layout::I420 => canvas.copy_yuv(image),
+        if image.layout.is_yuv() {
+            canvas.copy_yuv(image);
+        } else {
+            canvas.copy_rgb(image);
         }
         canvas
     }
 
+    /// Of R, G, B in any order, or grey.
     fn copy_rgb(&mut self, image: &Image) {
-        let source = image.planes.plane(0).chunks(image.planes.stride(0).max(1));
-        for (out, row) in self.rows_mut().zip(source) {
-            for (out, &[r, g, b]) in out.iter_mut().zip(row.as_chunks().0) {
-                *out = [r, g, b, 255];
+        let [red, green, blue] = image.channels();
+        let plane = &image.planes[0];
+        for (out, row) in self.rows_mut().zip(plane.bytes.chunks(plane.stride.max(1))) {
+            for (out, pixel) in out.iter_mut().zip(row.chunks_exact(red.pitch)) {
+                *out = [pixel[red.offset], pixel[green.offset], pixel[blue.offset], 255];
             }
         }
     }
 
     fn copy_yuv(&mut self, image: &Image) {
-        let rows = |plane| image.planes.plane(plane).chunks(image.planes.stride(plane).max(1));
-        let converter = Converter::new(image.matrix, image.full_range);
+        let channels = image.channels();
+        let rows = |channel: usize| samples(image, channels[channel]);
+        let converter = Converter::new(image.colour);
         // R, G, B of one row, and what its chroma adds to them; of even length.
         let mut tints = [(); 3].map(|()| vec![0; self.width.next_multiple_of(2)]);
         let mut colours = [(); 3].map(|()| vec![0; self.width]);
@@ -34,10 +42,10 @@ impl Canvas {
             if y % 2 == 0
                 && let Some((cb, cr)) = chroma.next()
             {
-                converter.tints(cb, cr, &mut tints);
+                converter.tints(&cb, &cr, &mut tints);
             }
             for (colour, tint) in colours.iter_mut().zip(&tints) {
-                converter.colours(luma, tint, colour);
+                converter.colours(&luma, tint, colour);
             }
             let [red, green, blue] = &colours;
             for (out, ((r, g), b)) in out.iter_mut().zip(red.iter().zip(green).zip(blue)) {
@@ -45,6 +53,15 @@ impl Canvas {
             }
         }
     }
+}
+
+/// The rows of a channel: borrowed where its samples lie side by side.
+fn samples<'a>(image: &'a Image, channel: Channel) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    let plane = &image.planes[channel.plane];
+    plane.bytes.chunks(plane.stride.max(1)).map(move |row| match channel.pitch {
+        1 => Cow::Borrowed(row),
+        pitch => row.iter().skip(channel.offset).step_by(pitch).copied().collect(),
+    })
 }
 
 /// Y'CbCr to R'G'B' in 16-bit whole numbers with 5 bits of fraction, so that the compiler makes
@@ -61,26 +78,18 @@ struct Converter {
 const FRACTION: u32 = 5;
 
 impl Converter {
-    fn new(matrix: Matrix, full_range: bool) -> Self {
-        let (kr, kb) = match matrix {
-            Matrix::Bt601 => (0.299, 0.114),
-            Matrix::Bt709 => (0.2126, 0.0722),
-        };
-        let kg = 1.0 - kr - kb;
-        let (luma, chroma) = if full_range { (1.0, 1.0) } else { (255.0 / 219.0, 255.0 / 224.0) };
-        let factor = |f: f64| (f * f64::from(1 << (FRACTION + 8))).round();
+    fn new(colour: Colour) -> Self {
+        let factors = colour.to_rgb();
+        let whole = |v: f64| (v * f64::from(1 << (FRACTION + 8))).round();
         // Half a step is added so that cutting the fraction off rounds.
-        let black = if full_range { 0.0 } else { 16.0 * luma };
-        let black = (black * f64::from(1 << FRACTION) - f64::from(1 << (FRACTION - 1))).round();
+        let black = factors.black * factors.luma * f64::from(1 << FRACTION);
+        let black = (black - f64::from(1 << (FRACTION - 1))).round();
         Self {
-            luma: factor(luma) as u16,
+            luma: whole(factors.luma) as u16,
             black: black as i16,
-            red: factor(2.0 * (1.0 - kr) * chroma) as i16,
-            green: [
-                factor(-2.0 * kb * (1.0 - kb) / kg * chroma) as i16,
-                factor(-2.0 * kr * (1.0 - kr) / kg * chroma) as i16,
-            ],
-            blue: factor(2.0 * (1.0 - kb) * chroma) as i16,
+            red: whole(factors.red) as i16,
+            green: factors.green.map(|v| whole(v) as i16),
+            blue: whole(factors.blue) as i16,
         }
     }
 
@@ -113,77 +122,63 @@ impl Converter {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use mmface::image::{Layout, Matrix, Plane};
 
     use super::*;
-    use crate::crop::to_rgb;
-    use crate::frame::Planes;
 
-    /// Planes with padded rows, and nothing after the last one, as decoders leave them.
-    struct Padded([(Vec<u8>, usize); 3]);
-
-    impl Planes for Padded {
-        fn plane(&self, index: usize) -> &[u8] {
-            &self.0[index].0
-        }
-        fn stride(&self, index: usize) -> usize {
-            self.0[index].1
-        }
-    }
-
-    fn plane(width: usize, height: usize, padding: usize, factor: usize) -> (Vec<u8>, usize) {
+    /// A plane with padded rows, and nothing after the last one, as decoders leave them.
+    fn plane(width: usize, height: usize, padding: usize, factor: usize) -> Plane<'static> {
         let stride = width + padding;
         let size = stride * (height - 1) + width;
-        ((0..size).map(|i| (i * factor % 256) as u8).collect(), stride)
+        Plane::new((0..size).map(|i| (i * factor % 256) as u8).collect::<Vec<u8>>(), stride)
     }
 
     #[test]
     fn colours_are_those_of_the_reference() {
         for (width, height, padding) in [(64usize, 48usize, 0), (63, 47, 5), (1, 1, 0), (2, 3, 2)] {
-            for matrix in [Matrix::Bt601, Matrix::Bt709] {
-                for full_range in [false, true] {
-                    let (half_w, half_h) = (width.div_ceil(2), height.div_ceil(2));
-                    let planes = [
-                        plane(width, height, padding, 7),
-                        plane(half_w, half_h, padding, 37),
-                        plane(half_w, half_h, padding, 101),
-                    ];
-                    let expected = |x: usize, y: usize| {
-                        let at = |p: usize, x: usize, y: usize| {
-                            f32::from(planes[p].0[y * planes[p].1 + x])
-                        };
-                        to_rgb(
-                            [at(0, x, y), at(1, x / 2, y / 2), at(2, x / 2, y / 2)],
-                            matrix,
-                            full_range,
-                        )
-                    };
-                    let mut canvas = Canvas::of(&Image {
-                        width: width as u32,
-                        height: height as u32,
-                        layout: Layout::I420,
-                        matrix,
-                        full_range,
-                        planes: Arc::new(Padded(planes.clone())),
-                    });
-                    for y in 0..height {
-                        for (x, pixel) in canvas.row_mut(y).iter().enumerate() {
-                            let want = expected(x, y);
-                            let near = pixel.iter().zip(want).all(|(a, b)| a.abs_diff(b) <= 1);
-                            assert!(
-                                near,
-                                "{x} {y} {matrix:?} {full_range}: {pixel:?}, not {want:?}"
-                            );
-                        }
+            let (half_w, half_h) = (width.div_ceil(2), height.div_ceil(2));
+            let planes = [
+                plane(width, height, padding, 7),
+                plane(half_w, half_h, padding, 37),
+                plane(half_w, half_h, padding, 101),
+            ];
+            let at = |p: usize, x: usize, y: usize| planes[p].bytes[y * planes[p].stride + x];
+            // The same pixels with chroma in turns.
+            let both =
+                (0..half_h).flat_map(|y| (0..half_w).flat_map(move |x| [1, 2].map(|p| (p, x, y))));
+            let both: Vec<u8> = both.map(|(p, x, y)| at(p, x, y)).collect();
+            let both = Plane::new(both, 2 * half_w);
+            for (matrix, full_range) in [
+                (Matrix::Bt601, false),
+                (Matrix::Bt601, true),
+                (Matrix::Bt709, false),
+                (Matrix::Bt709, true),
+            ] {
+                let colour = Colour { matrix, full_range };
+                let image = |layout, planes: Vec<Plane<'static>>| {
+                    let image = Image::new(layout, width as u32, height as u32, planes);
+                    image.expect("fits").with_colour(colour)
+                };
+                let mut canvas = Canvas::of(&image(Layout::I420, planes.to_vec()));
+                for y in 0..height {
+                    for (x, pixel) in canvas.row_mut(y).iter().enumerate() {
+                        let want = [at(0, x, y), at(1, x / 2, y / 2), at(2, x / 2, y / 2)];
+                        let want = colour.to_rgb().apply(want);
+                        let near = pixel.iter().zip(want).all(|(a, b)| a.abs_diff(b) <= 1);
+                        assert!(near, "{x} {y} {colour:?}: {pixel:?}, not {want:?}");
                     }
                 }
+                let nv12 = Canvas::of(&image(Layout::Nv12, vec![planes[0].clone(), both.clone()]));
+                assert_eq!(nv12.bytes, canvas.bytes);
             }
         }
     }
 
     #[test]
     fn rgb_is_copied() {
-        let image = Image::from_rgb(2, 1, vec![1, 2, 3, 4, 5, 6]).expect("sizes fit");
+        let image = Image::rgb(2, 1, vec![1, 2, 3, 4, 5, 6]).expect("fits");
         assert_eq!(Canvas::of(&image).bytes, [1, 2, 3, 255, 4, 5, 6, 255]);
+        let image = Image::bgr(1, 1, vec![1, 2, 3]).expect("fits");
+        assert_eq!(Canvas::of(&image).bytes, [3, 2, 1, 255]);
     }
 }

@@ -1,14 +1,15 @@
 //! Puts a picture together: meshes, landmarks, axes, labels, the status line.
 
-use super::Face;
+use mmface::face::rotation;
+use mmface::mesh::Mesh;
+use mmface::volume::surface;
+
+use super::Drawn;
 use super::canvas::{Canvas, Colour};
 use super::raster::Layer;
 use super::skin::Skin;
 use super::style::{self, Style};
 use super::text::Font;
-use crate::face::rotation;
-use crate::mesh::Mesh;
-use crate::volume::surface;
 
 /// Colours of faces, by id; after the last the first comes again.
 const TINTS: [[f32; 3]; 8] = [
@@ -44,7 +45,7 @@ const WHITE: [f32; 3] = [255.0; 3];
 const DARK: [f32; 3] = [16.0, 18.0, 22.0];
 
 /// Draws faces of one model; keeps its buffers from frame to frame.
-pub struct Painter {
+pub(super) struct Painter {
     skin: Skin,
     style: Style,
     layer: Layer,
@@ -52,24 +53,24 @@ pub struct Painter {
 }
 
 impl Painter {
-    pub fn new(skin: Skin, style: Style) -> Self {
+    pub(super) fn new(skin: Skin, style: Style) -> Self {
         Self { skin, style, layer: Layer::default(), colours: Vec::new() }
     }
 
     /// Draws all faces, small ones first (they are farther away), and the status line.
-    pub fn paint(&mut self, canvas: &mut Canvas, faces: &[Face], status: &str) {
+    pub(super) fn paint(&mut self, canvas: &mut Canvas, faces: &[Drawn], status: &str) {
         let mut order: Vec<_> = faces.iter().collect();
         order.sort_by(|a, b| size(a).total_cmp(&size(b)));
-        for face in &order {
-            self.mesh(canvas, face);
+        for drawn in &order {
+            self.mesh(canvas, drawn);
         }
-        for face in &order {
-            landmarks(canvas, face);
-            axes(canvas, face);
+        for drawn in &order {
+            landmarks(canvas, drawn);
+            axes(canvas, drawn);
         }
         let font = Font::for_height(canvas.height);
-        for face in &order {
-            label(canvas, font, face);
+        for drawn in &order {
+            label(canvas, font, drawn);
         }
         if !status.is_empty() {
             let margin = font.height() / 2;
@@ -77,17 +78,17 @@ impl Painter {
         }
     }
 
-    fn mesh(&mut self, canvas: &mut Canvas, face: &Face) {
+    fn mesh(&mut self, canvas: &mut Canvas, drawn: &Drawn) {
         if self.style == Style::Volume {
-            let mesh = face.volume.map(surface).unwrap_or_default();
+            let mesh = drawn.volume.as_deref().map(surface).unwrap_or_default();
             let colours = style::directions(&mesh, SOLID);
             self.layer.draw(canvas, &mesh.points, &colours, &mesh.triangles);
             return;
         }
-        if face.vertices.len() != self.skin.len() {
+        if drawn.vertices.len() != self.skin.len() {
             return;
         }
-        let (points, skin) = (face.vertices, &mut self.skin);
+        let (points, skin) = (drawn.vertices, &mut self.skin);
         match self.style {
             Style::Depth => {
                 let colours = style::depths(points, |i| skin.reach(i) > 0.5);
@@ -99,15 +100,15 @@ impl Painter {
                 self.colours = paint(normals.into_iter().map(style::direction).collect(), skin);
             }
             Style::Wire => {
-                let width = (size(face) / 500.0).clamp(0.5, 1.5);
-                let colour = Colour::new(tint(face.id), 0.7);
+                let width = (size(drawn) / 500.0).clamp(0.5, 1.5);
+                let colour = Colour::new(tint(drawn.face.id), 0.7);
                 for [a, b] in style::edges(points, &skin.triangles, |i| skin.reach(i) > 0.2) {
                     let at = |i: u32| [points[i as usize][0], points[i as usize][1]];
                     canvas.line(at(a), at(b), width, colour);
                 }
                 return;
             }
-            _ => skin.shade(points, tint(face.id), &mut self.colours),
+            _ => skin.shade(points, tint(drawn.face.id), &mut self.colours),
         }
         self.layer.draw(canvas, points, &self.colours, &self.skin.triangles);
     }
@@ -127,14 +128,14 @@ fn tint(id: u64) -> [f32; 3] {
 }
 
 /// Of a face, in pixels.
-fn size(face: &Face) -> f32 {
-    face.box_[2].max(face.box_[3])
+fn size(drawn: &Drawn) -> f32 {
+    drawn.face.bounds[2].max(drawn.face.bounds[3])
 }
 
-fn landmarks(canvas: &mut Canvas, face: &Face) {
-    let width = (size(face) / 200.0).clamp(0.6, 3.0);
-    let points = face.landmarks;
-    if points.len() == crate::face::LANDMARKS {
+fn landmarks(canvas: &mut Canvas, drawn: &Drawn) {
+    let width = (size(drawn) / 200.0).clamp(0.6, 3.0);
+    let points = &drawn.face.landmarks;
+    if points.len() == mmface::face::LANDMARKS {
         for (first, last, closed) in LINES {
             let line = points[first..=last].iter().chain(closed.then(|| &points[first]));
             for (a, b) in line.clone().zip(line.skip(1)) {
@@ -149,12 +150,12 @@ fn landmarks(canvas: &mut Canvas, face: &Face) {
     }
 }
 
-fn axes(canvas: &mut Canvas, face: &Face) {
-    let [left, top, width, height] = face.box_;
+fn axes(canvas: &mut Canvas, drawn: &Drawn) {
+    let [left, top, width, height] = drawn.face.bounds;
     let middle = [left + width / 2.0, top + height / 2.0];
-    let origin = face.landmarks.get(NOSE_TIP).copied().unwrap_or(middle);
-    let matrix = rotation::matrix(&face.pose.rotation);
-    let (length, thickness) = (size(face) / 3.0, (size(face) / 90.0).clamp(1.5, 6.0));
+    let origin = drawn.face.landmarks.get(NOSE_TIP).copied().unwrap_or(middle);
+    let matrix = rotation::matrix(&drawn.face.params.rotation);
+    let (length, thickness) = (size(drawn) / 3.0, (size(drawn) / 90.0).clamp(1.5, 6.0));
     let mut order = [0, 1, 2];
     order.sort_by(|&a, &b| matrix[(2, a)].total_cmp(&matrix[(2, b)]));
     for axis in order {
@@ -165,9 +166,9 @@ fn axes(canvas: &mut Canvas, face: &Face) {
     }
 }
 
-fn label(canvas: &mut Canvas, font: Font, face: &Face) {
-    let text = format!("id {}  {:.0} %", face.id, 100.0 * face.confidence);
-    let [x, y, width, height] = face.box_;
+fn label(canvas: &mut Canvas, font: Font, drawn: &Drawn) {
+    let text = format!("id {}  {:.0} %", drawn.face.id, 100.0 * drawn.face.confidence);
+    let [x, y, width, height] = drawn.face.bounds;
     let line = font.height() as f32;
     let room = |size: usize, needed: usize| size.saturating_sub(needed) as f32;
     let x = x + (width - font.width(&text) as f32) / 2.0;
@@ -176,7 +177,7 @@ fn label(canvas: &mut Canvas, font: Font, face: &Face) {
     let (above, below) = (y - 2.2 * line, y + height + 0.8 * line);
     let y = if above > 2.0 * line { above } else { below };
     let y = y.clamp(0.0, room(canvas.height, font.height() * 5 / 4));
-    plate(canvas, font, [x as usize, y as usize], &text, tint(face.id));
+    plate(canvas, font, [x as usize, y as usize], &text, tint(drawn.face.id));
 }
 
 /// A line of text on a dark plate; `at` is the top left corner of the text.

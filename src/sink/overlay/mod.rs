@@ -16,19 +16,21 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mmface::Face;
+use mmface::volume::Volume;
 
 use self::canvas::Canvas;
 use self::draw::Painter;
 use self::skin::Skin;
 pub use self::style::Style;
-use self::writer::Writer;
 pub use self::writer::health;
+use self::writer::{Taken, Writer};
+use super::{Context, Event, Needs, Plan, Sink, VolumeSource, WhenSlow};
 use crate::Result;
-use crate::face::{FaceModel, Params};
-use crate::frame::Frame;
-use crate::sink::{Shot, Sink};
-use crate::volume::Volume;
 
 /// Where the drawn frames go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,90 +42,80 @@ pub enum Target {
     File(PathBuf),
 }
 
-/// One face as it is drawn. Lengths and places in frame pixels, (0, 0) being the centre of the top
-/// left pixel.
-#[derive(Debug, Clone, Copy)]
-pub struct Face<'a> {
-    /// Who it is; faces of one id keep their colour.
-    pub id: u64,
-    /// 0…1.
-    pub confidence: f32,
-    /// x, y, width, height.
-    pub box_: [f32; 4],
-    /// The mesh: x, y and z (toward the camera), one for each vertex of the face model. Empty for
-    /// no mesh.
-    pub vertices: &'a [[f32; 3]],
-    /// The landmarks; empty for none.
-    pub landmarks: &'a [[f32; 2]],
-    /// Its rotation is drawn as axes.
-    pub pose: &'a Params,
+/// An overlay that is wanted.
+#[derive(Debug)]
+pub struct OverlayVideo {
+    /// Where it goes.
+    pub target: Target,
+    /// What it shows of a face.
+    pub style: Style,
+}
+
+impl Plan for OverlayVideo {
+    fn name(&self) -> &'static str {
+        "overlay"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { volumes: (self.style == Style::Volume).then_some(VolumeSource::Network) }
+    }
+
+    fn when_slow(&self) -> WhenSlow {
+        WhenSlow::DropOldest
+    }
+
+    fn file(&self) -> Option<&Path> {
+        match &self.target {
+            Target::Window => None,
+            Target::File(path) => Some(path),
+        }
+    }
+
+    fn open(self: Box<Self>, context: &Arc<Context>) -> Result<Box<dyn Sink>> {
+        let painter = Painter::new(Skin::of(&context.model), self.style);
+        let warning = if context.trained { "" } else { UNTRAINED };
+        Ok(Box::new(Overlay { painter, writer: Writer::open(&self.target)?, warning }))
+    }
+}
+
+/// Stands on every frame where the parameters mean nothing.
+const UNTRAINED: &str = "NO TRAINED WEIGHTS: THE MESH MEANS NOTHING";
+
+/// One face as it is drawn.
+pub(crate) struct Drawn<'a> {
+    pub(crate) face: &'a Face,
+    /// The mesh; empty for none.
+    pub(crate) vertices: &'a [[f32; 3]],
     /// Its volume, which [`Style::Volume`] shows.
-    pub volume: Option<&'a Volume>,
+    pub(crate) volume: Option<Arc<Volume>>,
 }
 
 /// Draws frames and hands them on.
-pub struct Overlay {
+struct Overlay {
     painter: Painter,
     writer: Writer,
-}
-
-impl Overlay {
-    /// Opens the target. `fps` is the frame rate that the source announces, 0 where it does not;
-    /// frames are shown at their own times whatever it says.
-    ///
-    /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) for an extension that is not known,
-    /// [`Error::Sink`](crate::Error::Sink) if the file cannot be created, an encoder is missing or
-    /// there is no screen.
-    pub fn open(target: &Target, style: Style, model: &FaceModel, fps: f64) -> Result<Self> {
-        Ok(Self {
-            painter: Painter::new(Skin::of(model), style),
-            writer: Writer::open(target, fps)?,
-        })
-    }
-
-    /// Draws `faces` and a line of text on a copy of `frame` and hands it on; waits while the
-    /// encoder is behind. The first frame sets the size of the video; later ones of another size
-    /// are scaled into it.
-    ///
-    /// # Errors
-    /// [`Error::Sink`](crate::Error::Sink) if the target cannot be written any more,
-    /// [`Error::ClosedPipe`](crate::Error::ClosedPipe) once the window has been closed.
-    pub fn draw(&mut self, frame: &Frame, faces: &[Face], status: &str) -> Result<()> {
-        let mut canvas = Canvas::of(&frame.image);
-        self.painter.paint(&mut canvas, faces, status);
-        self.writer.write(canvas, frame.pts, frame.connection)
-    }
-
-    /// Writes the end of the file; every frame handed in is in it then. Dropping an overlay
-    /// without this leaves a playable file that may lack the last second.
-    ///
-    /// # Errors
-    /// [`Error::Sink`](crate::Error::Sink) if the rest cannot be written.
-    pub fn finish(self) -> Result<()> {
-        self.writer.finish()
-    }
+    warning: &'static str,
 }
 
 impl Sink for Overlay {
-    fn take(&mut self, shot: &Shot) -> Result<()> {
-        let faces: Vec<_> = shot
-            .faces
-            .iter()
-            .map(|face| Face {
-                id: face.id,
-                confidence: face.confidence,
-                box_: face.bounds,
-                vertices: &face.vertices,
-                landmarks: &face.landmarks,
-                pose: &face.params,
-                volume: face.volume.as_deref(),
-            })
-            .collect();
-        self.draw(&shot.frame, &faces, &shot.status)
+    fn take(&mut self, event: &Event) -> Result<ControlFlow<&'static str>> {
+        let Event::Frame(event) = event else { return Ok(ControlFlow::Continue(())) };
+        let drawn = |(place, face)| {
+            let (vertices, volume) = (event.mesh(place), event.volume(place));
+            Drawn { face, vertices, volume }
+        };
+        let faces: Vec<_> = event.faces().map(drawn).collect();
+        let status = [event.status.as_str(), self.warning].join("   ");
+        let mut canvas = Canvas::of(&event.frame.image());
+        self.painter.paint(&mut canvas, &faces, status.trim());
+        let (pts, connection) = (event.frame.pts, event.frame.connection);
+        Ok(match self.writer.write(canvas, pts, connection)? {
+            Taken::Written => ControlFlow::Continue(()),
+            Taken::WindowClosed => ControlFlow::Break("the window was closed"),
+        })
     }
 
     fn finish(self: Box<Self>) -> Result<()> {
-        Overlay::finish(*self)
+        self.writer.finish()
     }
 }

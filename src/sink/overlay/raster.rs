@@ -9,7 +9,7 @@ const FINE: f32 = 400.0;
 
 /// A transparent picture of the nearest surface over a part of a canvas.
 #[derive(Default)]
-pub struct Layer {
+pub(super) struct Layer {
     /// Canvas pixel of the top left corner.
     left: usize,
     top: usize,
@@ -27,7 +27,7 @@ impl Layer {
     /// Draws a mesh. `points` are in canvas pixels, z toward the viewer; `colours` (0…255) are
     /// those of the points, R, G, B already multiplied by the fourth, the opacity. Triangles run
     /// counter-clockwise seen from outside; those seen from inside are left out.
-    pub fn draw(
+    pub(super) fn draw(
         &mut self,
         canvas: &mut Canvas,
         points: &[[f32; 3]],
@@ -53,7 +53,7 @@ impl Layer {
     }
 
     /// Depth of the nearest surface at a place on the canvas of the last [`draw`](Self::draw).
-    pub fn depth(&self, [x, y]: [f32; 2]) -> f32 {
+    pub(super) fn depth(&self, [x, y]: [f32; 2]) -> f32 {
         let scale = self.scale as f32;
         let sample =
             |v: f32, origin: usize| (place(v, origin, scale) + 0.5).clamp(0.0, 1e6) as usize;

@@ -3,7 +3,7 @@
 
 use super::canvas::Canvas;
 use super::raster::Layer;
-use crate::face::{FaceModel, Params, rotation};
+use mmface::face::{FaceModel, Params, rotation};
 
 /// Toward the lights, in camera space (x right, y up, z toward the viewer); not of unit length,
 /// [`unit`] makes them so.
@@ -56,7 +56,7 @@ const REGIONS: [(&str, Material); 7] = [
 ];
 
 /// The look of one face model.
-pub struct Skin {
+pub(super) struct Skin {
     /// Corners, counter-clockwise seen from outside.
     pub triangles: Vec<[u32; 3]>,
     materials: Vec<Material>,
@@ -68,7 +68,7 @@ pub struct Skin {
 
 impl Skin {
     /// The look of a model: materials by region, lips and the reach of the mask by its landmarks.
-    pub fn of(model: &FaceModel) -> Self {
+    pub(super) fn of(model: &FaceModel) -> Self {
         let neutral = view(1.0, [0.0; 3], [0.0; 3]);
         let landmarks = model.landmarks3d(&neutral);
         let upright: Vec<_> = landmarks.iter().map(|[x, y, z]| [*x, -y, *z]).collect();
@@ -119,18 +119,23 @@ impl Skin {
     }
 
     /// Number of vertices.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.materials.len()
     }
 
     /// How visible a vertex is: 1 on the face, 0 on ears, neck and hair.
-    pub fn reach(&self, vertex: usize) -> f32 {
+    pub(super) fn reach(&self, vertex: usize) -> f32 {
         self.materials.get(vertex).map_or(0.0, |m| (m.opacity / MOUTH.opacity).min(1.0))
     }
 
     /// The colour of every vertex of a mesh in pixels (z toward the viewer), 0…255, R, G, B
     /// multiplied by the fourth, the opacity. `tint` is the colour of this face.
-    pub fn shade(&mut self, points: &[[f32; 3]], tint: [f32; 3], colours: &mut Vec<[f32; 4]>) {
+    pub(super) fn shade(
+        &mut self,
+        points: &[[f32; 3]],
+        tint: [f32; 3],
+        colours: &mut Vec<[f32; 4]>,
+    ) {
         self.find_normals(points);
         let (key, fill) = (unit(KEY), unit(FILL));
         // Half way between the light and the viewer.

@@ -1,10 +1,9 @@
 //! What else than a lit face the overlay can show.
 
-use crate::mesh::{Mesh, visible};
+use mmface::mesh::{Mesh, visible};
 
 /// How the mesh is drawn.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Style {
     /// Lit, half transparent.
     #[default]
@@ -29,7 +28,7 @@ const DEPTHS: [[f32; 3]; 5] = [
 ];
 
 /// The colour of each point by its depth within those that count.
-pub fn depths(points: &[[f32; 3]], counts: impl Fn(usize) -> bool) -> Vec<[f32; 3]> {
+pub(super) fn depths(points: &[[f32; 3]], counts: impl Fn(usize) -> bool) -> Vec<[f32; 3]> {
     let mut z: Vec<f32> =
         points.iter().enumerate().filter(|(i, _)| counts(*i)).map(|(_, p)| p[2]).collect();
     z.sort_unstable_by(f32::total_cmp);
@@ -48,12 +47,12 @@ pub fn depths(points: &[[f32; 3]], counts: impl Fn(usize) -> bool) -> Vec<[f32; 
 }
 
 /// The colour of each unit normal (y up).
-pub fn direction(normal: [f32; 3]) -> [f32; 3] {
+pub(super) fn direction(normal: [f32; 3]) -> [f32; 3] {
     normal.map(|v| 127.5 + 127.5 * v)
 }
 
 /// The edges of triangles that are in sight and whose points count, each once.
-pub fn edges(
+pub(super) fn edges(
     points: &[[f32; 3]],
     triangles: &[[u32; 3]],
     counts: impl Fn(usize) -> bool,
@@ -75,12 +74,12 @@ pub fn edges(
 }
 
 /// A mesh coloured by where it looks; R, G, B multiplied by the fourth, the opacity.
-pub fn directions(mesh: &Mesh, opacity: f32) -> Vec<[f32; 4]> {
+pub(super) fn directions(mesh: &Mesh, opacity: f32) -> Vec<[f32; 4]> {
     mesh.normals().into_iter().map(|normal| opaque(direction(normal), opacity)).collect()
 }
 
 /// A colour with its opacity, 0…1, as the rasteriser takes it.
-pub fn opaque([r, g, b]: [f32; 3], opacity: f32) -> [f32; 4] {
+pub(super) fn opaque([r, g, b]: [f32; 3], opacity: f32) -> [f32; 4] {
     [r * opacity, g * opacity, b * opacity, 255.0 * opacity]
 }
 

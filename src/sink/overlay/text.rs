@@ -6,7 +6,7 @@ use super::canvas::{Canvas, Colour, blend};
 
 /// A size of text that suits a picture.
 #[derive(Debug, Clone, Copy)]
-pub struct Font {
+pub(super) struct Font {
     size: RasterHeight,
     /// Each pixel of the font is drawn this many pixels wide and high.
     zoom: usize,
@@ -14,7 +14,7 @@ pub struct Font {
 
 impl Font {
     /// Large enough to be read in a picture so many pixels high.
-    pub fn for_height(height: usize) -> Self {
+    pub(super) fn for_height(height: usize) -> Self {
         let (size, zoom) = match height {
             0..=540 => (RasterHeight::Size16, 1),
             541..=800 => (RasterHeight::Size20, 1),
@@ -26,17 +26,17 @@ impl Font {
     }
 
     /// Height of a line.
-    pub fn height(self) -> usize {
+    pub(super) fn height(self) -> usize {
         self.size.val() * self.zoom
     }
 
     /// Width of a text of so many characters.
-    pub fn width(self, text: &str) -> usize {
+    pub(super) fn width(self, text: &str) -> usize {
         get_raster_width(FontWeight::Regular, self.size) * self.zoom * text.chars().count()
     }
 
     /// Writes one line, (x, y) being the top left corner; characters without a picture leave a gap.
-    pub fn write(self, canvas: &mut Canvas, x: usize, y: usize, text: &str, colour: Colour) {
+    pub(super) fn write(self, canvas: &mut Canvas, x: usize, y: usize, text: &str, colour: Colour) {
         let zoom = self.zoom;
         let step = self.width("0");
         for (left, c) in (x..).step_by(step).zip(text.chars()) {

@@ -18,9 +18,11 @@ const FLUSH: gst::ClockTime = gst::ClockTime::from_seconds(60);
 
 const EXTENSIONS: &str = ".mp4, .mkv or .webm, or .png or .jpg for one picture";
 
-/// Frames a second where the source does not say. Without any, `mp4mux` gives the last frame no
-/// time, and players skip it.
-const USUAL_RATE: f64 = 25.0;
+/// The frame rate that files announce, while each frame has its own time. Without any, `mp4mux` gives
+/// the last frame no time, and players skip it.
+const RATE: i32 = 25;
+/// Nanoseconds from one frame to the next at that rate.
+const STEP: u64 = 1_000_000_000 / RATE as u64;
 /// Sides below which the encoders refuse frames, which they say in words that help nobody.
 const SMALLEST: usize = 16;
 
@@ -46,14 +48,29 @@ enum Kind {
     Window,
 }
 
+/// What became of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It goes where it should.
+    Written,
+    /// Nobody looks any more.
+    WindowClosed,
+}
+
+/// What the pipeline says.
+enum Said {
+    Nothing,
+    End,
+    WindowClosed,
+}
+
 /// A GStreamer pipeline that takes pictures.
-pub struct Writer {
+pub(super) struct Writer {
     pipeline: gst::Pipeline,
     input: gst_app::AppSrc,
     kind: Kind,
     /// What the user knows it by.
     name: String,
-    fps: f64,
     timeline: Timeline,
     /// Width and height of the output, once known.
     size: Option<(usize, usize)>,
@@ -62,15 +79,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn open(target: &Target, fps: f64) -> Result<Self> {
+    pub(super) fn open(target: &Target) -> Result<Self> {
         gst::init().map_err(|e| Error::Sink(format!("GStreamer does not start: {e}")))?;
-        let fps = if fps.is_finite() && fps > 0.0 { fps } else { USUAL_RATE };
         let (kind, chain, name) = match target {
             Target::Window => (Kind::Window, window()?, "the window".into()),
             Target::File(path) => {
-                let (kind, chain) = chain_for(path, fps)?;
+                let (kind, chain) = chain_for(path)?;
                 // Whatever is wrong with the path is known before the first frame is.
-                crate::sink::Anew::open(path).map_err(|e| {
+                crate::sink::files::TruncateOnWrite::open(path).map_err(|e| {
                     Error::Sink(format!("cannot write {}: {}", path.display(), reason(&e)))
                 })?;
                 (kind, format!("{chain} ! filesink name=out"), path.display().to_string())
@@ -95,13 +111,16 @@ impl Writer {
         if let (Target::File(path), Some(out)) = (target, pipeline.by_name("out")) {
             out.set_property("location", path);
         }
-        let timeline = Timeline::new(fps);
-        Ok(Self { pipeline, input, kind, name, fps, timeline, size: None, warned: false })
+        let timeline = Timeline::default();
+        Ok(Self { pipeline, input, kind, name, timeline, size: None, warned: false })
     }
 
     /// Hands one picture on. `pts` is in seconds; where it does not increase, or starts anew with
     /// another connection, time goes on all the same.
-    pub fn write(&mut self, canvas: Canvas, pts: f64, connection: u32) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Sink`] if the target cannot be written.
+    pub(super) fn write(&mut self, canvas: Canvas, pts: f64, connection: u32) -> Result<Taken> {
         if self.kind == Kind::Picture && self.size.is_some() {
             if !std::mem::replace(&mut self.warned, true) {
                 tracing::warn!("{} holds one picture: only the first frame is in it", self.name);
@@ -117,7 +136,9 @@ impl Writer {
         } else {
             canvas.fitted(width, height)
         };
-        self.wait_for_room()?;
+        if self.wait_for_room()? == Taken::WindowClosed {
+            return Ok(Taken::WindowClosed);
+        }
         let (at, step) = self.timeline.place(pts, connection);
         let mut buffer = gst::Buffer::from_mut_slice(canvas.bytes);
         if let Some(buffer) = buffer.get_mut() {
@@ -125,7 +146,9 @@ impl Writer {
             buffer.set_duration(gst::ClockTime::from_nseconds(step));
         }
         if self.input.push_buffer(buffer).is_err() {
-            self.check()?;
+            if self.check()? == Taken::WindowClosed {
+                return Ok(Taken::WindowClosed);
+            }
             return Err(Error::Sink(format!(
                 "cannot write {}: it takes no more frames",
                 self.name
@@ -144,7 +167,7 @@ impl Writer {
                 self.name, canvas.width, canvas.height
             )));
         }
-        let rate = gst::Fraction::approximate_f64(self.fps).unwrap_or(gst::Fraction::new(0, 1));
+        let rate = gst::Fraction::new(RATE, 1);
         let caps = gst::Caps::builder("video/x-raw")
             .field("format", "RGBx")
             .field("width", i32::try_from(width).unwrap_or(i32::MAX))
@@ -163,46 +186,55 @@ impl Writer {
 
     /// Waits until the encoder has taken what waits for it. `appsrc` could do this itself, but it
     /// would wait for ever once the encoder or the disk has failed.
-    fn wait_for_room(&self) -> Result<()> {
+    fn wait_for_room(&self) -> Result<Taken> {
         while self.input.current_level_buffers() >= WAITING {
-            self.poll(gst::ClockTime::from_mseconds(1))?;
+            if let Said::WindowClosed = self.poll(gst::ClockTime::from_mseconds(1))? {
+                return Ok(Taken::WindowClosed);
+            }
         }
-        Ok(())
+        Ok(Taken::Written)
     }
 
     /// The pipeline's error, if there is one.
-    fn check(&self) -> Result<()> {
-        self.poll(gst::ClockTime::ZERO).map(|_| ())
+    fn check(&self) -> Result<Taken> {
+        Ok(match self.poll(gst::ClockTime::ZERO)? {
+            Said::WindowClosed => Taken::WindowClosed,
+            Said::Nothing | Said::End => Taken::Written,
+        })
     }
 
-    /// Waits for the end or an error; whether the end came.
-    fn poll(&self, timeout: gst::ClockTime) -> Result<bool> {
-        let Some(bus) = self.pipeline.bus() else { return Ok(false) };
+    /// Waits for the end or an error.
+    fn poll(&self, timeout: gst::ClockTime) -> Result<Said> {
+        let Some(bus) = self.pipeline.bus() else { return Ok(Said::Nothing) };
         let wanted = [gst::MessageType::Error, gst::MessageType::Eos];
-        let Some(message) = bus.timed_pop_filtered(timeout, &wanted) else { return Ok(false) };
-        match message.view() {
-            gst::MessageView::Error(error) => Err(self.explain(&error.error())),
-            _ => Ok(true),
+        let Some(message) = bus.timed_pop_filtered(timeout, &wanted) else {
+            return Ok(Said::Nothing);
+        };
+        let gst::MessageView::Error(error) = message.view() else { return Ok(Said::End) };
+        let error = error.error();
+        // What the sinks of X11, Wayland and OpenGL say when the user closes the window.
+        let closed = error.matches(gst::ResourceError::NotFound);
+        if self.kind == Kind::Window && closed {
+            return Ok(Said::WindowClosed);
         }
+        Err(self.explain(&error))
     }
 
     fn explain(&self, error: &gst::glib::Error) -> Error {
-        let resource = error.kind::<gst::ResourceError>();
-        match (self.kind, resource) {
-            // What the sinks of X11, Wayland and OpenGL say when the user closes the window.
-            (Kind::Window, Some(gst::ResourceError::NotFound)) => Error::ClosedPipe,
-            (_, Some(gst::ResourceError::NoSpaceLeft)) => {
-                Error::Sink(format!("cannot write {}: the disk is full", self.name))
-            }
-            _ => Error::Sink(format!("cannot write {}: {}", self.name, error.message())),
+        if error.matches(gst::ResourceError::NoSpaceLeft) {
+            return Error::Sink(format!("cannot write {}: the disk is full", self.name));
         }
+        Error::Sink(format!("cannot write {}: {}", self.name, error.message()))
     }
 
     /// Writes what still waits and the end of the file.
-    pub fn finish(self) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(super) fn finish(self) -> Result<()> {
         if self.size.is_none() {
             if self.kind != Kind::Window {
-                let state = crate::sink::untouched(Path::new(&self.name));
+                let state = crate::sink::files::untouched(Path::new(&self.name));
                 tracing::warn!("no frame came, so {} {state}", self.name);
             }
             return Ok(());
@@ -210,7 +242,7 @@ impl Writer {
         if self.input.end_of_stream().is_err() {
             self.check()?;
         }
-        if self.poll(FLUSH)? {
+        if !matches!(self.poll(FLUSH)?, Said::Nothing) {
             return Ok(());
         }
         Err(Error::Sink(format!("cannot write the end of {}: the encoder hangs", self.name)))
@@ -245,12 +277,12 @@ fn window() -> Result<String> {
 }
 
 /// The elements between conversion and file, by the extension of the file.
-fn chain_for(path: &Path, fps: f64) -> Result<(Kind, String)> {
+fn chain_for(path: &Path) -> Result<(Kind, String)> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
     // A fragment a second: a file whose end was never written can be played up to its last one.
     const MP4: &str = "mp4mux fragment-duration=1000 fragment-mode=first-moov-then-finalise";
     // A picture that stands by itself every two seconds, so that players can jump there.
-    let key = (2.0 * fps).ceil().clamp(1.0, 600.0) as u32;
+    let key = 2 * RATE as u32;
     match extension.as_str() {
         "mp4" | "m4v" => Ok((Kind::Video, format!("{} ! {MP4}", h264(path, key)?))),
         "mkv" => Ok((Kind::Video, format!("{} ! matroskamux", h264(path, key)?))),
@@ -306,9 +338,8 @@ fn reason(error: &std::io::Error) -> String {
 }
 
 /// Stream times become times in the file: from 0, always increasing.
+#[derive(Default)]
 struct Timeline {
-    /// Nanoseconds from one frame to the next, usually.
-    step: u64,
     /// Seconds of the stream at which the file's time would be 0.
     zero: f64,
     /// Time of the last frame and the connection that it came over.
@@ -316,10 +347,6 @@ struct Timeline {
 }
 
 impl Timeline {
-    fn new(fps: f64) -> Self {
-        Self { step: (1e9 / fps) as u64, zero: 0.0, last: None }
-    }
-
     /// Time and duration of a frame, in nanoseconds.
     fn place(&mut self, pts: f64, connection: u32) -> (u64, u64) {
         let after = |last: u64, seconds: f64| last as f64 > (seconds + 1.0) * 1e9;
@@ -331,12 +358,12 @@ impl Timeline {
             }
             // The stream starts (again): one step after what there is.
             last => {
-                let at = last.map_or(0, |(last, _)| last + self.step);
+                let at = last.map_or(0, |(last, _)| last + STEP);
                 self.zero = pts - at as f64 / 1e9;
                 at
             }
         };
         self.last = Some((at, connection));
-        (at, self.step)
+        (at, STEP)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, FixedOffset};
 
 use super::points::Points;
-use crate::record::{Dropped, End, Face, Frame, Gap, Header, Record, Stream};
+use mmface::record::{Dropped, End, FaceRecord, Frame, Gap, Header, Record, Stream};
 
 /// Points of all faces together, and as many of the frames, before curves are thinned.
 const POINTS: usize = 32_768;
@@ -135,7 +135,7 @@ impl Digest {
         Ok(())
     }
 
-    fn face(&mut self, time: f64, face: &Face) -> Result<(), String> {
+    fn face(&mut self, time: f64, face: &FaceRecord) -> Result<(), String> {
         let model =
             self.header.as_ref().map(|h| (h.face_model.identity, &h.face_model.expressions));
         let wanted = model.map(|(identity, names)| (identity, names.len()));

@@ -8,19 +8,22 @@ mod digest;
 mod points;
 
 use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mmface::face::{FaceModel, Params};
+use mmface::locate;
 use nalgebra::UnitQuaternion;
 use serde_json::{Value, json};
 
 pub use self::digest::{Digest, Track};
 use self::points::Points;
-use super::json::failed;
-use super::{Anew, take_away};
-use crate::face::{FaceModel, Params};
-use crate::{Error, Result, locate};
+use super::files::{TruncateOnWrite, cannot_write, remove_partial};
+use super::{Content, Context, Event, Plan, Sink, WhenSlow};
+use crate::{Error, Result};
 
 const TEMPLATE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("report.js");
@@ -31,7 +34,7 @@ const LISTED: usize = 1000;
 
 /// An HTML file that is to be written.
 pub struct Page {
-    out: BufWriter<Anew>,
+    out: BufWriter<TruncateOnWrite>,
     place: PathBuf,
     library: String,
 }
@@ -39,24 +42,25 @@ pub struct Page {
 /// The library that draws, which the set-up fetched.
 ///
 /// # Errors
-/// [`Error::Engine`] if it is missing.
+/// [`Error::Missing`] if it is missing.
 pub fn library() -> Result<PathBuf> {
     let names = ["share/mmface-live/report/plotly.min.js", "vendor/report/plotly.min.js"];
     let cure = "run `make setup`, or set MMFACE_PLOTLY to a plotly.min.js";
-    locate::find(None, "MMFACE_PLOTLY", &names, cure)
+    locate::find(None, "MMFACE_PLOTLY", &names)
+        .map_err(|why| Error::Missing(format!("{why}; {cure}")))
 }
 
 impl Page {
     /// Opens the file, which is begun anew when the page is written.
     ///
     /// # Errors
-    /// [`Error::Engine`] if the library is missing, [`Error::Sink`] if the file cannot be created.
+    /// [`Error::Missing`] if the library is missing, [`Error::Sink`] if the file cannot be created.
     pub fn create(place: &Path) -> Result<Self> {
         let path = library()?;
         let unreadable =
-            |e| Error::Engine(format!("cannot read {}: {e}; run `make setup`", path.display()));
+            |e| Error::Missing(format!("cannot read {}: {e}; run `make setup`", path.display()));
         let library = std::fs::read_to_string(&path).map_err(unreadable)?;
-        let file = Anew::open(place).map_err(|e| {
+        let file = TruncateOnWrite::open(place).map_err(|e| {
             let place = place.display();
             Error::Sink(format!("cannot create {place}: {e}; name another file for the report"))
         })?;
@@ -83,9 +87,54 @@ impl Page {
         });
         let place = self.place.display().to_string();
         written.and_then(|()| self.out.flush()).map_err(|e| {
-            take_away(&self.place); // half a page shows nothing
-            failed("the report", &place, &e)
+            remove_partial(&self.place); // half a page shows nothing
+            cannot_write("the report", &place, &e)
         })
+    }
+}
+
+/// A page that is wanted.
+#[derive(Debug)]
+pub struct ReportPage {
+    /// The HTML file.
+    pub path: PathBuf,
+}
+
+impl Plan for ReportPage {
+    fn name(&self) -> &'static str {
+        "report"
+    }
+
+    fn when_slow(&self) -> WhenSlow {
+        WhenSlow::Wait
+    }
+
+    fn file(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+
+    fn open(self: Box<Self>, context: &Arc<Context>) -> Result<Box<dyn Sink>> {
+        let page = Page::create(&self.path)?;
+        Ok(Box::new(Report { page, digest: Digest::default(), model: context.model.clone() }))
+    }
+}
+
+/// Condenses what happens; writes the page at the end.
+struct Report {
+    page: Page,
+    digest: Digest,
+    model: Arc<FaceModel>,
+}
+
+impl Sink for Report {
+    fn take(&mut self, event: &Event) -> Result<ControlFlow<&'static str>> {
+        let record = event.record(Content::default());
+        self.digest.add(&record).map_err(|why| Error::Bug(format!("a record {why}")))?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        self.page.write(&self.digest, Some(&self.model))
     }
 }
 

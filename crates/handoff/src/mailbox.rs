@@ -1,0 +1,269 @@
+//! A bounded queue to one reader that may be slow.
+//!
+//! The sender chooses for each thing what happens if the reader is behind: [`send`](Sender::send) waits
+//! for room; [`offer`](Sender::offer) never waits and drops the oldest offers that still wait (frames of
+//! a live stream); [`post`](Sender::post) never waits either, and what is posted is kept (a header, a
+//! gap). Things keep their order.
+
+use std::collections::VecDeque;
+
+use crate::sync::{Arc, Condvar, Mutex, lock, wait};
+
+/// The other end is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed;
+
+/// Posts that can wait; then the oldest is dropped: no reader may take memory without bound.
+const MOST_POSTS: usize = 256;
+
+/// A queue. [`Sender::send`] waits while `capacity` (at least 1) things are in it.
+#[must_use]
+pub fn mailbox<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let state = State { things: VecDeque::new(), has_sender: true, has_receiver: true };
+    let shared = Arc::new(Shared {
+        state: Mutex::new(state),
+        changed: Condvar::new(),
+        capacity: capacity.max(1),
+    });
+    (Sender(shared.clone()), Receiver(shared))
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    /// Something came, something went, or an end is gone.
+    changed: Condvar,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    /// Each with whether it was offered.
+    things: VecDeque<(T, bool)>,
+    has_sender: bool,
+    has_receiver: bool,
+}
+
+impl<T> State<T> {
+    fn waiting(&self, offered: bool) -> usize {
+        self.things.iter().filter(|(_, o)| *o == offered).count()
+    }
+
+    fn drop_oldest(&mut self, offered: bool) -> Option<T> {
+        let at = self.things.iter().position(|(_, o)| *o == offered)?;
+        self.things.remove(at).map(|(thing, _)| thing)
+    }
+}
+
+/// The end that things go into. Dropping it ends the queue: the reader still gets what waits.
+#[derive(Debug)]
+pub struct Sender<T>(Arc<Shared<T>>);
+
+impl<T> Sender<T> {
+    /// Waits for room.
+    ///
+    /// # Errors
+    /// [`Closed`] if nobody reads any more.
+    pub fn send(&self, thing: T) -> Result<(), Closed> {
+        let mut state = lock(&self.0.state);
+        while state.has_receiver && state.things.len() >= self.0.capacity {
+            state = wait(&self.0.changed, state);
+        }
+        self.push(&mut state, thing, false)
+    }
+
+    /// Puts in something that may be dropped for a newer offer: at most `most` offers wait. Gives back
+    /// what was dropped for this one, if anything.
+    ///
+    /// # Errors
+    /// [`Closed`] if nobody reads any more.
+    pub fn offer(&self, thing: T, most: usize) -> Result<Option<T>, Closed> {
+        let mut state = lock(&self.0.state);
+        let full = state.waiting(true) >= most.max(1);
+        let dropped = if full { state.drop_oldest(true) } else { None };
+        self.push(&mut state, thing, true).map(|()| dropped)
+    }
+
+    /// Puts in something that should arrive. Gives back what was dropped for it, which happens only
+    /// where 256 posts wait.
+    ///
+    /// # Errors
+    /// [`Closed`] if nobody reads any more.
+    pub fn post(&self, thing: T) -> Result<Option<T>, Closed> {
+        let mut state = lock(&self.0.state);
+        let full = state.waiting(false) >= MOST_POSTS;
+        let dropped = if full { state.drop_oldest(false) } else { None };
+        self.push(&mut state, thing, false).map(|()| dropped)
+    }
+
+    fn push(&self, state: &mut State<T>, thing: T, offered: bool) -> Result<(), Closed> {
+        if !state.has_receiver {
+            return Err(Closed);
+        }
+        state.things.push_back((thing, offered));
+        self.0.changed.notify_all();
+        Ok(())
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        lock(&self.0.state).has_sender = false;
+        self.0.changed.notify_all();
+    }
+}
+
+/// The end that things come out of. Dropping it closes the queue.
+#[derive(Debug)]
+pub struct Receiver<T>(Arc<Shared<T>>);
+
+impl<T> Receiver<T> {
+    /// Waits for the next thing; `None` once the sender is gone and nothing waits.
+    pub fn recv(&self) -> Option<T> {
+        let mut state = lock(&self.0.state);
+        loop {
+            if let Some((thing, _)) = state.things.pop_front() {
+                self.0.changed.notify_all();
+                return Some(thing);
+            }
+            if !state.has_sender {
+                return None;
+            }
+            state = wait(&self.0.changed, state);
+        }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        state.has_receiver = false;
+        let left = std::mem::take(&mut state.things);
+        drop(state);
+        self.0.changed.notify_all();
+        // Outside of the lock: dropping a thing may run any code.
+        drop(left);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn everything_sent_arrives() {
+        loom::model(|| {
+            let (sender, receiver) = mailbox(1);
+            let thread = thread::spawn(move || {
+                for n in 0..3 {
+                    assert_eq!(sender.send(n), Ok(()));
+                }
+            });
+            for n in 0..3 {
+                assert_eq!(receiver.recv(), Some(n));
+            }
+            assert_eq!(receiver.recv(), None);
+            thread.join().expect("joined");
+        });
+    }
+
+    #[test]
+    fn the_newest_offer_arrives_and_every_post() {
+        loom::model(|| {
+            let (sender, receiver) = mailbox(1);
+            let thread = thread::spawn(move || {
+                let dropped = [1, 2, 3].map(|n| sender.offer(n, 1).expect("open"));
+                assert_eq!(sender.post(4), Ok(None));
+                dropped.into_iter().flatten().count()
+            });
+            let mut seen = Vec::new();
+            while let Some(n) = receiver.recv() {
+                seen.push(n);
+            }
+            let dropped = thread.join().expect("joined");
+            assert!(seen.is_sorted() && seen.ends_with(&[3, 4]), "{seen:?}");
+            assert_eq!(seen.len() + dropped, 4);
+        });
+    }
+
+    #[test]
+    fn nobody_waits_for_a_reader_that_is_gone() {
+        loom::model(|| {
+            let (sender, receiver) = mailbox(1);
+            let thread = thread::spawn(move || drop(receiver));
+            let _ = sender.send(1);
+            let _ = sender.send(2);
+            thread.join().expect("joined");
+            assert_eq!(sender.send(3), Err(Closed));
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_slow_reader_gets_the_newest_frame_and_every_message() {
+        let (sender, receiver) = mailbox(1);
+        assert_eq!(sender.post("header"), Ok(None));
+        assert_eq!(sender.offer("frame 1", 1), Ok(None));
+        assert_eq!(sender.post("gap"), Ok(None));
+        assert_eq!(sender.offer("frame 2", 1), Ok(Some("frame 1")));
+        assert_eq!(sender.post("end"), Ok(None));
+        drop(sender);
+        let seen: Vec<_> = std::iter::from_fn(|| receiver.recv()).collect();
+        assert_eq!(seen, ["header", "gap", "frame 2", "end"]);
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_comes() {
+        let (sender, receiver) = mailbox(1);
+        for n in 0..10_000 {
+            sender.post(n).expect("open");
+            sender.offer(n, 2).expect("open");
+        }
+        drop(sender);
+        assert_eq!(std::iter::from_fn(|| receiver.recv()).count(), MOST_POSTS + 2);
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_told() {
+        let (sender, receiver) = mailbox(1);
+        assert_eq!(sender.send(1), Ok(()));
+        drop(receiver);
+        assert_eq!(sender.send(2), Err(Closed));
+        assert_eq!((sender.offer(3, 1), sender.post(4)), (Err(Closed), Err(Closed)));
+    }
+
+    proptest! {
+        /// Every thing comes out once, in order, but for offers that newer ones pushed out.
+        #[test]
+        fn nothing_is_lost_or_doubled(
+            steps in prop::collection::vec((prop::bool::ANY, prop::bool::ANY), 0..200),
+            most in 1usize..5,
+        ) {
+            let (sender, receiver) = mailbox(1);
+            let (mut dropped, mut seen) = (Vec::new(), Vec::new());
+            for (n, (read, offered)) in steps.iter().enumerate() {
+                let pushed_out = if *offered { sender.offer(n, most) } else { sender.post(n) };
+                dropped.extend(pushed_out.expect("open"));
+                if *read {
+                    seen.extend(receiver.recv());
+                }
+                prop_assert!(lock(&receiver.0.state).waiting(true) <= most);
+            }
+            drop(sender);
+            seen.extend(std::iter::from_fn(|| receiver.recv()));
+            prop_assert!(dropped.iter().all(|n| steps[*n].1), "only offers are dropped");
+            let mut all = [dropped, seen.clone()].concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..steps.len()).collect::<Vec<_>>());
+            prop_assert!(seen.is_sorted());
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Finds and loads OpenVINO's C library. It comes from OpenVINO's Python wheel.
+
+use std::path::{Path, PathBuf};
+
+use openvino::Core;
+
+use crate::{Error, Result, locate};
+
+const CURE: &str = "run `make setup`, or set MMFACE_OPENVINO to the folder with libopenvino_c.so";
+
+/// An OpenVINO core, its library loaded on the first call.
+pub fn core() -> Result<Core> {
+    let folder = locate::find(None, "MMFACE_OPENVINO", &["lib/mmface-live", "vendor/lib"])
+        .map_err(|why| Error::Library(format!("{why}; {CURE}")))?;
+    let library = c_library(&folder).ok_or_else(|| {
+        Error::Library(format!("{} holds no libopenvino_c.so; {CURE}", folder.display()))
+    })?;
+    openvino_sys::library::load_from(&library).map_err(|e| {
+        Error::Library(format!("OpenVINO in {} cannot be loaded ({e}); {CURE}", folder.display()))
+    })?;
+    Core::new().map_err(|e| Error::Library(format!("OpenVINO does not start ({e}); {CURE}")))
+}
+
+/// The C library in a folder: the wheel has only names with a version (`libopenvino_c.so.2641`).
+fn c_library(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let mut found: Vec<_> = entries
+        .filter_map(|e| Some(e.ok()?.path()))
+        .filter(|p| {
+            p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("libopenvino_c.so"))
+        })
+        .collect();
+    found.sort();
+    found.pop()
+}

@@ -1,0 +1,352 @@
+//! The CPU backend: OpenVINO.
+
+pub mod library;
+
+use std::sync::Arc;
+
+use handoff::{Failure, Resource, Turns};
+use openvino::prepostprocess::Pipeline;
+use openvino::{
+    CompiledModel, Core, DeviceType, ElementType, InferRequest, InferenceError, PartialShape,
+    PropertyKey, RwPropertyKey, Shape, Tensor,
+};
+
+use super::{Backend, Batch, Description, Inference, Options, Output, Precision, Session};
+use crate::crop::{CROP, sample};
+use crate::models::{Models, Variant};
+use crate::{Error, Result};
+
+/// What OpenVINO says of a step.
+type Inferred<T> = std::result::Result<T, InferenceError>;
+
+const IMAGE: [i64; 4] = [1, 3, CROP as i64, CROP as i64];
+const FEATURES: [i64; 4] = [1, 64, 64, 64];
+/// Milliseconds. A wait without a limit would hang the program together with the device.
+const LONGEST_WAIT: i64 = 60_000;
+
+/// VMN and PMN on the CPU, shared by all sessions. Each session cuts its own crops; crops of several
+/// sessions that wait at the same moment go through the networks together.
+pub(super) struct OpenVino {
+    precision: Precision,
+    has_volume: bool,
+    networks: Arc<Turns<Networks>>,
+}
+
+/// The compiled networks.
+///
+/// They are compiled for one crop: with a fixed shape OpenVINO leaves out copies that a shape not yet
+/// known needs. They are compiled twice, because two crops side by side on a core each take less time
+/// than one after the other on both.
+struct Networks {
+    /// For a single crop, on all cores.
+    alone: Lane,
+    /// For several, as many at once as the CPU does best.
+    together: Vec<Lane>,
+    /// Whether the PMN says where the landmarks are.
+    points: bool,
+    /// Runs when volumes are asked for, one crop at a time.
+    volume: Option<InferRequest>,
+    // A compiled model must outlive its requests.
+    _models: Vec<CompiledModel>,
+}
+
+/// Both networks, for one crop at a time.
+struct Lane {
+    vmn: InferRequest,
+    pmn: InferRequest,
+}
+
+/// A crop on its way through the networks.
+struct Crop {
+    buffers: Buffers,
+    wants_volume: bool,
+    output: Option<Output>,
+    volume: Option<Vec<u8>>,
+}
+
+/// Memory of one crop: its pixels, u8 [1,3,256,256], and its features [1,64,64,64] in the precision
+/// that the networks compute in.
+struct Buffers {
+    pixels: Tensor,
+    features: Tensor,
+}
+
+impl Buffers {
+    fn new(precision: Precision) -> Inferred<Self> {
+        let pixels = Tensor::new(ElementType::U8, &Shape::new(&IMAGE)?)?;
+        Ok(Self { pixels, features: features(precision)? })
+    }
+}
+
+/// The CPU's name, as OpenVINO knows it.
+///
+/// # Errors
+/// [`Error::Engine`] if OpenVINO is not there.
+pub fn cpu_name() -> Result<String> {
+    let core = library::core()?;
+    core.get_property(&DeviceType::CPU, &PropertyKey::DeviceFullName)
+        .map(|name| name.trim().to_string())
+        .map_err(|e| failed("naming the CPU", &e))
+}
+
+fn failed(doing: &str, error: &InferenceError) -> Error {
+    Error::Device(format!("OpenVINO failed at {doing}: {error}"))
+}
+
+impl OpenVino {
+    pub(super) fn open(models: &Models, variant: &Variant, options: &Options) -> Result<Self> {
+        let core = library::core()?;
+        let abilities = core
+            .get_property(&DeviceType::CPU, &PropertyKey::DeviceCapabilities)
+            .map_err(|e| failed("asking what the CPU can do", &e))?;
+        let precision = match options.precision {
+            None if abilities.contains("BF16") => Precision::Bf16,
+            None => Precision::F32,
+            Some(Precision::Bf16) if !abilities.contains("BF16") => {
+                return Err(Error::Precision(
+                    "this CPU does not compute in bf16, only in f32".into(),
+                ));
+            }
+            Some(Precision::F16) => {
+                return Err(Error::Precision(
+                    "f16 is for the GPU; the CPU computes in f32 or bf16".into(),
+                ));
+            }
+            Some(precision) => precision,
+        };
+        let compiler = Compiler { variant, precision, threads: options.threads };
+        let (vmn, pmn) = (models.network(variant, "vmn")?, models.network(variant, "pmn")?);
+        // Side by side, since the program cannot begin before both are done.
+        let ((mut alone, mut compiled), (together, others)) = std::thread::scope(|scope| {
+            let together = scope.spawn(|| compiler.lanes("THROUGHPUT", &vmn, &pmn));
+            let alone = compiler.lanes("LATENCY", &vmn, &pmn);
+            let together = together.join().map_err(|_| Error::Bug("a compilation ended".into()));
+            Ok::<_, Error>((alone?, together??))
+        })?;
+        compiled.extend(others);
+        let mut volume = None;
+        if let Some(resolution) = options.volume {
+            let network = variant.volume(resolution)?;
+            let bytes = models.network(variant, &network)?;
+            let (model, mut requests) =
+                compiler.compile(&mut compiler.core("LATENCY")?, &network, &bytes)?;
+            compiled.push(model);
+            volume = requests.pop();
+        }
+        let width = together.len();
+        let networks = Networks {
+            alone: alone.pop().ok_or_else(|| Error::Bug("no request for the networks".into()))?,
+            together,
+            points: variant.has_points(),
+            volume,
+            _models: compiled,
+        };
+        let has_volume = networks.volume.is_some();
+        Ok(Self { precision, has_volume, networks: Arc::new(Turns::new(networks, width)) })
+    }
+}
+
+impl Networks {
+    fn run(&mut self, crops: &mut [Crop]) -> Inferred<()> {
+        if let [crop] = crops {
+            // On this thread: to hand both networks to others costs a tenth of their time.
+            self.alone.give(&crop.buffers)?;
+            self.alone.vmn.infer()?;
+            self.alone.pmn.infer()?;
+            crop.output = Some(self.alone.output(self.points)?);
+        } else {
+            let lanes = &mut self.together[..crops.len()];
+            for (crop, lane) in crops.iter().zip(&mut *lanes) {
+                lane.give(&crop.buffers)?;
+                lane.vmn.infer_async()?;
+            }
+            for lane in &mut *lanes {
+                lane.vmn.wait(LONGEST_WAIT)?;
+                lane.pmn.infer_async()?;
+            }
+            for (crop, lane) in crops.iter_mut().zip(lanes) {
+                lane.pmn.wait(LONGEST_WAIT)?;
+                crop.output = Some(lane.output(self.points)?);
+            }
+        }
+        if let Some(head) = &mut self.volume {
+            for crop in crops.iter_mut().filter(|crop| crop.wants_volume) {
+                crop.volume = Some(volume(head, &crop.buffers.features)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Resource for Networks {
+    type Piece = Crop;
+    type Error = Error;
+
+    fn round(&mut self, crops: &mut [Crop]) -> Result<()> {
+        self.run(crops).map_err(|e| failed("running the networks", &e))
+    }
+}
+
+impl Lane {
+    fn give(&mut self, buffers: &Buffers) -> Inferred<()> {
+        self.vmn.set_input_tensor(&buffers.pixels)?;
+        self.vmn.set_output_tensor(&buffers.features)?;
+        self.pmn.set_input_tensor(&buffers.features)
+    }
+
+    /// What the PMN said of the crop that it was given last.
+    fn output(&self, points: bool) -> Inferred<Output> {
+        let read = |name| -> Inferred<Vec<f32>> {
+            Ok(self.pmn.get_tensor(name)?.get_data::<f32>()?.to_vec())
+        };
+        let (pose, presence) = (read("pose")?, read("presence")?);
+        let points = if points { read("points")? } else { Vec::new() };
+        Ok(Output {
+            pose: std::array::from_fn(|k| pose.get(k).copied().unwrap_or(f32::NAN)),
+            identity: read("identity")?,
+            expression: read("expression")?,
+            presence: presence.first().copied().unwrap_or(0.0),
+            points: super::points_in_crop(&points),
+        })
+    }
+}
+
+/// Room for the features of one crop: between the networks they stay in what these compute in,
+/// which saves turning them into f32 and back.
+fn features(precision: Precision) -> Inferred<Tensor> {
+    let element = match precision {
+        Precision::Bf16 => ElementType::Bf16,
+        _ => ElementType::F32,
+    };
+    Tensor::new(element, &Shape::new(&FEATURES)?)
+}
+
+/// The volume of one crop, in bytes: a quarter of the memory, and the surface moves by less than a
+/// hundredth of a voxel.
+fn volume(head: &mut InferRequest, features: &Tensor) -> Inferred<Vec<u8>> {
+    head.set_input_tensor(features)?;
+    head.infer()?;
+    let occupancy = head.get_output_tensor()?;
+    // A number as cast saturates, and what is none becomes 0.
+    Ok(occupancy.get_data::<f32>()?.iter().map(|p| (255.0 * p).round() as u8).collect())
+}
+
+/// Compiles networks, each for one crop.
+struct Compiler<'a> {
+    variant: &'a Variant,
+    precision: Precision,
+    threads: Option<u32>,
+}
+
+impl Compiler<'_> {
+    /// Both networks, as often as OpenVINO thinks best to have in flight.
+    fn lanes(&self, mode: &str, vmn: &[u8], pmn: &[u8]) -> Result<(Vec<Lane>, Vec<CompiledModel>)> {
+        let mut core = self.core(mode)?;
+        let (vmn, vmns) = self.compile(&mut core, "vmn", vmn)?;
+        let (pmn, pmns) = self.compile(&mut core, "pmn", pmn)?;
+        let lanes = vmns.into_iter().zip(pmns).map(|(vmn, pmn)| Lane { vmn, pmn }).collect();
+        Ok((lanes, vec![vmn, pmn]))
+    }
+
+    fn core(&self, mode: &str) -> Result<Core> {
+        let mut core = library::core()?;
+        let mut settings = vec![
+            (RwPropertyKey::HintInferencePrecision, self.precision.to_string()),
+            (RwPropertyKey::HintPerformanceMode, mode.to_string()),
+        ];
+        if let Some(threads) = self.threads {
+            settings.push((RwPropertyKey::InferenceNumThreads, threads.to_string()));
+        }
+        for (key, value) in &settings {
+            core.set_property(&DeviceType::CPU, key, value)
+                .map_err(|e| failed("setting up the CPU", &e))?;
+        }
+        Ok(core)
+    }
+
+    fn compile(
+        &self,
+        core: &mut Core,
+        network: &str,
+        bytes: &[u8],
+    ) -> Result<(CompiledModel, Vec<InferRequest>)> {
+        let mut run = || -> Inferred<_> {
+            let mut model = core.read_model_from_buffer(bytes, None)?;
+            let shape = if network == "vmn" { IMAGE } else { FEATURES };
+            model.reshape_single_input(&PartialShape::new_static(4, &shape)?)?;
+            let features = features(self.precision)?;
+            let ends = Pipeline::new(&model)?;
+            if network == "vmn" {
+                let mut end = ends.get_output_info_by_index(0)?.get_tensor_info()?;
+                end.set_element_type(features.get_element_type()?)?;
+            } else {
+                ends.get_input_info_by_index(0)?.get_tensor_info()?.set_from(&features)?;
+            }
+            let mut compiled = core.compile_model(&ends.build_new_model()?, DeviceType::CPU)?;
+            let most = compiled.get_property(&PropertyKey::OptimalNumberOfInferRequests)?;
+            let requests = (0..most.parse().unwrap_or(1))
+                .map(|_| compiled.create_infer_request())
+                .collect::<Inferred<_>>()?;
+            Ok((compiled, requests))
+        };
+        run().map_err(|e| {
+            Error::Models(format!("OpenVINO cannot use {network} of {}: {e}", self.variant.name))
+        })
+    }
+}
+
+impl Backend for OpenVino {
+    fn describe(&self) -> Description {
+        Description { backend: "openvino", device: "cpu", precision: self.precision }
+    }
+
+    fn session(&self) -> Result<Box<dyn Session>> {
+        Ok(Box::new(CpuSession {
+            precision: self.precision,
+            has_volume: self.has_volume,
+            networks: self.networks.clone(),
+            idle: Vec::new(),
+        }))
+    }
+}
+
+/// One stream's buffers, and its way to the networks.
+struct CpuSession {
+    precision: Precision,
+    has_volume: bool,
+    networks: Arc<Turns<Networks>>,
+    /// Buffers to be used again: as many as the largest batch had crops.
+    idle: Vec<Buffers>,
+}
+
+impl CpuSession {
+    fn cut(&mut self, batch: &Batch) -> Inferred<Vec<Crop>> {
+        let mut crops = Vec::with_capacity(batch.crops.len());
+        for map in batch.crops {
+            let mut buffers = self.idle.pop().map_or_else(|| Buffers::new(self.precision), Ok)?;
+            sample(batch.image, map, buffers.pixels.get_raw_data_mut()?);
+            let wants_volume = batch.volumes;
+            crops.push(Crop { buffers, wants_volume, output: None, volume: None });
+        }
+        Ok(crops)
+    }
+}
+
+impl Session for CpuSession {
+    fn infer(&mut self, batch: &Batch) -> Result<Vec<Inference>> {
+        if batch.volumes && !self.has_volume {
+            return Err(Error::Setting("the networks were opened without a volume head".into()));
+        }
+        let crops = self.cut(batch).map_err(|e| failed("making room for the crops", &e))?;
+        let crops = self.networks.run(crops).map_err(|failure| match failure {
+            Failure::Resource(error) => error,
+            Failure::Panicked => Error::Bug("the networks panicked".into()),
+        })?;
+        let seen = crops.into_iter().map(|crop| {
+            self.idle.push(crop.buffers);
+            let output = crop.output.ok_or_else(|| Error::Bug("a crop was left out".into()))?;
+            Ok(Inference { output, volume: crop.volume })
+        });
+        seen.collect()
+    }
+}

@@ -1,0 +1,264 @@
+//! Built engines and compiled kernels on disk.
+//!
+//! A file's name says all that it was made from, so what is outdated is simply not asked for. Its
+//! first bytes are a hash of name and contents, so what is damaged, cut off, or some other file
+//! under this name is noticed before TensorRT sees it. Files appear by being renamed: whoever reads
+//! sees all or nothing, and two programs that write the same file at once write the same bytes.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::Chip;
+use crate::backend::Precision;
+
+const MAGIC: &[u8; 8] = b"mmface-1";
+const HEADER: usize = MAGIC.len() + 32;
+
+/// All that an engine is made from.
+#[derive(Debug, Clone)]
+pub struct Recipe<'a> {
+    /// Name of the variant: `mmface-lite`.
+    pub variant: &'a str,
+    /// The network in it: `vmn`.
+    pub network: &'a str,
+    /// SHA-256 of the ONNX, hexadecimal.
+    pub onnx: &'a str,
+    /// Flavour and version of TensorRT: `rtx-1.7.1`.
+    pub library: &'a str,
+    /// The chip that it is for.
+    pub chip: Chip,
+    /// The arithmetic.
+    pub precision: Precision,
+}
+
+impl Recipe<'_> {
+    /// The engine's file name.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        let Self { variant, network, onnx, library, chip, precision } = self;
+        let onnx = &onnx[..onnx.len().min(12)];
+        format!("{variant}-{network}-{onnx}-{library}-{chip}-{precision}.engine")
+    }
+}
+
+/// What lies under a name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// What was stored.
+    Good(Vec<u8>),
+    /// Nothing.
+    Missing,
+    /// Something else, and what is wrong with it.
+    Bad(String),
+}
+
+/// The cache directory.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    folder: Option<PathBuf>,
+}
+
+impl Cache {
+    /// The cache in `said`, by default in the user's cache folder. Nothing is created yet. Who has
+    /// no home has no cache.
+    #[must_use]
+    pub fn new(said: Option<&Path>) -> Self {
+        let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let home = || variable("HOME").map(|home| home.join(".cache"));
+        let default = || Some(variable("XDG_CACHE_HOME").or_else(home)?.join("mmface-live"));
+        Self { folder: said.map(Path::to_path_buf).or_else(default) }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// What lies under a name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Found {
+        let Some(path) = self.folder.as_ref().map(|folder| folder.join(name)) else {
+            return Found::Missing;
+        };
+        match std::fs::read(&path) {
+            Ok(bytes) => unwrapped(name, bytes),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Found::Missing,
+            Err(e) => Found::Bad(format!("cannot be read: {e}")),
+        }
+    }
+
+    /// Puts something under a name. A cache that cannot be written costs time at the next start,
+    /// nothing else: one line in the log.
+    pub fn store(&self, name: &str, bytes: &[u8]) {
+        let Some(folder) = &self.folder else { return };
+        if let Err(e) = write(folder, name, bytes) {
+            tracing::warn!(
+                "{name} is not kept: {} cannot be written ({e}); name another folder for the engine cache",
+                folder.display()
+            );
+        }
+    }
+
+    /// What lies under `name` and is `right`; else what `make` makes, which is then stored. Logs
+    /// why something has to be made again.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn get<T>(
+        &self,
+        name: &str,
+        mut open: impl FnMut(&[u8]) -> crate::Result<T>,
+        make: impl FnOnce() -> crate::Result<Vec<u8>>,
+    ) -> crate::Result<T> {
+        match self.find(name) {
+            Found::Good(bytes) => match open(&bytes) {
+                Ok(opened) => return Ok(opened),
+                Err(error) => tracing::warn!("{name} is made anew: {error}"),
+            },
+            Found::Bad(why) => tracing::warn!("{name} is made anew: it {why}"),
+            Found::Missing => {}
+        }
+        let bytes = make()?;
+        self.store(name, &bytes);
+        open(&bytes)
+    }
+
+    /// The names of all files in it.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let entries = self.folder.as_ref().and_then(|folder| std::fs::read_dir(folder).ok());
+        let names =
+            entries.into_iter().flatten().filter_map(|e| e.ok()?.file_name().into_string().ok());
+        let mut names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
+        names.sort();
+        names
+    }
+}
+
+fn header(name: &str, bytes: &[u8]) -> [u8; HEADER] {
+    let hash = Sha256::new().chain_update(name).chain_update([0]).chain_update(bytes).finalize();
+    let mut header = [0; HEADER];
+    header[..MAGIC.len()].copy_from_slice(MAGIC);
+    header[MAGIC.len()..].copy_from_slice(&hash);
+    header
+}
+
+fn unwrapped(name: &str, mut bytes: Vec<u8>) -> Found {
+    if bytes.get(..MAGIC.len()) != Some(MAGIC) {
+        return Found::Bad("is no file of this program".into());
+    }
+    if bytes.len() < HEADER || bytes[..HEADER] != header(name, &bytes[HEADER..]) {
+        return Found::Bad("is cut off or damaged".into());
+    }
+    bytes.drain(..HEADER);
+    Found::Good(bytes)
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let ticks = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_nanos());
+    let temporary = folder.join(format!(".{name}.{}-{ticks}", std::process::id()));
+    let written = std::fs::File::create_new(&temporary)
+        .and_then(|mut file| {
+            file.write_all(&header(name, bytes))?;
+            file.write_all(bytes)?;
+            // A power cut must not leave the name without the contents.
+            file.sync_all()
+        })
+        .and_then(|()| std::fs::rename(&temporary, folder.join(name)));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Error;
+
+    fn cache() -> (tempfile::TempDir, Cache) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::new(Some(&folder.path().join("deep/er")));
+        (folder, cache)
+    }
+
+    fn text(bytes: &[u8]) -> crate::Result<String> {
+        String::from_utf8(bytes.to_vec()).map_err(|_| Error::Library("no text".into()))
+    }
+
+    #[test]
+    fn made_once() {
+        let (_folder, cache) = cache();
+        assert_eq!(cache.find("a"), Found::Missing);
+        let get = |made: &'static str| cache.get("a", text, || Ok(made.into())).expect("made");
+        assert_eq!(get("first"), "first");
+        assert_eq!(get("second"), "first");
+        assert_eq!(cache.names(), ["a"]);
+    }
+
+    #[test]
+    fn what_is_damaged_is_made_anew() {
+        let (_folder, cache) = cache();
+        cache.store("a", b"first");
+        let path = cache.folder().expect("a folder").join("a");
+        let whole = std::fs::read(&path).expect("stored");
+        let mut flipped = whole.clone();
+        *flipped.last_mut().expect("bytes") ^= 1;
+        cache.store("b", b"other");
+        let other = std::fs::read(path.with_file_name("b")).expect("stored");
+        for bad in [&whole[..whole.len() - 1], &whole[..20], b"", b"foreign", &flipped, &other] {
+            std::fs::write(&path, bad).expect("written");
+            assert!(matches!(cache.find("a"), Found::Bad(_)));
+            assert_eq!(cache.get("a", text, || Ok(b"again".into())).expect("made"), "again");
+            assert_eq!(cache.find("a"), Found::Good(b"again".into()));
+        }
+        // Intact, but of no use to whoever opens it.
+        cache.store("a", &[0xff]);
+        assert_eq!(cache.get("a", text, || Ok(b"text".into())).expect("made"), "text");
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_does_no_harm() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        // A file where the folder should be: unwritable for root, too.
+        let cache = Cache::new(Some(file.path()));
+        assert_eq!(cache.get("a", text, || Ok(b"made".into())).expect("made"), "made");
+        assert!(cache.names().is_empty());
+    }
+
+    #[test]
+    fn many_at_once() {
+        let (_folder, cache) = cache();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        cache.store("a", b"the same bytes");
+                        assert_eq!(cache.find("a"), Found::Good(b"the same bytes".into()));
+                    }
+                });
+            }
+        });
+        assert_eq!(cache.names(), ["a"]);
+        let left = std::fs::read_dir(cache.folder().expect("a folder")).expect("there").count();
+        assert_eq!(left, 1, "temporary files are gone");
+    }
+
+    #[test]
+    fn a_name_says_what_it_is_made_from() {
+        let recipe = Recipe {
+            variant: "mmface-lite",
+            network: "vmn",
+            onnx: "0123456789abcdef0123",
+            library: "rtx-1.7.1",
+            chip: Chip::new(8, 9),
+            precision: Precision::F16,
+        };
+        let name = "mmface-lite-vmn-0123456789ab-rtx-1.7.1-sm_89-f16.engine";
+        assert_eq!(recipe.file_name(), name);
+    }
+}

@@ -1,0 +1,40 @@
+//! Boxes [x, y, width, height], pixels.
+
+/// The smallest box around points.
+#[must_use]
+pub fn around(points: &[[f32; 2]]) -> [f32; 4] {
+    let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
+    for p in points {
+        for k in 0..2 {
+            low[k] = low[k].min(p[k]);
+            high[k] = high[k].max(p[k]);
+        }
+    }
+    [low[0], low[1], high[0] - low[0], high[1] - low[1]]
+}
+
+/// Intersection over union of two boxes; 0 where both are empty.
+#[must_use]
+pub fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
+    let side = |k: usize| (a[k] + a[k + 2]).min(b[k] + b[k + 2]) - a[k].max(b[k]);
+    let intersection = side(0).max(0.0) * side(1).max(0.0);
+    let union = a[2] * a[3] + b[2] * b[3] - intersection;
+    if union > 0.0 { intersection / union } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn iou_is_the_shared_part_of_the_joint_area() {
+        assert_eq!(iou([0.0, 0.0, 2.0, 2.0], [1.0, 0.0, 2.0, 2.0]), 2.0 / 6.0);
+        assert_eq!(iou([0.0, 0.0, 1.0, 1.0], [2.0, 2.0, 1.0, 1.0]), 0.0);
+        assert_eq!(iou([0.0; 4], [0.0; 4]), 0.0);
+    }
+
+    #[test]
+    fn a_box_lies_around_its_points() {
+        assert_eq!(around(&[[3.0, 1.0], [1.0, 5.0], [2.0, 2.0]]), [1.0, 1.0, 2.0, 4.0]);
+    }
+}

@@ -1,0 +1,171 @@
+//! The small copies of images that detectors look at.
+
+use fast_image_resize::images::{Image as Scaled, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+use super::Detection;
+use crate::crop::Conversion;
+use crate::image::{Channel, Image, PlaneSize};
+use crate::{Error, Result};
+
+/// Sides of a scaled image and of the canvas that it lies on, at the top left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fit {
+    /// The image, width and height.
+    pub image: [u32; 2],
+    /// The scaled image, even.
+    pub inner: [i32; 2],
+    /// The canvas, multiples of 32, which is what networks with five halvings take.
+    pub canvas: [i32; 2],
+}
+
+impl Fit {
+    /// The longer side becomes at most `size`, by default a third of it within 512 and 960: a face of
+    /// 40 pixels in 1080p is still one of 13, and a detection in 720p does not cost more than two
+    /// frames. Images are never enlarged.
+    #[must_use]
+    pub fn new(width: u32, height: u32, size: Option<u32>) -> Self {
+        let longer = width.max(height);
+        let size = size.unwrap_or((longer / 3).clamp(512, 960));
+        let scale = (f64::from(size) / f64::from(longer)).min(1.0);
+        let even = |v: u32| (((f64::from(v) * scale / 2.0).round() as i32) * 2).max(2);
+        let inner = [even(width), even(height)];
+        Self { image: [width, height], inner, canvas: inner.map(|v| (v + 31) / 32 * 32) }
+    }
+
+    /// Detections on the canvas (pixels from its corner), in pixels of the image (from the centre of
+    /// the first).
+    #[must_use]
+    pub fn in_image(&self, found: Vec<Detection>) -> Vec<Detection> {
+        let scale =
+            |axis: usize, v: f32| v * self.image[axis] as f32 / self.inner[axis] as f32 - 0.5;
+        let bounds = |[x, y, w, h]: [f32; 4]| {
+            let ([x0, y0], [x1, y1]) =
+                ([scale(0, x), scale(1, y)], [scale(0, x + w), scale(1, y + h)]);
+            [x0, y0, x1 - x0, y1 - y0]
+        };
+        found.into_iter().map(|one| Detection { bounds: bounds(one.bounds), ..one }).collect()
+    }
+}
+
+/// What a detector looks at.
+#[derive(Debug, Clone)]
+pub struct Canvas {
+    /// How the image lies on it.
+    pub fit: Fit,
+    /// Rows of pixels without gaps, [height, width, channels]: R, G, B, or grey.
+    pub pixels: Vec<u8>,
+}
+
+/// The image scaled by area, so that nothing flickers, as R, G, B on a black canvas.
+///
+/// # Errors
+/// [`Error::Image`](crate::Error::Image) for an image whose planes are too short.
+pub(super) fn rgb(image: &Image, fit: Fit) -> Result<Canvas> {
+    image.check()?;
+    let [width, height] = fit.inner.map(|v| v as u32);
+    let planes = scaled_planes(image, width, height)?;
+    let channels = image.layout.channels(width, height);
+    // Y'CbCr: two pixels share a sample of chroma, across and down.
+    let halved = if image.layout.is_yuv() { [1, 2, 2] } else { [1, 1, 1] };
+    let conversion = image.layout.is_yuv().then(|| Conversion::new(image.colour));
+    let [canvas_width, canvas_height] = fit.canvas.map(|v| v as usize);
+    let mut pixels = vec![0; canvas_width * canvas_height * 3];
+    let rows = pixels.chunks_exact_mut(canvas_width * 3).take(height as usize);
+    for (y, row) in rows.enumerate() {
+        for (x, pixel) in row.as_chunks_mut().0.iter_mut().take(width as usize).enumerate() {
+            let samples = [0, 1, 2].map(|c| {
+                let Channel { plane, offset, pitch, width, .. } = channels[c];
+                let place = y / halved[c] * width as usize + x / halved[c];
+                planes[plane][place * pitch + offset]
+            });
+            *pixel = match &conversion {
+                Some(conversion) => conversion.rgb_of_bytes(samples),
+                None => samples,
+            };
+        }
+    }
+    Ok(Canvas { fit, pixels })
+}
+
+/// The planes of the image, scaled to those that an image of `width` × `height` has (both even), rows
+/// without gaps.
+fn scaled_planes(image: &Image, width: u32, height: u32) -> Result<Vec<Vec<u8>>> {
+    let from = image.layout.planes(image.width, image.height);
+    let to = image.layout.planes(width, height);
+    let scaled = from.iter().zip(to).enumerate().map(|(index, (from, to))| {
+        let of_plane = |channel: &&Channel| channel.plane == index;
+        let pitch = image.channels().iter().find(of_plane).map_or(1, |channel| channel.pitch);
+        let packed = image.packed(index).unwrap_or_default();
+        resize(&packed, *from, to, pitch)
+    });
+    scaled.collect()
+}
+
+/// Scales a plane of pixels of `pitch` bytes by area.
+fn resize(packed: &[u8], from: PlaneSize, to: PlaneSize, pitch: usize) -> Result<Vec<u8>> {
+    let pixel = match pitch {
+        1 => PixelType::U8,
+        2 => PixelType::U8x2,
+        _ => PixelType::U8x3,
+    };
+    let failed = |e: &dyn std::fmt::Display| Error::Bug(format!("an image cannot be scaled: {e}"));
+    let side = |bytes: usize| (bytes / pitch) as u32;
+    let source =
+        ImageRef::new(side(from.row), from.rows as u32, packed, pixel).map_err(|e| failed(&e))?;
+    let mut scaled = Scaled::new(side(to.row), to.rows as u32, pixel);
+    let by_area = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Box));
+    Resizer::new().resize(&source, &mut scaled, &by_area).map_err(|e| failed(&e))?;
+    Ok(scaled.into_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Layout, Plane};
+
+    #[test]
+    fn images_are_scaled_by_area_onto_a_black_canvas() {
+        // Columns in turns black and white become grey; the canvas is larger than the image.
+        let pixels: Vec<u8> = (0..200 * 100).map(|i| if i % 2 == 0 { 0 } else { 200 }).collect();
+        let image = Image::grey(200, 100, pixels).expect("an image");
+        let fit = Fit::new(200, 100, Some(100));
+        assert_eq!((fit.inner, fit.canvas), ([100, 50], [128, 64]));
+        let canvas = rgb(&image, fit).expect("a canvas");
+        assert_eq!(canvas.pixels.len(), 128 * 64 * 3);
+        let at = |x: usize, y: usize| &canvas.pixels[(y * 128 + x) * 3..][..3];
+        assert_eq!(
+            (at(0, 0), at(99, 49), at(100, 0), at(0, 50)),
+            (&[100; 3][..], &[100; 3][..], &[0; 3][..], &[0; 3][..])
+        );
+    }
+
+    #[test]
+    fn every_layout_gives_the_same_colours() {
+        let fit = Fit::new(64, 48, Some(64));
+        let first = |image: &Image| rgb(image, fit).expect("a canvas").pixels[..3].to_vec();
+        let rgb_bytes = [250u8, 120, 10].repeat(64 * 48);
+        let bgr_bytes = [10u8, 120, 250].repeat(64 * 48);
+        assert_eq!(first(&Image::rgb(64, 48, rgb_bytes).expect("fits")), [250, 120, 10]);
+        assert_eq!(first(&Image::bgr(64, 48, bgr_bytes).expect("fits")), [250, 120, 10]);
+        // BT.601's red.
+        let luma = || Plane::new(vec![81; 64 * 48], 64);
+        let chroma = |value: u8| Plane::new(vec![value; 32 * 24], 32);
+        let i420 = Image::new(Layout::I420, 64, 48, [luma(), chroma(90), chroma(240)]);
+        let both = Plane::new([90, 240].repeat(32 * 24), 64);
+        let nv12 = Image::new(Layout::Nv12, 64, 48, [luma(), both]);
+        assert_eq!(first(&i420.expect("fits")), [254, 0, 0]);
+        assert_eq!(first(&nv12.expect("fits")), [254, 0, 0]);
+    }
+
+    #[test]
+    fn boxes_come_back_to_the_image() {
+        let fit = Fit::new(1280, 720, None);
+        assert_eq!((fit.inner, fit.canvas), ([512, 288], [512, 288]));
+        let on_canvas = Detection { bounds: [51.2, 28.8, 102.4, 57.6], score: 1.0, angle: 0.0 };
+        let [x, y, w, h] = fit.in_image(vec![on_canvas])[0].bounds;
+        for (found, expected) in [x, y, w, h].into_iter().zip([127.5, 71.5, 256.0, 144.0]) {
+            assert!((found - expected).abs() < 1e-3, "{found} {expected}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! One detector for all streams, on a thread of its own, so that its cost does not fall on the frames.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+
+use super::{Canvas, Detection, Fit, Opened, Prepare};
+use crate::image::Image;
+use crate::{Error, Result};
+
+/// How often a wait looks whether the detector's thread still runs.
+const GLANCE: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// What a detection found.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The faces, pixels of the image.
+    pub(crate) faces: Vec<Detection>,
+    /// How long it took, scaling included, milliseconds.
+    pub(crate) took_ms: f64,
+}
+
+struct Question {
+    canvas: Canvas,
+    answer: Sender<Result<Answer>>,
+}
+
+/// The thread. It ends when the service is dropped, which its clients keep alive.
+pub(crate) struct Service {
+    prepare: Prepare,
+    // Dropped before the thread is joined: that is what ends it.
+    questions: Option<Sender<Question>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there can be no more threads.
+    pub(crate) fn start(opened: Opened) -> Result<Self> {
+        let Opened { mut detector, prepare } = opened;
+        // Never more than one question for each client: a client asks anew only after an answer.
+        let (questions, asked) = unbounded::<Question>();
+        let work = move || {
+            for Question { canvas, answer } in asked {
+                let started = Instant::now();
+                let found = detector.detect(&canvas).map(|found| {
+                    let took_ms = started.elapsed().as_secs_f64() * 1e3;
+                    Answer { faces: canvas.fit.in_image(found), took_ms }
+                });
+                // Fails where the client has gone.
+                let _ = answer.send(found);
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("detect".into())
+            .spawn(work)
+            .map_err(|e| Error::Device(format!("cannot start a thread: {e}")))?;
+        Ok(Self { prepare, questions: Some(questions), thread: Some(thread) })
+    }
+
+    fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// A stream's access. The service lives on while it has clients.
+    pub(crate) fn client(self: &Arc<Self>, size: Option<u32>) -> Client {
+        let (answer, answers) = bounded(1);
+        Client { service: self.clone(), size, answer, answers, prepared_ms: 0.0, busy: false }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.questions = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic in the detector was reported when its answer stayed away.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One stream's access to the detector: one image at a time.
+pub(crate) struct Client {
+    service: Arc<Service>,
+    /// Longest side of the canvases.
+    size: Option<u32>,
+    answer: Sender<Result<Answer>>,
+    answers: Receiver<Result<Answer>>,
+    /// What making the canvas took.
+    prepared_ms: f64,
+    busy: bool,
+}
+
+impl Client {
+    /// Whether an image is being looked at.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Hands over a small copy of an image, unless one is being looked at.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the copy cannot be made, [`Error::Bug`] if the detector is gone.
+    pub(crate) fn ask(&mut self, image: &Image) -> Result<()> {
+        if self.busy {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let fit = Fit::new(image.width, image.height, self.size);
+        let canvas = (self.service.prepare)(image, fit)?;
+        self.prepared_ms = started.elapsed().as_secs_f64() * 1e3;
+        let question = Question { canvas, answer: self.answer.clone() };
+        let sent = self.service.questions.as_ref().map(|questions| questions.send(question));
+        self.busy = matches!(sent, Some(Ok(())));
+        if self.busy { Ok(()) } else { Err(gone()) }
+    }
+
+    /// The answer, if there is one already.
+    ///
+    /// # Errors
+    /// Those of the detector; [`Error::Bug`] if it is gone.
+    pub(crate) fn poll(&mut self) -> Result<Option<Answer>> {
+        match self.answers.try_recv() {
+            Ok(answer) => self.take(answer).map(Some),
+            Err(TryRecvError::Empty) if self.service.is_running() => Ok(None),
+            Err(_) => Err(gone()),
+        }
+    }
+
+    /// The answer, waited for; `None` where nothing was asked.
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll).
+    pub(crate) fn wait(&mut self) -> Result<Option<Answer>> {
+        while self.busy {
+            match self.answers.recv_timeout(GLANCE) {
+                Ok(answer) => return self.take(answer).map(Some),
+                Err(_) if self.service.is_running() => {}
+                Err(_) => return Err(gone()),
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self, answer: Result<Answer>) -> Result<Answer> {
+        self.busy = false;
+        answer.map(|answer| Answer { took_ms: answer.took_ms + self.prepared_ms, ..answer })
+    }
+}
+
+fn gone() -> Error {
+    Error::Bug("the detector's thread ended".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::{Detector, canvas};
+
+    /// Finds one face, as wide as its canvas; panics on canvases of 32 pixels.
+    struct Wide;
+
+    impl Detector for Wide {
+        fn detect(&mut self, canvas: &Canvas) -> Result<Vec<Detection>> {
+            let [width, height] = canvas.fit.canvas.map(|v| v as f32);
+            assert!(width > 32.0, "a panic of the detector");
+            Ok(vec![Detection { bounds: [0.0, 0.0, width, height], score: 1.0, angle: 0.0 }])
+        }
+    }
+
+    fn service() -> Arc<Service> {
+        let opened = Opened { detector: Box::new(Wide), prepare: canvas::rgb };
+        Arc::new(Service::start(opened).expect("a thread"))
+    }
+
+    fn image(side: u32) -> Image<'static> {
+        Image::grey(side, side, vec![0; (side * side) as usize]).expect("fits")
+    }
+
+    #[test]
+    fn every_client_gets_its_own_answer() {
+        let service = service();
+        let mut clients: Vec<_> = (0..4).map(|_| service.client(None)).collect();
+        for (i, client) in clients.iter_mut().enumerate() {
+            client.ask(&image(64 * (1 + i as u32))).expect("asked");
+        }
+        for (i, client) in clients.iter_mut().enumerate().rev() {
+            let answer = client.wait().expect("no failure").expect("an answer");
+            assert_eq!(answer.faces[0].bounds[2], 64.0 * (1 + i) as f32);
+            assert!(!client.is_busy() && client.wait().expect("idle").is_none());
+        }
+    }
+
+    #[test]
+    fn a_detector_that_panics_is_told_and_not_waited_for() {
+        let service = service();
+        let (mut one, mut other) = (service.client(None), service.client(None));
+        one.ask(&image(32)).expect("asked");
+        assert!(matches!(one.wait(), Err(Error::Bug(_))));
+        assert!(other.ask(&image(64)).is_err() || other.wait().is_err());
+    }
+}

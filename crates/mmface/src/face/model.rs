@@ -1,0 +1,319 @@
+//! The morphable model: mean, modes, triangles, landmarks.
+
+mod reader;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use reader::Reader;
+
+use super::{Params, rotation};
+use crate::crop::turned;
+use crate::{Error, Result};
+
+/// Points of a face that people label (Multi-PIE, i·bug).
+pub const LANDMARKS: usize = 68;
+
+/// Which landmark takes the place of each in a mirror.
+#[rustfmt::skip]
+const MIRROR: [usize; LANDMARKS] = [
+    16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
+    26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 27, 28, 29, 30, 35, 34, 33, 32, 31,
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+];
+
+/// A 3D morphable face model. Lengths in model units (centimetres for the one that ships); x to
+/// the subject's left, y up, z out of the face.
+pub struct FaceModel {
+    /// What it calls itself.
+    pub name: String,
+    /// Identity modes.
+    pub identities: usize,
+    /// Names of the expressions, ARKit's where it has them.
+    pub expressions: Vec<String>,
+    /// ARKit's 52 names, each with the expressions (and weights) that make it here.
+    pub arkit: BTreeMap<String, Vec<(String, f32)>>,
+    /// Corners of the triangles, counter-clockwise seen from outside.
+    pub triangles: Vec<[u32; 3]>,
+    /// Which of [`regions`](Self::regions) each triangle belongs to.
+    pub triangle_region: Vec<u8>,
+    /// Names of the regions.
+    pub regions: Vec<String>,
+    vertices: Basis,
+    yaw_bins: Vec<f32>,
+    landmarks: Vec<Basis>,
+    landmarks3d: Basis,
+    /// The middle of a face's volume.
+    volume_centre: [f32; 3],
+    /// What a mirror does: the sign of each identity mode, the counterpart of each expression.
+    mirror: (Vec<f32>, Vec<usize>),
+}
+
+/// Points that move linearly with the parameters: mean, then identity modes, then expressions,
+/// each 3·points long.
+struct Basis {
+    mean: Vec<f32>,
+    modes: Vec<f32>,
+}
+
+impl Basis {
+    /// mean + Σ weight · mode, as 3·points numbers.
+    fn shape<'a>(&self, weights: impl Iterator<Item = &'a f32>) -> Vec<f32> {
+        let mut shape = self.mean.clone();
+        for (mode, &weight) in self.modes.chunks_exact(self.mean.len()).zip(weights) {
+            if weight != 0.0 {
+                shape.iter_mut().zip(mode).for_each(|(s, m)| *s += weight * m);
+            }
+        }
+        shape
+    }
+}
+
+fn points(flat: &[f32]) -> Vec<[f32; 3]> {
+    flat.as_chunks().0.to_vec()
+}
+
+impl FaceModel {
+    /// Reads the model from the bytes of a safetensors file; `path` is for messages only.
+    ///
+    /// # Errors
+    /// [`Error::Models`] if a tensor is missing, has another shape or type, or points elsewhere.
+    pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self> {
+        Reader::new(bytes)
+            .and_then(|reader| reader.model())
+            .map_err(|why| Error::Models(format!("the face model {} {why}", path.display())))
+    }
+
+    /// Number of vertices.
+    #[must_use]
+    pub fn vertex_count(&self) -> usize {
+        self.vertices.mean.len() / 3
+    }
+
+    /// The mesh in model space.
+    #[must_use]
+    pub fn shape(&self, params: &Params) -> Vec<[f32; 3]> {
+        points(&self.vertices.shape(params.identity.iter().chain(&params.expression)))
+    }
+
+    /// The mesh in pixels; z in pixels toward the camera.
+    #[must_use]
+    pub fn vertices(&self, params: &Params) -> Vec<[f32; 3]> {
+        params.project(&self.shape(params))
+    }
+
+    /// The 68 landmarks in pixels, in the habit of i·bug: the contour follows the visible outline,
+    /// so it is taken from tables per yaw, with linear interpolation between neighbouring ones. Moved
+    /// by what is seen [beside](Params::beside) the mesh.
+    #[must_use]
+    pub fn landmarks(&self, params: &Params) -> Vec<[f32; 2]> {
+        let weights = || params.identity.iter().chain(&params.expression);
+        // The yaw of the upright head: seen in a tilted one, part of its pitch would pass for yaw.
+        let angle = rotation::upright_angle(&params.rotation);
+        let upright = rotation::turned_in_plane(&params.rotation, -angle);
+        let turn = rotation::matrix(&upright)[(0, 2)].clamp(-1.0, 1.0).asin().to_degrees();
+        let (bin, part) = between(&self.yaw_bins, turn);
+        let mut shape = self.landmarks[bin].shape(weights());
+        if part > 0.0 {
+            let next = self.landmarks[bin + 1].shape(weights());
+            shape.iter_mut().zip(next).for_each(|(a, b)| *a += part * (b - *a));
+        }
+        let mut landmarks: Vec<_> =
+            params.project(&points(&shape)).into_iter().map(|[x, y, _]| [x, y]).collect();
+        for (landmark, beside) in landmarks.iter_mut().zip(&params.beside) {
+            let [x, y] = turned(*beside, angle);
+            *landmark = [landmark[0] + params.f * x, landmark[1] + params.f * y];
+        }
+        landmarks
+    }
+
+    /// The same parameters, with landmarks that go from the mesh's towards `seen`, where a network
+    /// sees the 68 directly (pixels, as `params`): by `weight` on a face that looks into the camera,
+    /// less where it is turned, because hidden points cannot be seen. A mesh of some modes cannot be
+    /// everywhere where people see a landmark. Nothing changes if `seen` is none or no numbers.
+    #[must_use]
+    pub fn beside(&self, mut params: Params, seen: &[[f32; 2]], weight: f32) -> Params {
+        params.beside.clear();
+        if seen.len() != LANDMARKS || !seen.iter().flatten().all(|v| v.is_finite()) {
+            return params;
+        }
+        let weight = weight * rotation::facing(&params.rotation) / params.f;
+        let angle = rotation::upright_angle(&params.rotation);
+        let mesh = self.landmarks(&params);
+        let off = |([x, y], [u, v]): (&[f32; 2], &[f32; 2])| [weight * (x - u), weight * (y - v)];
+        params.beside =
+            seen.iter().zip(&mesh).map(off).map(|beside| turned(beside, -angle)).collect();
+        params
+    }
+
+    /// The same parameters with the depth that belongs to their scale and rotation: a camera without
+    /// perspective sees no depth, so t_z is a convention, `t_z = −f (R c)_z` with *c* the middle of a
+    /// face's volume.
+    #[must_use]
+    pub fn centred(&self, mut params: Params) -> Params {
+        params.t[2] = 0.0;
+        params.t[2] = -params.project(&[self.volume_centre])[0][2];
+        params
+    }
+
+    /// The mirror image's parameters: left and right of identity and expression change places, the
+    /// rotation is that of the image; f and t stay, since they say where in a crop, not how.
+    #[must_use]
+    pub fn mirrored(&self, params: Params) -> Params {
+        let (signs, counterparts) = &self.mirror;
+        let expression = |other: &usize| params.expression.get(*other).copied().unwrap_or(0.0);
+        Params {
+            rotation: rotation::mirrored(&params.rotation),
+            identity: params.identity.iter().zip(signs).map(|(value, sign)| value * sign).collect(),
+            expression: counterparts.iter().map(expression).collect(),
+            beside: if params.beside.is_empty() {
+                Vec::new()
+            } else {
+                MIRROR.map(|other| [-params.beside[other][0], params.beside[other][1]]).to_vec()
+            },
+            ..params
+        }
+    }
+
+    /// 68 points fixed on the face, hidden ones too, in pixels; z in pixels toward the camera.
+    #[must_use]
+    pub fn landmarks3d(&self, params: &Params) -> Vec<[f32; 3]> {
+        let shape = self.landmarks3d.shape(params.identity.iter().chain(&params.expression));
+        params.project(&points(&shape))
+    }
+}
+
+/// Position of `value` in ascending `bins`: the one before it and how far it is to the next.
+fn between(bins: &[f32], value: f32) -> (usize, f32) {
+    let after = bins.partition_point(|b| *b <= value);
+    if after == 0 || after == bins.len() {
+        return (after.saturating_sub(1), 0.0);
+    }
+    (after - 1, (value - bins[after - 1]) / (bins[after] - bins[after - 1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipped() -> FaceModel {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
+        let bytes = std::fs::read(path).expect("the face model");
+        FaceModel::from_bytes(&bytes, Path::new(path)).expect("a face model")
+    }
+
+    #[test]
+    fn a_value_between_bins_is_interpolated() {
+        let bins = [-60.0, 0.0, 60.0];
+        assert_eq!(between(&bins, -90.0), (0, 0.0));
+        assert_eq!(between(&bins, -30.0), (0, 0.5));
+        assert_eq!(between(&bins, 15.0), (1, 0.25));
+        assert_eq!(between(&bins, 60.0), (2, 0.0));
+        assert_eq!(between(&bins, 80.0), (2, 0.0));
+    }
+
+    #[test]
+    fn landmarks_of_a_tilted_head_are_the_tilted_landmarks() {
+        let model = shipped();
+        let (identity, expression) =
+            (vec![0.0; model.identities], vec![0.0; model.expressions.len()]);
+        let pose = [8.0, 25.0, 20.0, 0.0, 127.5, 127.5, 0.0];
+        let params = Params::from_outputs(pose, &identity, &expression).expect("finite");
+        let map = crate::crop::CropMap::square([127.5; 2], 256.0, 0.8);
+        let upright = model.landmarks(&params);
+        let tilted = model.landmarks(&params.in_frame(&map));
+        for (a, b) in upright.iter().zip(&tilted) {
+            let [x, y] = map.to_frame(*a);
+            assert!((x - b[0]).abs() < 0.01 && (y - b[1]).abs() < 0.01, "{:?} {b:?}", [x, y]);
+        }
+    }
+
+    #[test]
+    fn depth_puts_the_middle_of_the_volume_at_0() {
+        let model = shipped();
+        let pose = [9.0, 20.0, -50.0, 10.0, 120.0, 130.0, 77.0];
+        let seen = Params::from_outputs(pose, &[], &[]).expect("finite");
+        let centred = model.centred(seen.clone());
+        // The shipped model's middle is 3 cm in front of its origin.
+        let [x, y, z] = centred.project(&[[0.0, 0.0, 3.0]])[0];
+        assert!(z.abs() < 1e-4, "{z}");
+        let [u, v, _] = seen.project(&[[0.0, 0.0, 3.0]])[0];
+        assert_eq!(([x, y], centred.f), ([u, v], seen.f));
+    }
+
+    #[test]
+    fn a_mirror_shows_the_face_mirrored() {
+        let model = shipped();
+        let identity: Vec<_> = (0..model.identities).map(|i| (i as f32).sin()).collect();
+        let expression: Vec<_> =
+            (0..model.expressions.len()).map(|i| 0.5 + 0.5 * (i as f32).cos()).collect();
+        // Seen in a mirrored crop, the parameters of the mirror image come out …
+        let map = crate::crop::CropMap::square([200.0, 150.0], 300.0, 0.3).mirror();
+        let pose = [8.0, 8.0, 25.0, 10.0, 120.0, 130.0, 3.0];
+        let seen = Params::from_outputs(pose, &identity, &expression).expect("finite");
+        // … and put where they belong they are the face itself.
+        let found = model.landmarks(&model.mirrored(seen.clone()).in_frame(&map));
+        // i·bug's order, from right to left, starts at the other end in a mirror: the nose's ridge stays.
+        for (i, j) in (27..31).zip(27..31).chain([(36, 45), (39, 42), (48, 54), (8, 8), (0, 16)]) {
+            let [x, y] = map.to_frame(model.landmarks(&seen)[i]);
+            let [u, v] = found[j];
+            assert!((x - u).abs() < 0.3 && (y - v).abs() < 0.3, "{i}: {:?} {:?}", [x, y], [u, v]);
+        }
+        let back = model.mirrored(model.mirrored(seen.clone()));
+        assert_eq!((back.identity, back.expression), (seen.identity, seen.expression));
+    }
+
+    #[test]
+    fn landmarks_go_towards_what_is_seen_beside_them() {
+        let model = shipped();
+        let params = |yaw| Params::from_outputs([8.0, 5.0, yaw, 12.0, 120.0, 130.0, 0.0], &[], &[]);
+        let (ahead, profile) = (params(10.0).expect("finite"), params(80.0).expect("finite"));
+        let seen = |params: &Params| -> Vec<[f32; 2]> {
+            let mesh = model.landmarks(params);
+            mesh.iter().zip(0..).map(|([x, y], i)| [x + 4.0, y - (i % 5) as f32]).collect()
+        };
+        let part = |params: &Params| {
+            let with = model.beside(params.clone(), &seen(params), 0.5);
+            let (before, after) = (model.landmarks(params)[4], model.landmarks(&with)[4]);
+            assert!(((after[1] - before[1]) + (after[0] - before[0])).abs() < 1e-3, "towards it");
+            (after[0] - before[0]) / 4.0
+        };
+        // cos² 5° cos² 10°.
+        assert!((part(&ahead) - 0.5 * 0.962).abs() < 1e-3, "{}", part(&ahead));
+        assert!(part(&profile) < 0.02, "{}", part(&profile));
+
+        // What lies beside a face goes where the face goes, also out of a mirrored crop.
+        let here = model.beside(ahead.clone(), &seen(&ahead), 0.5);
+        let map = crate::crop::CropMap::square([200.0, 150.0], 300.0, 0.7);
+        for (a, b) in
+            model.landmarks(&here).iter().zip(model.landmarks(&here.clone().in_frame(&map)))
+        {
+            let [x, y] = map.to_frame(*a);
+            assert!((x - b[0]).abs() < 0.01 && (y - b[1]).abs() < 0.01, "{:?} {b:?}", [x, y]);
+        }
+        let there = model.landmarks(&model.mirrored(here.clone()).in_frame(&map.mirror()));
+        let bare = Params { beside: vec![], ..here.clone() };
+        let bare_there = model.landmarks(&model.mirrored(bare.clone()).in_frame(&map.mirror()));
+        for (i, other) in MIRROR.into_iter().enumerate() {
+            let moved = |to: &[[f32; 2]], from: &[[f32; 2]], i: usize| {
+                [0, 1].map(|k| to[i][k] - from[i][k])
+            };
+            let [x, y] = moved(&model.landmarks(&here), &model.landmarks(&bare), other);
+            let (a, b) = (map.mirror().to_frame([x, y]), map.mirror().to_frame([0.0; 2]));
+            let found = moved(&there, &bare_there, i);
+            assert!((found[0] - a[0] + b[0]).abs() < 0.01 && (found[1] - a[1] + b[1]).abs() < 0.01);
+        }
+
+        let nonsense = vec![[f32::NAN; 2]; LANDMARKS];
+        assert!(model.beside(here.clone(), &nonsense, 0.5).beside.is_empty());
+        assert_eq!(model.beside(here, &[], 0.5), ahead);
+    }
+
+    #[test]
+    fn garbage_is_refused_with_a_sentence() {
+        let error = FaceModel::from_bytes(b"not a model", Path::new("x.safetensors"));
+        let message = error.err().expect("refused").to_string();
+        assert!(message.starts_with("the face model x.safetensors is not a safetensors file"));
+    }
+}

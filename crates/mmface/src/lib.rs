@@ -1,0 +1,48 @@
+//! Parameters of a 3D morphable face model from images: pixels and a time in, faces out.
+//!
+//! ```
+//! use mmface::{Device, Image, Models, Runtime, TrackerOptions};
+//!
+//! # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).expect("the checkout");
+//! # fn main() -> mmface::Result<()> {
+//! # let (bytes, pts) = (vec![0; 640 * 480 * 3], 0.0);
+//! let models = Models::open("engines".as_ref())?;
+//! let runtime = Runtime::builder(models).device(Device::Auto).threads(2).build()?;
+//! let mut tracker = runtime.tracker(TrackerOptions::default())?; // one for each stream
+//! let image = Image::rgb(640, 480, &bytes)?;
+//! for face in tracker.process(&image, pts)?.faces {
+//!     println!("{}: {:?}", face.id, mmface::face::rotation::to_angles(&face.params.rotation));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Runtime`] holds what all streams share; a [`Tracker`] follows the faces of one stream. Data
+//! flows one way: [`image`] → [`detect`], [`crop`] → [`backend`] → tracks → [`smooth`] → [`Face`].
+//! Axes and signs: `docs/conventions.md` of the repository.
+
+pub mod backend;
+pub mod bounds;
+pub mod crop;
+pub mod detect;
+mod error;
+pub mod face;
+pub mod image;
+pub mod locate;
+pub mod mesh;
+pub mod models;
+pub mod record;
+mod runtime;
+pub mod smooth;
+mod track;
+mod tracker;
+pub mod volume;
+
+pub use backend::{Device, Precision};
+pub use error::{Error, Result};
+pub use image::Image;
+pub use models::Models;
+pub use runtime::{Runtime, RuntimeBuilder};
+pub use tracker::{
+    Crowd, Face, Fitter, FrameResult, Mode, Observation, Observer, Tracker, TrackerOptions,
+};

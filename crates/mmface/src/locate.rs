@@ -1,0 +1,66 @@
+//! Where model files and libraries lie, so that nobody has to say it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Nothing is where it was looked for; a sentence without its end: callers add the cure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotFound(String);
+
+impl fmt::Display for NotFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The first of `names` (paths below an installation's prefix or below a checkout) that exists, unless
+/// `path` names it or the environment `variable` does ("": there is none). Searched upwards from the
+/// executable, which finds both an installation (`prefix/bin`) and a checkout (`target/release`), then
+/// in the working directory.
+///
+/// # Errors
+/// [`NotFound`] says what is missing.
+pub fn find(
+    path: Option<&Path>,
+    variable: &str,
+    names: &[&str],
+) -> std::result::Result<PathBuf, NotFound> {
+    let set = || std::env::var_os(variable).filter(|value| !value.is_empty());
+    if let Some(path) = path.map(Path::to_path_buf).or_else(|| set().map(Into::into)) {
+        return if path.exists() {
+            Ok(path)
+        } else {
+            Err(NotFound(format!("{} does not exist", path.display())))
+        };
+    }
+    let places = roots().into_iter().flat_map(|root| names.iter().map(move |name| root.join(name)));
+    places.into_iter().find(|place| place.exists()).ok_or_else(|| {
+        let name = names.first().copied().unwrap_or_default();
+        NotFound(format!("{name} was not found beside the program or in the working directory"))
+    })
+}
+
+fn roots() -> Vec<PathBuf> {
+    let executable = std::env::current_exe().and_then(|p| p.canonicalize());
+    let ancestors = executable.iter().flat_map(|p| p.ancestors().skip(1).take(4));
+    ancestors.map(Path::to_path_buf).chain(std::env::current_dir()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_was_named_wins_or_fails() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert_eq!(find(Some(here), "MMFACE_TEST_UNSET", &["nowhere"]).as_deref(), Ok(here));
+        let missing = find(Some(Path::new("/nonexistent")), "MMFACE_TEST_UNSET", &[]);
+        assert_eq!(missing.expect_err("missing").to_string(), "/nonexistent does not exist");
+    }
+
+    #[test]
+    fn what_lies_in_the_working_directory_is_found() {
+        // Tests run in the package's root.
+        assert!(find(None, "MMFACE_TEST_UNSET", &["Cargo.toml"]).is_ok());
+    }
+}

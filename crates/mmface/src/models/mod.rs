@@ -1,0 +1,343 @@
+//! Model files: a folder with `manifest.toml`, which says which files make a variant and what their
+//! hashes are.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::crop::{CROP, CropRule, DetectorRule};
+use crate::face::FaceModel;
+use crate::{Error, Result, locate};
+
+const SCHEMA: u32 = 1;
+
+/// A folder of model files with its manifest.
+#[derive(Debug)]
+pub struct Models {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    schema: u32,
+    face_model: FaceModelFile,
+    variants: BTreeMap<String, Variant>,
+    #[serde(default)]
+    detectors: BTreeMap<String, DetectorRule>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FaceModelFile {
+    file: PathBuf,
+    sha256: String,
+}
+
+/// One set of networks: an architecture with its weights.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Variant {
+    /// Its name in the manifest.
+    #[serde(skip)]
+    pub name: String,
+    /// Whether the weights ever saw a face.
+    pub trained: bool,
+    /// How its crops lie.
+    pub crop: CropRule,
+    /// From which presence on a crop counts as a face.
+    pub presence_threshold: f32,
+    /// How much the PMN's points count beside the mesh's landmarks on a face that looks into the
+    /// camera, 0…1.
+    #[serde(default)]
+    pub points_weight: f32,
+    networks: BTreeMap<String, NetworkFile>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct NetworkFile {
+    file: PathBuf,
+    sha256: String,
+    #[serde(default)]
+    outputs: Vec<Tensor>,
+}
+
+/// What goes out of a network; its shape may have names in it.
+#[derive(Debug, Clone, Deserialize)]
+struct Tensor {
+    name: String,
+    shape: Vec<toml::Value>,
+}
+
+impl Models {
+    /// The models of an installation or a checkout: searched beside the running program, then in the
+    /// working directory.
+    ///
+    /// # Errors
+    /// [`Error::Models`] if there are none, or as [`open`](Self::open).
+    pub fn find() -> Result<Self> {
+        let manifest = ["share/mmface-live/engines/manifest.toml", "engines/manifest.toml"];
+        let path = locate::find(None, "", &manifest).map_err(|why| {
+            Error::Models(format!("{why}; run from the checkout, or name the folder of the models"))
+        })?;
+        Self::open(path.parent().unwrap_or(&path))
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Reads the manifest in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Models`] if it is missing, unreadable or of another version.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("manifest.toml");
+        let text = String::from_utf8(read(&path)?)
+            .map_err(|_| Error::Models(format!("{} is not a text file", path.display())))?;
+        let manifest: Manifest = toml::from_str(&text).map_err(|e| {
+            let why = e.message();
+            Error::Models(format!("{} cannot be understood: {why}", path.display()))
+        })?;
+        if manifest.schema != SCHEMA {
+            let found = manifest.schema;
+            return Err(Error::Models(format!(
+                "{} has schema {found}, this program reads {SCHEMA}; take models of the same release",
+                path.display()
+            )));
+        }
+        Ok(Self { folder: folder.to_path_buf(), manifest })
+    }
+
+    /// The variant of that name.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the names that there are, [`Error::Models`] if its numbers make no sense.
+    pub fn variant(&self, name: &str) -> Result<Variant> {
+        let Some(variant) = self.manifest.variants.get(name) else {
+            let names: Vec<_> = self.manifest.variants.keys().map(String::as_str).collect();
+            let names = names.join(", ");
+            return Err(Error::Setting(format!(
+                "there is no variant {name:?}; there are: {names}"
+            )));
+        };
+        if !(0.0..=1.0).contains(&variant.points_weight) {
+            let weight = variant.points_weight;
+            return Err(Error::Models(format!(
+                "the manifest gives {name} a points_weight of {weight}; 0 to 1 can be"
+            )));
+        }
+        let rule = &variant.crop;
+        if rule.size as usize != CROP
+            || !(0.1..10.0).contains(&rule.scale)
+            || !rule.raise.is_finite()
+        {
+            return Err(Error::Models(format!(
+                "the manifest gives {name} a crop that cannot be: {rule:?}"
+            )));
+        }
+        Ok(Variant { name: name.into(), ..variant.clone() })
+    }
+
+    /// How to turn boxes of that detector into crops.
+    ///
+    /// # Errors
+    /// [`Error::Models`] if the manifest does not say.
+    pub fn detector(&self, name: &str) -> Result<DetectorRule> {
+        self.manifest.detectors.get(name).copied().ok_or_else(|| {
+            Error::Models(format!("the manifest does not describe the detector {name:?}"))
+        })
+    }
+
+    /// The face model, checked, with its SHA-256.
+    ///
+    /// # Errors
+    /// [`Error::Models`] or [`Error::ModelHash`].
+    pub fn face_model(&self) -> Result<(FaceModel, String)> {
+        let file = &self.manifest.face_model;
+        let path = self.folder.join(&file.file);
+        let model = FaceModel::from_bytes(&self.checked(&file.file, &file.sha256)?, &path)?;
+        Ok((model, file.sha256.clone()))
+    }
+
+    /// The bytes of one of a variant's networks (`vmn`, `pmn`, `volume-64`), checked.
+    ///
+    /// # Errors
+    /// [`Error::Models`] or [`Error::ModelHash`].
+    pub fn network(&self, variant: &Variant, network: &str) -> Result<Vec<u8>> {
+        let file = variant.file(network)?;
+        self.checked(&file.file, &file.sha256)
+    }
+
+    /// The names of all variants.
+    pub fn variants(&self) -> impl Iterator<Item = &str> {
+        self.manifest.variants.keys().map(String::as_str)
+    }
+
+    fn checked(&self, file: &Path, expected: &str) -> Result<Vec<u8>> {
+        let path = self.folder.join(file);
+        let bytes = read(&path)?;
+        let found = sha256(&bytes);
+        if found == expected {
+            Ok(bytes)
+        } else {
+            Err(Error::ModelHash { path, found, expected: expected.into() })
+        }
+    }
+}
+
+impl Variant {
+    fn file(&self, network: &str) -> Result<&NetworkFile> {
+        self.networks.get(network).ok_or_else(|| {
+            Error::Models(format!("the variant {} has no network {network:?}", self.name))
+        })
+    }
+
+    /// The SHA-256 of one of its networks, as the manifest says it.
+    ///
+    /// # Errors
+    /// [`Error::Models`] if there is no such network.
+    pub fn network_hash(&self, network: &str) -> Result<&str> {
+        self.file(network).map(|file| file.sha256.as_str())
+    }
+
+    /// Whether the parametric network speaks of this face model: as many coefficients as modes.
+    ///
+    /// # Errors
+    /// [`Error::Models`] if it does not.
+    pub fn check(&self, model: &FaceModel) -> Result<()> {
+        let outputs = self.networks.get("pmn").map_or(&[][..], |pmn| &pmn.outputs);
+        let modes = [("identity", model.identities), ("expression", model.expressions.len())];
+        for (name, modes) in modes {
+            let output = outputs.iter().find(|tensor| tensor.name == name);
+            match output.and_then(|tensor| tensor.shape.last()?.as_integer()) {
+                Some(told) if told != modes as i64 => {
+                    return Err(Error::Models(format!(
+                        "{} gives {told} {name} coefficients, the face model {} has {modes} modes; \
+                         take both from one export",
+                        self.name, model.name
+                    )));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the parametric network says where the landmarks are.
+    #[must_use]
+    pub fn has_points(&self) -> bool {
+        let pmn = self.networks.get("pmn");
+        pmn.is_some_and(|pmn| pmn.outputs.iter().any(|tensor| tensor.name == "points"))
+    }
+
+    /// Whether there is a network of that name.
+    #[must_use]
+    pub fn has_network(&self, network: &str) -> bool {
+        self.networks.contains_key(network)
+    }
+
+    /// The name of the network that makes volumes of r×r×r voxels of the features.
+    ///
+    /// # Errors
+    /// [`Error::Models`] with the resolutions that there are.
+    pub fn volume(&self, resolution: u32) -> Result<String> {
+        let name = format!("volume-{resolution}");
+        if self.has_network(&name) {
+            return Ok(name);
+        }
+        let mut there: Vec<u32> =
+            self.networks().filter_map(|n| n.strip_prefix("volume-")?.parse().ok()).collect();
+        there.sort_unstable();
+        let there: Vec<_> = there.iter().map(u32::to_string).collect();
+        let there = if there.is_empty() { "none".into() } else { there.join(", ") };
+        Err(Error::Models(format!(
+            "the variant {} has no volume head of resolution {resolution}; it has: {there}",
+            self.name
+        )))
+    }
+
+    /// The names of its networks.
+    pub fn networks(&self) -> impl Iterator<Item = &str> {
+        self.networks.keys().map(String::as_str)
+    }
+
+    /// One hash for all networks of the variant.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let all: Vec<_> = self.networks.values().map(|n| n.sha256.as_str()).collect();
+        sha256(all.join("\n").as_bytes())
+    }
+}
+
+/// Reads a whole file of the models.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path)
+        .map_err(|e| Error::Models(format!("cannot read {}: {e}; restore it", path.display())))
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(manifest: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("manifest.toml"), manifest).expect("written");
+        folder
+    }
+
+    const MANIFEST: &str = r#"
+        schema = 1
+        face_model = { file = "model", sha256 = "00" }
+        [variants.lite]
+        trained = false
+        presence_threshold = 0.5
+        crop = { size = 256, scale = 1.45, raise = 0.06 }
+        networks.vmn = { file = "vmn", sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" }
+    "#;
+
+    #[test]
+    fn a_file_must_have_its_hash() {
+        let folder = folder(MANIFEST);
+        let models = Models::open(folder.path()).expect("a manifest");
+        let lite = models.variant("lite").expect("there");
+        std::fs::write(folder.path().join("vmn"), "abc").expect("written");
+        assert_eq!(models.network(&lite, "vmn").expect("hash fits"), b"abc");
+        std::fs::write(folder.path().join("vmn"), "abd").expect("written");
+        let error = models.network(&lite, "vmn").expect_err("hash differs");
+        assert!(matches!(error, Error::ModelHash { .. }));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let folder = folder(MANIFEST);
+        let models = Models::open(folder.path()).expect("a manifest");
+        let error = models.variant("large").expect_err("no such variant");
+        assert!(error.to_string().contains("lite"), "{error}");
+        let lite = models.variant("lite").expect("there");
+        assert!(models.network(&lite, "pmn").is_err());
+        let error = lite.volume(128).expect_err("no volume head");
+        assert!(error.to_string().contains("128"), "{error}");
+        assert!(models.face_model().err().expect("no file").to_string().contains("model"));
+        assert!(Models::open(Path::new("/nonexistent")).is_err());
+    }
+
+    #[test]
+    fn other_schemas_and_absurd_crops_are_refused() {
+        let newer = folder(&MANIFEST.replace("schema = 1", "schema = 2"));
+        assert!(Models::open(newer.path()).is_err());
+        let absurd = folder(&MANIFEST.replace("size = 256", "size = 1000000"));
+        let models = Models::open(absurd.path()).expect("a manifest");
+        assert!(models.variant("lite").is_err());
+    }
+}

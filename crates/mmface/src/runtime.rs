@@ -1,0 +1,198 @@
+//! What all streams share: networks, detector, face model.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::backend::{self, Backend, Description, Device, Precision};
+use crate::crop::DetectorRule;
+use crate::detect::{self, Service};
+use crate::face::FaceModel;
+use crate::models::{Models, Variant};
+use crate::smooth::Strength;
+use crate::track::{Settings, Tracks};
+use crate::tracker::{Fitter, Mode, Observer, Tracker, TrackerOptions};
+use crate::{Error, Result};
+
+/// Networks, detector and face model, opened once, whatever the number of streams. Clones are cheap
+/// and share them.
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
+
+struct Inner {
+    variant: Variant,
+    face_model: Arc<FaceModel>,
+    face_model_hash: String,
+    backend: Box<dyn Backend>,
+    detector: Arc<Service>,
+    detector_rule: DetectorRule,
+    has_volumes: bool,
+}
+
+/// Settings of a [`Runtime`].
+#[derive(Debug)]
+pub struct RuntimeBuilder {
+    models: Models,
+    variant: String,
+    backend: backend::Options,
+    detector: detect::Options,
+}
+
+impl Runtime {
+    /// A runtime on these models.
+    #[must_use]
+    pub fn builder(models: Models) -> RuntimeBuilder {
+        RuntimeBuilder {
+            models,
+            variant: "mmface-lite".into(),
+            backend: backend::Options::default(),
+            detector: detect::Options::default(),
+        }
+    }
+
+    /// A tracker for one stream.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for an option that cannot be, [`Error::Device`] or [`Error::Gpu`] if the
+    /// device fails.
+    pub fn tracker(&self, options: TrackerOptions) -> Result<Tracker> {
+        let TrackerOptions { mode, faces, detect_every, .. } = options;
+        if faces == 0 || !detect_every.is_finite() || detect_every < 0.0 {
+            return Err(Error::Setting(format!(
+                "a tracker cannot follow {faces} faces and detect every {detect_every} seconds"
+            )));
+        }
+        let wants_volumes = options.volumes || options.refine;
+        if wants_volumes && !self.0.has_volumes {
+            return Err(Error::Setting(
+                "volumes and their alignment need a runtime with a volume head".into(),
+            ));
+        }
+        let inner = &self.0;
+        let settings = Settings {
+            max_faces: faces,
+            detect_every,
+            presence: inner.variant.presence_threshold,
+            points: inner.variant.points_weight,
+            immediate: mode == Mode::Stills,
+            crop: inner.variant.crop,
+            detector: inner.detector_rule,
+        };
+        let tracks = Tracks::new(settings, inner.face_model.clone());
+        let detector = inner.detector.client(options.detect_size);
+        let session = inner.backend.session()?;
+        let smoothing = if mode == Mode::Stills { Strength::Off } else { options.smoothing };
+        Ok(Tracker::new(
+            Observer::new(tracks, session, detector, mode, wants_volumes),
+            Fitter::new(&inner.face_model, smoothing, options.refine),
+        ))
+    }
+
+    /// The face model that all parameters speak of.
+    #[must_use]
+    pub fn face_model(&self) -> &Arc<FaceModel> {
+        &self.0.face_model
+    }
+
+    /// SHA-256 of the face model's file, hexadecimal.
+    #[must_use]
+    pub fn face_model_hash(&self) -> &str {
+        &self.0.face_model_hash
+    }
+
+    /// The networks' variant.
+    #[must_use]
+    pub fn variant(&self) -> &Variant {
+        &self.0.variant
+    }
+
+    /// What runs the networks.
+    #[must_use]
+    pub fn describe(&self) -> Description {
+        self.0.backend.describe()
+    }
+}
+
+impl RuntimeBuilder {
+    /// Which variant of the networks [default: `mmface-lite`].
+    #[must_use]
+    pub fn variant(self, name: impl Into<String>) -> Self {
+        Self { variant: name.into(), ..self }
+    }
+
+    /// What runs the networks [default: the best that works here].
+    #[must_use]
+    pub fn device(mut self, device: Device) -> Self {
+        self.backend.device = device;
+        self
+    }
+
+    /// Arithmetic of the networks; `None` is the fastest that the device computes in.
+    #[must_use]
+    pub fn precision(mut self, precision: Option<Precision>) -> Self {
+        self.backend.precision = precision;
+        self
+    }
+
+    /// Threads of the CPU; `None` takes all cores.
+    #[must_use]
+    pub fn threads(mut self, threads: impl Into<Option<u32>>) -> Self {
+        self.backend.threads = threads.into();
+        self.detector.threads = self.backend.threads;
+        self
+    }
+
+    /// Resolution of the volume head, for trackers that want volumes; `None` opens none.
+    #[must_use]
+    pub fn volume(mut self, resolution: impl Into<Option<u32>>) -> Self {
+        self.backend.volume = resolution.into();
+        self
+    }
+
+    /// Which detector, and its file where that is not in its usual place.
+    #[must_use]
+    pub fn detector(mut self, kind: detect::Kind, file: Option<PathBuf>) -> Self {
+        self.detector.kind = kind;
+        self.detector.file = file;
+        self
+    }
+
+    /// Where built GPU engines are kept; `None` is the user's cache folder.
+    #[must_use]
+    pub fn engine_cache(mut self, folder: Option<PathBuf>) -> Self {
+        self.backend.engine_cache = folder;
+        self
+    }
+
+    /// Whether the GPU replays a CUDA graph instead of being told every operation anew [default: yes].
+    #[must_use]
+    pub fn cuda_graphs(mut self, wanted: bool) -> Self {
+        self.backend.no_cuda_graph = !wanted;
+        self
+    }
+
+    /// Opens networks, detector and face model.
+    ///
+    /// # Errors
+    /// [`Error::Models`] and [`Error::ModelHash`] for model files, [`Error::Detector`] for the
+    /// detector's, [`Error::Library`], [`Error::Device`] and [`Error::Gpu`] for what runs them,
+    /// [`Error::Setting`] and [`Error::Precision`] for settings that cannot be.
+    pub fn build(self) -> Result<Runtime> {
+        let Self { models, variant, backend, detector } = self;
+        let variant = models.variant(&variant)?;
+        let (face_model, face_model_hash) = models.face_model()?;
+        variant.check(&face_model)?;
+        let detector_rule = models.detector(detector.kind.name())?;
+        let has_volumes = backend.volume.is_some();
+        let backend = backend::open(&models, &variant, &backend)?;
+        let detector = Arc::new(Service::start(detect::open(&detector)?)?);
+        Ok(Runtime(Arc::new(Inner {
+            variant,
+            face_model: Arc::new(face_model),
+            face_model_hash,
+            backend,
+            detector,
+            detector_rule,
+            has_volumes,
+        })))
+    }
+}

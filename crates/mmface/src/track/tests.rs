@@ -1,0 +1,256 @@
+use super::*;
+use crate::face::rotation;
+
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
+
+fn tracker(max_faces: usize) -> Tracks {
+    let bytes = std::fs::read(MODEL).expect("the face model");
+    let model = FaceModel::from_bytes(&bytes, std::path::Path::new(MODEL)).expect("a face model");
+    let settings = Settings {
+        max_faces,
+        detect_every: 1.0,
+        presence: 0.5,
+        points: 0.5,
+        immediate: false,
+        crop: CropRule { size: 256, scale: 1.45, raise: 0.06 },
+        detector: DetectorRule { centre: [0.0, 0.0], scale: 1.5 },
+    };
+    Tracks::new(settings, Arc::new(model))
+}
+
+/// What the networks say of a crop of the one face there is: 8 pixels a centimetre, looking ahead,
+/// its origin at (350, 165).
+fn output(map: &CropMap, presence: f32) -> Output {
+    output_at(350.0, map, presence)
+}
+
+/// The same of a face elsewhere.
+fn output_at(x: f32, map: &CropMap, presence: f32) -> Output {
+    let [x, y] = map.to_crop([x, 165.0]);
+    let roll = map.angle.to_degrees();
+    let pose = [8.0 / map.scale, 0.0, 0.0, -roll, x, y, 0.0];
+    Output { pose, identity: vec![0.0; 60], expression: vec![0.0; 53], presence, points: vec![] }
+}
+
+fn detection(x: f32, score: f32) -> Detection {
+    Detection { bounds: [x, 100.0, 100.0, 120.0], score, angle: 0.0 }
+}
+
+/// One frame: detections, if any, then the networks, which see a face in every crop or in none.
+fn frame(tracker: &mut Tracks, pts: f64, found: &[Detection], presence: f32) -> Vec<Tracked> {
+    let detected = tracker.newcomers(found);
+    let outputs = detected.iter().map(|(map, _)| output(map, presence)).collect();
+    let newcomers = tracker.nearer(pts, &detected, outputs);
+    let outputs = newcomers.iter().map(|(map, _)| output(map, presence)).collect();
+    tracker.admit(pts, &newcomers, outputs);
+    let crops = tracker.crops(pts);
+    let outputs = crops.iter().map(|(_, map)| output(map, presence)).collect();
+    tracker.update(pts, &crops, outputs)
+}
+
+#[test]
+fn a_sure_face_is_shown_at_once_and_keeps_its_id() {
+    let mut tracker = tracker(4);
+    let first = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.95);
+    assert_eq!(first.len(), 1);
+    assert!(first[0].fresh);
+    for i in 1..30 {
+        let shown = frame(&mut tracker, f64::from(i) / 30.0, &[detection(300.0, 0.9)], 0.95);
+        assert_eq!(shown.iter().map(|f| f.id).collect::<Vec<_>>(), [first[0].id]);
+        assert!(!shown[0].fresh);
+    }
+}
+
+#[test]
+fn a_newcomer_is_looked_at_again_where_its_first_fit_lies() {
+    let tracker = tracker(4);
+    // Two detections beside the one face, from which it looks off to either side, and one of nothing.
+    let detected = tracker.newcomers(&[270.0, 330.0, 900.0].map(|x| detection(x, 0.9)));
+    let presence = [0.9, 0.9, 0.1];
+    let outputs = detected.iter().zip(presence).map(|((map, _), p)| output(map, p)).collect();
+    let nearer = tracker.nearer(0.0, &detected, outputs);
+    let [(a, _), (b, _)] = nearer[..] else { panic!("{nearer:?}") };
+    assert!((a.centre[0] - b.centre[0]).hypot(a.centre[1] - b.centre[1]) < 0.1, "{a:?} {b:?}");
+    assert!((a.scale / b.scale - 1.0).abs() < 1e-3);
+    assert!((detected[0].0.centre[0] - detected[1].0.centre[0]).abs() > 50.0);
+}
+
+#[test]
+fn a_doubtful_face_has_to_prove_itself() {
+    let mut tracker = tracker(4);
+    assert!(frame(&mut tracker, 0.0, &[detection(300.0, 0.4)], 0.9).is_empty());
+    assert!(frame(&mut tracker, 0.033, &[], 0.9).is_empty());
+    assert_eq!(frame(&mut tracker, 0.066, &[], 0.9).len(), 1);
+    // One that the networks stop seeing while on probation never existed.
+    tracker.reset();
+    assert!(frame(&mut tracker, 1.0, &[detection(300.0, 0.4)], 0.9).is_empty());
+    assert!(frame(&mut tracker, 1.033, &[], 0.0).is_empty());
+    assert!(frame(&mut tracker, 1.066, &[], 0.9).is_empty());
+    assert_eq!(tracker.ids(), 1);
+}
+
+#[test]
+fn a_lost_face_leaves_within_half_a_second_and_comes_back_under_its_id() {
+    let mut tracker = tracker(4);
+    let id = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
+    assert_eq!(frame(&mut tracker, 0.1, &[], 0.0).len(), 1, "a moment is held");
+    assert!(frame(&mut tracker, 0.56, &[], 0.0).is_empty(), "then it is gone");
+    assert!(tracker.wants_detection(0.6), "and looked for");
+    let back = frame(&mut tracker, 1.5, &[detection(320.0, 0.9)], 0.9);
+    assert_eq!(back.iter().map(|f| (f.id, f.fresh)).collect::<Vec<_>>(), [(id, true)]);
+}
+
+#[test]
+fn ids_are_never_used_again() {
+    let mut tracker = tracker(4);
+    let first = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
+    frame(&mut tracker, 0.1, &[], 0.0);
+    frame(&mut tracker, 4.0, &[], 0.0);
+    let second = frame(&mut tracker, 4.1, &[detection(300.0, 0.9)], 0.9)[0].id;
+    assert!(second > first);
+}
+
+#[test]
+fn more_faces_asked_for_than_in_view_do_not_cost_detections() {
+    let mut tracker = tracker(8);
+    let mut detections = 0;
+    for i in 0..300 {
+        let pts = f64::from(i) / 30.0;
+        let wanted = tracker.wants_detection(pts);
+        detections += u32::from(wanted);
+        let found = if wanted { vec![detection(300.0, 0.9)] } else { Vec::new() };
+        assert_eq!(frame(&mut tracker, pts, &found, 0.9).len(), 1);
+    }
+    assert!((9..=12).contains(&detections), "{detections} in ten seconds");
+}
+
+#[test]
+fn a_full_house_needs_no_detection() {
+    let mut tracker = tracker(1);
+    assert!(tracker.wants_detection(0.0));
+    frame(&mut tracker, 0.0, &[detection(300.0, 0.9), detection(600.0, 0.9)], 0.9);
+    assert!((1..100).all(|i| !tracker.wants_detection(f64::from(i))));
+}
+
+#[test]
+fn two_tracks_on_one_face_become_one() {
+    let mut tracker = tracker(4);
+    // Two detections far enough apart to be two, whose fits are the same face.
+    let newcomers = tracker.newcomers(&[detection(300.0, 0.9), detection(300.0, 0.8)]);
+    let outputs = newcomers.iter().map(|(map, _)| output(map, 0.9)).collect();
+    tracker.admit(0.0, &newcomers, outputs);
+    let crops = tracker.crops(0.0);
+    let outputs = crops.iter().map(|(_, map)| output(map, 0.9)).collect();
+    assert_eq!(tracker.update(0.0, &crops, outputs).len(), 1);
+}
+
+#[test]
+fn nonsense_from_the_networks_is_no_face() {
+    let mut tracker = tracker(4);
+    let newcomers = tracker.newcomers(&[detection(300.0, 0.9)]);
+    let nonsense = Output { pose: [f32::NAN; 7], ..output(&newcomers[0].0, f32::NAN) };
+    assert!(tracker.nearer(0.0, &newcomers, vec![nonsense.clone()]).is_empty());
+    tracker.admit(0.0, &newcomers, vec![nonsense]);
+    assert!(tracker.crops(0.0).is_empty());
+    let absurd = Detection { bounds: [f32::INFINITY, 0.0, 1e30, f32::NAN], score: 1.0, angle: 0.0 };
+    assert!(tracker.newcomers(&[absurd]).is_empty());
+}
+
+#[test]
+fn a_cut_ends_a_face_unless_it_stayed_where_it_was() {
+    let mut tracker = tracker(4);
+    let id = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
+    tracker.cut(0.04);
+    assert!(tracker.is_blind(0.04) && tracker.wants_detection(0.04));
+    let same = frame(&mut tracker, 0.04, &[detection(300.0, 0.9)], 0.9);
+    assert_eq!(same.iter().map(|f| (f.id, f.fresh)).collect::<Vec<_>>(), [(id, true)]);
+}
+
+#[test]
+fn after_a_cut_another_face_is_another_person() {
+    let mut tracker = tracker(4);
+    for number in 1..200 {
+        let pts = f64::from(number) / 30.0;
+        tracker.reset();
+        let id = frame(&mut tracker, pts - 0.1, &[detection(300.0, 0.9)], 0.9)[0].id;
+        if number % 2 == 0 {
+            frame(&mut tracker, pts - 0.05, &[], 0.0); // missed already
+        }
+        tracker.cut(pts);
+        assert!(tracker.is_blind(pts) && tracker.crops(pts).is_empty());
+        // Half a face beside where the first one was.
+        let newcomers = tracker.newcomers(&[detection(360.0, 0.9)]);
+        let outputs = newcomers.iter().map(|(map, _)| output_at(410.0, map, 0.9)).collect();
+        tracker.admit(pts, &newcomers, outputs);
+        let crops = tracker.crops(pts);
+        let outputs = crops.iter().map(|(_, map)| output_at(410.0, map, 0.9)).collect();
+        let shown = tracker.update(pts, &crops, outputs);
+        assert!(shown.len() == 1 && shown[0].id != id && shown[0].fresh, "{pts}: {shown:?}");
+    }
+}
+
+#[test]
+fn a_doubtful_fit_does_not_lead_the_crop_away() {
+    let mut tracker = tracker(4);
+    frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9);
+    let before = tracker.crops(0.033);
+    // Something in front of the face: the fit is half unsure and a little off.
+    let off = |map: &CropMap| {
+        let sure = output(map, 0.4);
+        Output {
+            pose: {
+                let mut p = sure.pose;
+                p[4] += 15.0;
+                p
+            },
+            ..sure
+        }
+    };
+    let outputs = before.iter().map(|(_, map)| off(map)).collect();
+    let shown = tracker.update(0.033, &before, outputs);
+    assert_eq!(shown.len(), 1, "it is still shown");
+    assert_eq!(tracker.crops(0.066)[0].1.centre, before[0].1.centre, "but not followed");
+    assert!(tracker.wants_detection(0.2), "and the detector is asked");
+}
+
+#[test]
+fn every_view_of_a_picture_shows_the_same_face() {
+    let mut tracker = tracker(4);
+    tracker.settings.immediate = true;
+    let model = tracker.model.clone();
+    let name = |name: &str| model.expressions.iter().position(|e| e == name);
+    let left = name("eyeBlinkLeft").expect("a left eye");
+    let right = name("eyeBlinkRight").expect("a right eye");
+    // A head that looks aside and winks with its left eye, which in a mirror is the other one.
+    let head = rotation::from_angles([5.0, 20.0, -10.0]);
+    let wink = |map: &CropMap| {
+        let seen = rotation::turned_in_plane(&head, -map.angle);
+        let seen = if map.mirrored { rotation::mirrored(&seen) } else { seen };
+        let mut output = output(map, 0.9);
+        output.pose[1..4].copy_from_slice(&rotation::to_angles(&seen));
+        output.expression[if map.mirrored { right } else { left }] = 1.0;
+        // The points are seen 3 pixels right of the mesh's landmarks and 2 above.
+        let params = Params::from_outputs(output.pose, &output.identity, &output.expression);
+        let (from, to) = (map.to_crop([0.0; 2]), map.to_crop([3.0, -2.0]));
+        let off = |[x, y]: [f32; 2]| [x + to[0] - from[0], y + to[1] - from[1]];
+        output.points = model.landmarks(&params.expect("finite")).into_iter().map(off).collect();
+        output
+    };
+    let newcomers = tracker.newcomers(&[detection(300.0, 0.9)]);
+    let outputs = newcomers.iter().map(|(map, _)| wink(map)).collect();
+    tracker.admit(0.0, &newcomers, outputs);
+    let crops = tracker.crops(0.0);
+    assert_eq!((crops.len(), crops.iter().filter(|(_, map)| map.mirrored).count()), (6, 3));
+    let outputs = crops.iter().map(|(_, map)| wink(map)).collect();
+    let shown = tracker.update(0.0, &crops, outputs);
+    let [Tracked { params, .. }] = &shown[..] else { panic!("{} faces", shown.len()) };
+    assert!(params.rotation.angle_to(&head) < 1e-3, "{:?}", params.rotation);
+    assert!((params.t[0] - 350.0).abs() < 0.01 && (params.t[1] - 165.0).abs() < 0.01);
+    let mesh = model.landmarks(&Params { beside: vec![], ..params.clone() });
+    let part = tracker.settings.points * rotation::facing(&head);
+    for (seen, mesh) in model.landmarks(params).iter().zip(&mesh) {
+        let off = [seen[0] - mesh[0] - 3.0 * part, seen[1] - mesh[1] + 2.0 * part];
+        assert!(off.iter().all(|v| v.abs() < 0.02), "{off:?}");
+    }
+    assert_eq!([left, right].map(|eye| (params.expression[eye] * 100.0).round()), [100.0, 0.0]);
+}

@@ -1,0 +1,210 @@
+//! The first half of a tracker: detect, crop, run the networks, follow.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Crowd, Mode};
+use crate::backend::{Batch, Inference, Output, Session};
+use crate::crop::CropMap;
+use crate::detect::{Client, Detection};
+use crate::image::Image;
+use crate::track::{CutDetector, Key, Tracked, Tracks};
+use crate::volume::Volume;
+use crate::{Error, Result};
+
+/// Images of a recording between asking for a detection and using it: time for the detector to work
+/// beside the networks, and a fixed number, so that a recording gives the same faces every time.
+const DETECTION_DELAY: u32 = 6;
+
+/// What was seen in one image; a [`Fitter`](super::Fitter) makes faces of it.
+pub struct Observation {
+    pub(super) pts: f64,
+    pub(super) faces: Vec<Tracked>,
+    /// Of each face.
+    pub(super) volumes: Vec<Option<Arc<Volume>>>,
+    pub(super) detect_ms: f64,
+    pub(super) infer_ms: f64,
+    pub(super) crowd: Option<Crowd>,
+}
+
+/// Detects, crops, runs the networks and follows faces from image to image.
+pub struct Observer {
+    tracks: Tracks,
+    session: Box<dyn Session>,
+    detector: Client,
+    mode: Mode,
+    /// Whether volumes are wanted.
+    volumes: bool,
+    cuts: CutDetector,
+    /// Counts the images.
+    frame: u64,
+    /// Images since the detector was asked.
+    waited: u32,
+    /// The detector looks at an image from before a cut or a gap.
+    is_outdated: bool,
+}
+
+impl Observer {
+    pub(crate) fn new(
+        tracks: Tracks,
+        session: Box<dyn Session>,
+        detector: Client,
+        mode: Mode,
+        volumes: bool,
+    ) -> Self {
+        Self {
+            tracks,
+            session,
+            detector,
+            mode,
+            volumes,
+            cuts: CutDetector::default(),
+            frame: 0,
+            waited: 0,
+            is_outdated: false,
+        }
+    }
+
+    /// What can be seen in the next image, taken at `pts` seconds. `next` is the image of the call after
+    /// this one, if it is known already: the GPU copies it while it computes, so its pixels must not
+    /// change until then.
+    ///
+    /// # Errors
+    /// As [`Tracker::process`](super::Tracker::process).
+    pub fn observe(
+        &mut self,
+        image: &Image,
+        pts: f64,
+        next: Option<&Image>,
+    ) -> Result<Observation> {
+        image.check()?;
+        self.frame += 1;
+        if self.mode == Mode::Stills {
+            self.reset();
+        } else if self.cuts.is_cut(image) {
+            tracing::debug!(pts, "scene cut");
+            self.tracks.cut(pts);
+            self.is_outdated = self.detector.is_busy();
+        }
+        let (found, detect_ms) = self.detections(image, pts)?;
+        let started = Instant::now();
+        self.admit_newcomers(image, pts, &found)?;
+        let crops = self.tracks.crops(pts);
+        let maps: Vec<CropMap> = crops.iter().map(|(_, map)| *map).collect();
+        let seen = self.infer(image, &maps, self.volumes, next)?;
+        let (outputs, volumes): (Vec<_>, Vec<_>) =
+            seen.into_iter().map(|Inference { output, volume }| (output, volume)).unzip();
+        let volumes = mean_volumes(&crops, volumes)?;
+        let faces = self.tracks.update(pts, &crops, outputs);
+        let volume_of = |face: &Tracked| {
+            let crop = face.crop?;
+            volumes.iter().find(|(first, _)| *first == crop).map(|(_, volume)| volume.clone())
+        };
+        Ok(Observation {
+            pts,
+            volumes: faces.iter().map(volume_of).collect(),
+            faces,
+            detect_ms,
+            infer_ms: started.elapsed().as_secs_f64() * 1e3,
+            crowd: self.tracks.crowd(&found),
+        })
+    }
+
+    /// Whether it is of use to hand over the next image with each.
+    #[must_use]
+    pub fn looks_ahead(&self) -> bool {
+        self.session.looks_ahead()
+    }
+
+    /// Images come at their own pace from now on: no more waiting for detections.
+    pub fn go_live(&mut self) {
+        self.mode = Mode::Live;
+    }
+
+    /// Forgets everybody; ids go on.
+    pub fn reset(&mut self) {
+        self.tracks.reset();
+        self.cuts.reset();
+        self.is_outdated = self.detector.is_busy();
+    }
+
+    /// Takes up those detections that the networks see as faces too. Each is looked at twice, because
+    /// the detector says roughly where a face is.
+    fn admit_newcomers(&mut self, image: &Image, pts: f64, found: &[Detection]) -> Result<()> {
+        let detected = self.tracks.newcomers(found);
+        let outputs = self.look(image, &detected)?;
+        let newcomers = self.tracks.nearer(pts, &detected, outputs);
+        let outputs = self.look(image, &newcomers)?;
+        self.tracks.admit(pts, &newcomers, outputs);
+        Ok(())
+    }
+
+    /// What the networks say of newcomers.
+    fn look(&mut self, image: &Image, newcomers: &[(CropMap, Detection)]) -> Result<Vec<Output>> {
+        let maps: Vec<CropMap> = newcomers.iter().map(|(map, _)| *map).collect();
+        let seen = self.infer(image, &maps, false, None)?;
+        Ok(seen.into_iter().map(|seen| seen.output).collect())
+    }
+
+    fn infer(
+        &mut self,
+        image: &Image,
+        crops: &[CropMap],
+        volumes: bool,
+        next: Option<&Image>,
+    ) -> Result<Vec<Inference>> {
+        if crops.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.session.infer(&Batch { image, frame: self.frame, crops, volumes, next })
+    }
+
+    /// Detections to be used on this image, and how long they took. The detector works beside the
+    /// networks; only who sees nobody waits for it.
+    fn detections(&mut self, image: &Image, pts: f64) -> Result<(Vec<Detection>, f64)> {
+        let blind = self.tracks.is_blind(pts);
+        let mut answer = None;
+        if self.detector.is_busy() {
+            self.waited += 1;
+            answer = match self.mode {
+                Mode::Live => self.detector.poll()?,
+                _ if self.waited >= DETECTION_DELAY || blind || self.is_outdated => {
+                    self.detector.wait()?
+                }
+                _ => None,
+            };
+            if answer.is_some() && std::mem::take(&mut self.is_outdated) {
+                answer = None;
+            }
+        }
+        if answer.is_none() && !self.detector.is_busy() && self.tracks.wants_detection(pts) {
+            self.detector.ask(image)?;
+            self.waited = 0;
+            if self.mode == Mode::Stills || (self.mode == Mode::Recording && blind) {
+                answer = self.detector.wait()?;
+            }
+        }
+        Ok(answer.map_or_else(|| (Vec::new(), 0.0), |a| (a.faces, a.took_ms)))
+    }
+}
+
+/// The volume of each face, by the place of its first crop: the mean of its views.
+fn mean_volumes(
+    crops: &[(Key, CropMap)],
+    volumes: Vec<Option<Vec<u8>>>,
+) -> Result<Vec<(usize, Arc<Volume>)>> {
+    let mut views = Vec::with_capacity(volumes.len());
+    for (values, (_, map)) in volumes.into_iter().zip(crops) {
+        let Some(values) = values else { return Ok(Vec::new()) };
+        let volume = Volume::new(values, *map);
+        views.push(volume.ok_or_else(|| Error::Models("the volume head gives no cube".into()))?);
+    }
+    let (mut means, mut first) = (Vec::new(), 0);
+    let mut views = views.into_iter();
+    for crops in crops.chunk_by(|a, b| a.0 == b.0) {
+        let mean = Volume::mean(views.by_ref().take(crops.len()).collect());
+        means.extend(mean.map(|volume| (first, Arc::new(volume))));
+        first += crops.len();
+    }
+    Ok(means)
+}

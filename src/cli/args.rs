@@ -1,0 +1,220 @@
+//! The flags of a run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Deserializer};
+
+use super::values::{
+    DetectorArg, DeviceArg, FormatArg, MeshFromArg, PrecisionArg, RefineArg, SmoothArg, StyleArg,
+    TransportArg, VolumeFromArg,
+};
+
+/// A camera in a configuration file: a number needs no quotes.
+fn number_or_path<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a camera's number or device path")]
+    enum Camera {
+        Number(u32),
+        Path(String),
+    }
+    Ok(Some(match Camera::deserialize(from)? {
+        Camera::Number(number) => number.to_string(),
+        Camera::Path(path) => path,
+    }))
+}
+
+/// The flags of a run, which are also the keys of a configuration file.
+#[derive(Debug, Default, Args, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RunArgs {
+    /// Camera: its number or device path
+    #[arg(long, value_name = "N|PATH", help_heading = "Source")]
+    #[serde(deserialize_with = "number_or_path")]
+    pub camera: Option<String>,
+    /// RTSP stream; user and password may be in the URL, the password is never shown
+    #[arg(long, value_name = "URL", help_heading = "Source")]
+    pub rtsp: Option<String>,
+    /// Video or picture, as fast as the machine allows, no frame is lost
+    #[arg(long, value_name = "PATH", help_heading = "Source")]
+    pub file: Option<PathBuf>,
+    /// Folder of pictures, in the order of their names, each for itself
+    #[arg(long, value_name = "DIR", help_heading = "Source")]
+    pub images: Option<PathBuf>,
+    /// For experts: a pipeline as for gst-launch-1.0, without a sink
+    #[arg(long, value_name = "TEXT", help_heading = "Source")]
+    pub pipeline: Option<String>,
+    /// Configuration file: the same names without the two dashes, as in pipelines/*.toml; flags win
+    #[arg(long, value_name = "FILE", help_heading = "Source")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Play a file at its own speed; like a camera, the newest frame wins
+    #[arg(long, help_heading = "Source")]
+    pub realtime: bool,
+    /// Name of the stream in the records [default: the source]
+    #[arg(long, value_name = "NAME", help_heading = "Source")]
+    pub stream: Option<String>,
+    /// How RTSP carries its packets [default: auto]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Source")]
+    pub rtsp_transport: Option<TransportArg>,
+    /// How long RTSP packets may wait for late ones, milliseconds [default: 100]
+    #[arg(long, value_name = "MS", help_heading = "Source")]
+    pub rtsp_latency: Option<u32>,
+    /// A live source silent for so many seconds counts as lost [default: 5]
+    #[arg(long, value_name = "SECONDS", help_heading = "Source")]
+    pub silence: Option<f64>,
+    /// End when a live source is lost, instead of connecting again
+    #[arg(long, help_heading = "Source")]
+    pub no_reconnect: bool,
+
+    /// At most this many faces [default: 4]
+    #[arg(long, value_name = "N", help_heading = "Faces")]
+    pub faces: Option<u32>,
+    /// How faces are found [default: centerface]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Faces")]
+    pub detector: Option<DetectorArg>,
+    /// The detector's file, where it is not in its usual place
+    #[arg(long, value_name = "FILE", help_heading = "Faces")]
+    pub detector_model: Option<PathBuf>,
+    /// Longest side of the picture that the detector sees: larger finds smaller faces
+    /// [default: a third of the frame's longer side within 512 and 960; 960 for pictures]
+    #[arg(long, value_name = "PIXELS", help_heading = "Faces")]
+    pub detect_size: Option<u32>,
+    /// Seconds between looks for new faces while there is room for one more [default: 1]
+    #[arg(long, value_name = "SECONDS", help_heading = "Faces")]
+    pub detect_every: Option<f64>,
+    /// How much is smoothed over time [default: medium]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Faces")]
+    pub smooth: Option<SmoothArg>,
+    /// Align the mesh's pose to the surface of the volume, before smoothing [default: off]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Faces")]
+    pub refine: Option<RefineArg>,
+
+    /// Where records go: a file, or - for standard output [default: -]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+    /// Draw the fitted mesh: none, window, or a file (.mp4, .mkv, .webm; .png, .jpg for a picture)
+    #[arg(long, value_name = "none|window|FILE", help_heading = "Output")]
+    pub overlay: Option<PathBuf>,
+    /// What the overlay shows of a face [default: mesh]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
+    pub overlay_style: Option<StyleArg>,
+    /// A page about the run: curves, losses, ids, the face in 3D; opens offline in any browser
+    #[arg(long, value_name = "FILE.html", help_heading = "Output")]
+    pub report: Option<PathBuf>,
+    /// Records carry 68 landmarks, on the visible outline and in 3D
+    #[arg(long, help_heading = "Output")]
+    pub landmarks: bool,
+    /// Records carry all vertices of the mesh
+    #[arg(long, help_heading = "Output")]
+    pub vertices: bool,
+    /// Records carry the unsmoothed parameters too
+    #[arg(long, help_heading = "Output")]
+    pub raw: bool,
+    /// Write the mesh of every face and frame into this folder, coloured from the frame; or, of a
+    /// video, one animated FILE.glb of the face that was followed longest
+    #[arg(long, value_name = "DIR|FILE.glb", help_heading = "Output")]
+    pub mesh: Option<PathBuf>,
+    /// Kind of the files in the folder [default: glb]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
+    pub mesh_format: Option<FormatArg>,
+    /// What meshes are made from [default: model]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
+    pub mesh_from: Option<MeshFromArg>,
+    /// Write the volume of every face and frame into this folder, as NumPy's .npy: u8, 255 = filled
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub volume_out: Option<PathBuf>,
+    /// Voxels along each side of a volume: 16 to 256; of the network 64, 128 or 192, the engines' volume
+    /// heads [default: 64, and only if something asks for volumes]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub volume: Option<u32>,
+    /// What volumes are made from: the network's volume head, or the fitted mesh, filled, which is nearer to
+    /// the truth [default: model; network with --refine icp, --mesh-from volume or --overlay-style volume]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
+    pub volume_from: Option<VolumeFromArg>,
+
+    /// What runs the networks [default: auto]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Networks")]
+    pub device: Option<DeviceArg>,
+    /// Arithmetic of the networks; auto is the fastest that the device computes in [default: auto]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Networks")]
+    pub precision: Option<PrecisionArg>,
+    /// Threads of the CPU [default: all cores]
+    #[arg(long, value_name = "N", help_heading = "Networks")]
+    pub threads: Option<u32>,
+    /// Which networks of the engines [default: mmface-lite]
+    #[arg(long, value_name = "NAME", help_heading = "Networks")]
+    pub variant: Option<String>,
+    /// Folder with manifest.toml, where it is not in its usual place
+    #[arg(long, value_name = "DIR", env = "MMFACE_ENGINES", help_heading = "Networks")]
+    pub engines: Option<PathBuf>,
+    /// Where built GPU engines are kept [default: the user's cache folder]
+    #[arg(long, value_name = "DIR", env = "MMFACE_ENGINE_CACHE", help_heading = "Networks")]
+    pub engine_cache: Option<PathBuf>,
+    /// Tell the GPU every operation anew, instead of replaying a CUDA graph
+    #[arg(long, help_heading = "Networks")]
+    pub no_cuda_graph: bool,
+}
+
+impl RunArgs {
+    /// These flags, and from `file` what they leave open. A source given here replaces the file's.
+    #[must_use]
+    pub fn over(self, file: Self) -> Self {
+        let file = if self.names_a_source() {
+            Self { camera: None, rtsp: None, file: None, images: None, pipeline: None, ..file }
+        } else {
+            file
+        };
+        Self {
+            camera: self.camera.or(file.camera),
+            rtsp: self.rtsp.or(file.rtsp),
+            file: self.file.or(file.file),
+            images: self.images.or(file.images),
+            pipeline: self.pipeline.or(file.pipeline),
+            config: None,
+            realtime: self.realtime || file.realtime,
+            stream: self.stream.or(file.stream),
+            rtsp_transport: self.rtsp_transport.or(file.rtsp_transport),
+            rtsp_latency: self.rtsp_latency.or(file.rtsp_latency),
+            silence: self.silence.or(file.silence),
+            no_reconnect: self.no_reconnect || file.no_reconnect,
+            faces: self.faces.or(file.faces),
+            detector: self.detector.or(file.detector),
+            detector_model: self.detector_model.or(file.detector_model),
+            detect_size: self.detect_size.or(file.detect_size),
+            detect_every: self.detect_every.or(file.detect_every),
+            smooth: self.smooth.or(file.smooth),
+            refine: self.refine.or(file.refine),
+            json: self.json.or(file.json),
+            overlay: self.overlay.or(file.overlay),
+            overlay_style: self.overlay_style.or(file.overlay_style),
+            report: self.report.or(file.report),
+            landmarks: self.landmarks || file.landmarks,
+            vertices: self.vertices || file.vertices,
+            raw: self.raw || file.raw,
+            mesh: self.mesh.or(file.mesh),
+            mesh_format: self.mesh_format.or(file.mesh_format),
+            mesh_from: self.mesh_from.or(file.mesh_from),
+            volume_out: self.volume_out.or(file.volume_out),
+            volume: self.volume.or(file.volume),
+            volume_from: self.volume_from.or(file.volume_from),
+            device: self.device.or(file.device),
+            precision: self.precision.or(file.precision),
+            threads: self.threads.or(file.threads),
+            variant: self.variant.or(file.variant),
+            engines: self.engines.or(file.engines),
+            engine_cache: self.engine_cache.or(file.engine_cache),
+            no_cuda_graph: self.no_cuda_graph || file.no_cuda_graph,
+        }
+    }
+
+    fn names_a_source(&self) -> bool {
+        self.camera.is_some()
+            || self.rtsp.is_some()
+            || self.file.is_some()
+            || self.images.is_some()
+            || self.pipeline.is_some()
+    }
+}

@@ -1,0 +1,286 @@
+//! Flags and a configuration file become one checked [`Config`].
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mmface::backend::Precision;
+use mmface::smooth::Strength;
+use mmface::{Device, Mode, Models, Runtime, TrackerOptions};
+
+use super::RunArgs;
+use super::sinks::{self, Wanted};
+use crate::run;
+use crate::sink::{Needs, Plan, VolumeSource, Volumes};
+use crate::source::{self, Input};
+use crate::{Error, Result};
+
+/// Everything a run needs to know, checked as far as it can be without opening a device.
+pub struct Config {
+    /// What runs the networks.
+    pub runtime: RuntimeSettings,
+    /// What to run.
+    pub run: run::Options,
+}
+
+/// Settings of a [`Runtime`].
+#[derive(Debug, Clone)]
+pub struct RuntimeSettings {
+    /// The folder of the models, where it is not in its usual place.
+    pub models: Option<PathBuf>,
+    /// Which networks.
+    pub variant: String,
+    /// What runs them.
+    pub device: Device,
+    /// Their arithmetic; `None` is the fastest.
+    pub precision: Option<Precision>,
+    /// Threads of the CPU; `None` is all cores.
+    pub threads: Option<u32>,
+    /// Which detector.
+    pub detector: mmface::detect::Kind,
+    /// Its file, where it is not in its usual place.
+    pub detector_model: Option<PathBuf>,
+    /// Where built GPU engines are kept.
+    pub engine_cache: Option<PathBuf>,
+    /// Whether the GPU replays CUDA graphs.
+    pub cuda_graphs: bool,
+    /// Resolution of the volume head, if volumes of the network are wanted.
+    pub volume: Option<u32>,
+}
+
+impl RuntimeSettings {
+    /// Opens the runtime.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn open(&self) -> Result<Runtime> {
+        let models = self.models.as_deref().map_or_else(Models::find, Models::open)?;
+        let builder = Runtime::builder(models)
+            .variant(&self.variant)
+            .device(self.device)
+            .precision(self.precision)
+            .threads(self.threads)
+            .detector(self.detector, self.detector_model.clone())
+            .engine_cache(self.engine_cache.clone())
+            .cuda_graphs(self.cuda_graphs)
+            .volume(self.volume);
+        Ok(builder.build()?)
+    }
+}
+
+/// Voxels along each side of a volume where nobody says: what a CPU computes live.
+const VOLUME: u32 = 64;
+/// Longest side of the copy of a picture that the detector sees: a picture has time for its small faces.
+const DETECT_SIZE_OF_PICTURES: u32 = 960;
+
+impl Config {
+    /// Checks flags, and the configuration file that they name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with what is wrong and what would be right.
+    pub fn new(mut args: RunArgs) -> Result<Self> {
+        if let Some(path) = args.config.take() {
+            args = RunArgs { config: Some(path.clone()), ..args.over(read(&path)?) };
+        }
+        let input = input(&args)?;
+        let wanted = sinks::plans(&args, &input)?;
+        keep_apart(&input, &wanted, args.config.as_deref())?;
+        let plans = wanted.into_iter().map(|(_, plan)| plan).collect();
+        let sized = args.volume.is_some();
+        let config = Self::with_sinks(args, input, plans)?;
+        if sized && config.run.volumes.is_none() {
+            tracing::warn!(
+                "nothing asks for volumes, so none are made: add --volume-out, --mesh-from volume, \
+                 --refine icp or --overlay-style volume"
+            );
+        }
+        Ok(config)
+    }
+
+    /// Checks flags, whatever source and sinks they name: `input` is the source, `sinks` are the sinks.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with what is wrong and what would be right.
+    pub fn with_sinks(args: RunArgs, input: Input, sinks: Vec<Box<dyn Plan>>) -> Result<Self> {
+        let stills = match &input {
+            Input::Images(_) | Input::Pictures { .. } => true,
+            Input::File(path) => source::is_picture(path),
+            _ => false,
+        };
+        let source = source_options(&args, input, stills)?;
+        let refine = args.refine.is_some_and(Into::into);
+        let volumes = volumes(&args, refine, sinks.iter().map(|sink| sink.needs()))?;
+        let of_network = |v: &Volumes| v.source == VolumeSource::Network;
+        let head = volumes.filter(of_network).map(|volumes| volumes.resolution);
+        let on_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
+        let records_on_terminal = args.json.as_deref().is_none_or(|p| p == Path::new("-"));
+        let detect_size =
+            args.detect_size.map(|n| within("detect-size", n, 64, 4096)).transpose()?;
+        let defaults = TrackerOptions::default();
+        let tracker = TrackerOptions {
+            mode: if stills { Mode::Stills } else { Mode::Live },
+            faces: args
+                .faces
+                .map_or(Ok(defaults.faces), |n| within("faces", n, 1, 64).map(|n| n as usize))?,
+            detect_size: detect_size.or(stills.then_some(DETECT_SIZE_OF_PICTURES)),
+            detect_every: args.detect_every.map_or(Ok(defaults.detect_every), |seconds| {
+                seconds_within("detect-every", seconds, 0.05)
+            })?,
+            smoothing: args.smooth.map_or(defaults.smoothing, Into::into),
+            refine,
+            volumes: head.is_some(),
+        };
+        Ok(Self {
+            runtime: RuntimeSettings {
+                models: args.engines,
+                variant: args.variant.unwrap_or_else(|| "mmface-lite".into()),
+                device: args.device.map_or_else(Default::default, Into::into),
+                precision: args.precision.and_then(Into::into),
+                threads: args.threads.map(|n| within("threads", n, 1, 1024)).transpose()?,
+                detector: args.detector.map_or_else(Default::default, Into::into),
+                detector_model: args.detector_model,
+                engine_cache: args.engine_cache,
+                cuda_graphs: !args.no_cuda_graph,
+                volume: head,
+            },
+            run: run::Options {
+                stream: args.stream.unwrap_or_else(|| source.input.label()),
+                source,
+                tracker,
+                volumes,
+                sinks,
+                progress: !(records_on_terminal && on_terminal),
+            },
+        })
+    }
+}
+
+fn within(flag: &str, value: u32, low: u32, high: u32) -> Result<u32> {
+    if (low..=high).contains(&value) {
+        Ok(value)
+    } else {
+        Err(Error::Usage(format!("--{flag} {value} is not within {low} to {high}")))
+    }
+}
+
+fn seconds_within(flag: &str, value: f64, low: f64) -> Result<f64> {
+    if (low..=3600.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err(Error::Usage(format!("--{flag} {value} is not within {low} to 3600 seconds")))
+    }
+}
+
+fn source_options(args: &RunArgs, input: Input, stills: bool) -> Result<source::Options> {
+    let mut source = source::Options::new(input);
+    source.realtime = args.realtime && !stills;
+    let smoothed = args.smooth.is_some_and(|smooth| Strength::from(smooth) != Strength::Off);
+    if stills && (args.realtime || smoothed) {
+        tracing::warn!("each picture stands for itself: --realtime and --smooth do nothing here");
+    }
+    source.rtsp_transport = args.rtsp_transport.map_or_else(Default::default, Into::into);
+    if let Some(latency) = args.rtsp_latency {
+        source.rtsp_latency_ms = within("rtsp-latency", latency, 0, 60_000)?;
+    }
+    if let Some(silence) = args.silence {
+        source.silence = Duration::from_secs_f64(seconds_within("silence", silence, 0.5)?);
+    }
+    source.reconnect = !args.no_reconnect;
+    Ok(source)
+}
+
+/// What volumes are made from: what the flags say, else what the sinks need. ICP and whoever looks into
+/// the volume head want the network's; a volume that is only written is to be near the truth.
+fn volumes(
+    args: &RunArgs,
+    refine: bool,
+    needs: impl Iterator<Item = Needs>,
+) -> Result<Option<Volumes>> {
+    let wanted: Vec<_> = needs.filter_map(|needs| needs.volumes).collect();
+    let of_network = refine || wanted.contains(&VolumeSource::Network);
+    let chosen: Option<VolumeSource> = args.volume_from.map(Into::into);
+    if chosen.is_some() && !refine && wanted.is_empty() {
+        return Err(Error::Usage(
+            "--volume-from says what volumes are made from: add --volume-out DIR".into(),
+        ));
+    }
+    if refine && chosen == Some(VolumeSource::Model) {
+        return Err(Error::Usage(
+            "--refine icp aligns the mesh to what the volume head saw: leave --volume-from model out"
+                .into(),
+        ));
+    }
+    let resolution = within("volume", args.volume.unwrap_or(VOLUME), 16, 256)?;
+    let default = if of_network { VolumeSource::Network } else { VolumeSource::Model };
+    let source = chosen.unwrap_or(default);
+    Ok((refine || !wanted.is_empty()).then_some(Volumes { source, resolution }))
+}
+
+fn read(path: &Path) -> Result<RunArgs> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::Usage(format!("cannot read --config {}: {e}", path.display())))?;
+    toml::from_str(&text).map_err(|e| {
+        let line =
+            e.span().map_or(0, |s| 1 + text[..s.start.min(text.len())].matches('\n').count());
+        let why = e.message().replace('\n', " ");
+        Error::Usage(format!("{}, line {line}: {why}", path.display()))
+    })
+}
+
+fn input(args: &RunArgs) -> Result<Input> {
+    let mut inputs: Vec<Input> = Vec::new();
+    inputs.extend(args.camera.clone().map(Input::Camera));
+    inputs.extend(args.rtsp.clone().map(Input::Rtsp));
+    inputs.extend(args.file.clone().map(Input::File));
+    inputs.extend(args.images.clone().map(Input::Images));
+    inputs.extend(args.pipeline.clone().map(Input::Pipeline));
+    match (inputs.pop(), inputs.is_empty()) {
+        (Some(input), true) => Ok(input),
+        (None, _) => Err(Error::Usage(
+            "name a source: --camera 0, --rtsp URL, --file PATH, --images DIR or --pipeline TEXT \
+             (see --help)"
+                .into(),
+        )),
+        (Some(_), false) => Err(Error::Usage("name one source, not several".into())),
+    }
+}
+
+/// Nothing may be written over what is read, nor two things into one file.
+fn keep_apart(input: &Input, wanted: &[Wanted], config: Option<&Path>) -> Result<()> {
+    let outputs: Vec<(&str, &Path)> =
+        wanted.iter().filter_map(|(flag, plan)| Some((*flag, plan.file()?))).collect();
+    let is_read = |output: &Path| match input {
+        Input::File(source) => same(output, source),
+        Input::Images(folder) => {
+            let real = output.canonicalize().unwrap_or_default();
+            source::is_picture(&real) && real.parent().is_some_and(|parent| same(parent, folder))
+        }
+        _ => false,
+    };
+    for (flag, path) in &outputs {
+        let what = match config {
+            Some(config) if same(path, config) => "configuration",
+            _ if is_read(path) => "source",
+            _ => continue,
+        };
+        let path = path.display();
+        return Err(Error::Usage(format!("{flag} would write over the {what} {path}")));
+    }
+    for (i, (one, a)) in outputs.iter().enumerate() {
+        if let Some((other, _)) = outputs[i + 1..].iter().find(|(_, b)| same(a, b)) {
+            return Err(Error::Usage(format!("{one} and {other} name the same file")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether two paths lead to one file or folder. Devices such as /dev/null may be named twice.
+pub(super) fn same(a: &Path, b: &Path) -> bool {
+    match (a.metadata(), b.metadata()) {
+        (Ok(a), Ok(b)) => (a.is_file() || a.is_dir()) && (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => std::path::absolute(a).ok() == std::path::absolute(b).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! Ctrl-C and its like.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::{Error, Result};
+
+/// Signals that come so soon after the first say the same.
+const ONE_WISH: Duration = Duration::from_millis(500);
+
+/// What Ctrl-C, SIGTERM and SIGHUP set: whoever runs looks at it now and then and ends well. A second
+/// signal ends a program that does not end at the first, unless it comes with the first: `timeout`
+/// signals a program and then its process group, which is one wish.
+///
+/// # Errors
+/// [`Error::Bug`] if signals cannot be caught.
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let failed = |e| Error::Bug(format!("signals cannot be caught: {e}"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    let signals = [SIGINT, SIGTERM].into_iter().chain(hangup);
+    let mut signals = Signals::new(signals).map_err(failed)?;
+    let told = stop.clone();
+    let listen = move || {
+        let mut first: Option<Instant> = None;
+        for _ in signals.forever() {
+            told.store(true, Ordering::Relaxed);
+            if first.get_or_insert_with(Instant::now).elapsed() > ONE_WISH {
+                signal_hook::low_level::exit(130);
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(listen).map_err(failed)?;
+    Ok(stop)
+}
+
+/// Whether whoever started this program had it ignore the signal, as nohup does with SIGHUP.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}

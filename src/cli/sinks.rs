@@ -1,0 +1,104 @@
+//! Flags that name outputs become plans of sinks: a line each.
+
+use std::path::{Path, PathBuf};
+
+use mmface::mesh::Format;
+
+use super::RunArgs;
+use crate::sink::json::{Json, Target as JsonTarget};
+use crate::sink::meshes::{AnimationFile, MeshFiles, Origin};
+use crate::sink::overlay::{OverlayVideo, Target as OverlayTarget};
+use crate::sink::report::ReportPage;
+use crate::sink::volumes::VolumeFiles;
+use crate::sink::{Content, Plan};
+use crate::source::Input;
+use crate::{Error, Result};
+
+/// A wanted sink, and the flag that asked for it.
+pub(super) type Wanted = (&'static str, Box<dyn Plan>);
+
+/// The sinks that the flags ask for, records first.
+pub(super) fn plans(args: &RunArgs, input: &Input) -> Result<Vec<Wanted>> {
+    let mut plans: Vec<Wanted> = vec![("--json", Box::new(json(args)))];
+    plans.extend(report(args)?.map(|plan| ("--report", Box::new(plan) as _)));
+    plans.extend(overlay(args)?.map(|plan| ("--overlay", Box::new(plan) as _)));
+    plans.extend(volumes(args).map(|plan| ("--volume-out", Box::new(plan) as _)));
+    plans.extend(meshes(args, input)?.map(|plan| ("--mesh", plan)));
+    Ok(plans)
+}
+
+fn json(args: &RunArgs) -> Json {
+    let target = match &args.json {
+        Some(path) if path != Path::new("-") => JsonTarget::File(path.clone()),
+        _ => JsonTarget::Stdout,
+    };
+    let RunArgs { landmarks, vertices, raw, .. } = *args;
+    let volumes = args.volume_out.is_some();
+    Json { target, content: Content { landmarks, vertices, raw, volumes } }
+}
+
+fn report(args: &RunArgs) -> Result<Option<ReportPage>> {
+    if args.report.as_deref() == Some(Path::new("-")) {
+        return Err(Error::Usage("--report - is no file: name one for the page".into()));
+    }
+    Ok(args.report.clone().map(|path| ReportPage { path }))
+}
+
+fn overlay(args: &RunArgs) -> Result<Option<OverlayVideo>> {
+    let target = match args.overlay.clone() {
+        Some(path) if path == Path::new("window") => OverlayTarget::Window,
+        Some(path) if path != Path::new("none") => OverlayTarget::File(path),
+        none_or_absent => {
+            if args.overlay_style.is_some() && none_or_absent.is_none() {
+                return Err(Error::Usage(
+                    "--overlay-style says how the overlay looks: add --overlay window or FILE"
+                        .into(),
+                ));
+            }
+            return Ok(None);
+        }
+    };
+    let style = args.overlay_style.map_or_else(Default::default, Into::into);
+    Ok(Some(OverlayVideo { target, style }))
+}
+
+fn volumes(args: &RunArgs) -> Option<VolumeFiles> {
+    args.volume_out.clone().map(|folder| VolumeFiles { folder })
+}
+
+/// A file is an animation; everything else is a folder.
+fn meshes(args: &RunArgs, input: &Input) -> Result<Option<Box<dyn Plan>>> {
+    let wrong = |why: &str| Err(Error::Usage(why.into()));
+    let Some(path) = args.mesh.clone() else {
+        return if args.mesh_format.is_some() || args.mesh_from.is_some() {
+            wrong("--mesh-format and --mesh-from say how meshes are written: add --mesh DIR")
+        } else {
+            Ok(None)
+        };
+    };
+    let format: Option<Format> = args.mesh_format.map(Into::into);
+    let from: Origin = args.mesh_from.map_or_else(Default::default, Into::into);
+    if is_folder(&path) {
+        let format = format.unwrap_or_default();
+        return Ok(Some(Box::new(MeshFiles { folder: path, format, from })));
+    }
+    let extension = extension(&path);
+    if extension != "glb" || format.is_some_and(|format| format != Format::Glb) {
+        return wrong("one file holds all frames only as .glb; name a folder for --mesh instead");
+    }
+    if from == Origin::Volume {
+        return wrong("an animation moves the face model; name a folder for --mesh-from volume");
+    }
+    if matches!(input, Input::Images(_)) {
+        return wrong("an animation is for one video; name a folder for the meshes of pictures");
+    }
+    Ok(Some(Box::new(AnimationFile { path })))
+}
+
+fn is_folder(path: &PathBuf) -> bool {
+    path.is_dir() || !["glb", "gltf", "obj", "ply"].contains(&extension(path).as_str())
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase()
+}

@@ -1,0 +1,70 @@
+//! Histograms of latencies: fixed memory, however long a run lasts.
+
+use mmface::record::Percentiles;
+
+/// Buckets grow by 2 %: a percentile is right to 1 %.
+const GROWTH: f64 = 1.02;
+/// The first bucket ends at 0.01 ms, the last at more than an hour.
+const LOWEST: f64 = 0.01;
+const BUCKETS: usize = 1000;
+
+/// Counts milliseconds in buckets of growing width.
+pub(crate) struct Histogram {
+    counts: Vec<u64>,
+    total: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { counts: vec![0; BUCKETS], total: 0 }
+    }
+}
+
+impl Histogram {
+    /// Takes in one value.
+    pub(crate) fn add(&mut self, ms: f64) {
+        let bucket = (ms / LOWEST).max(1.0).ln() / GROWTH.ln();
+        self.counts[(bucket as usize).min(BUCKETS - 1)] += 1;
+        self.total += 1;
+    }
+
+    /// The value that `part` (0…1) of all values do not exceed; 0 where there are none.
+    pub(crate) fn quantile(&self, part: f64) -> f64 {
+        let rank = (self.total as f64 * part).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let bucket = self.counts.iter().position(|count| {
+            seen += count;
+            seen >= rank
+        });
+        bucket.map_or(0.0, |b| LOWEST * GROWTH.powf(b as f64 + 0.5))
+    }
+
+    /// The three that are reported.
+    pub(crate) fn percentiles(&self) -> Percentiles {
+        let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|part| self.quantile(part));
+        Percentiles { p50, p95, p99 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_right_to_a_percent() {
+        let mut histogram = Histogram::default();
+        assert_eq!(histogram.quantile(0.5), 0.0);
+        (1..=1000).for_each(|i| histogram.add(f64::from(i) / 10.0));
+        for (part, expected) in [(0.5, 50.0), (0.95, 95.0), (0.99, 99.0)] {
+            let found = histogram.quantile(part);
+            assert!((found / expected - 1.0).abs() < 0.02, "{found} for {expected}");
+        }
+    }
+
+    #[test]
+    fn absurd_values_do_not_matter() {
+        let mut histogram = Histogram::default();
+        [f64::NAN, -1.0, 0.0, f64::INFINITY].into_iter().for_each(|v| histogram.add(v));
+        assert!(histogram.quantile(0.5).is_finite());
+    }
+}

@@ -1,0 +1,265 @@
+//! One run: a source, a tracker and sinks on their threads.
+//!
+//! ```text
+//! source ──▶ observe (detect, crop, networks, follow) ──▶ output (refine, smooth) ──▶ sinks, a thread each
+//! ```
+//!
+//! Between the threads are bounded queues. Live sources drop the older waiting frame and count it; files
+//! wait. When a thread fails, its queue closes, those before it stop, and its error is the run's.
+
+mod output;
+mod progress;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use mmface::record::{self, Dropped, timestamp};
+use mmface::{Mode, Observer, Runtime, TrackerOptions};
+
+use crate::counters::Counters;
+use crate::frame::StreamInfo;
+use crate::sink::{Context, Plan, Volumes};
+use crate::source::{self, End, Event, Source};
+use crate::{Error, Result};
+use output::{Message, Output};
+use progress::Progress;
+
+/// Observed frames that wait for the output: one that waits is older by the time it comes out.
+const WAITING: usize = 1;
+/// How often a waiting run looks whether it should stop.
+const GLANCE: Duration = Duration::from_millis(100);
+/// How long a source that was told to stop may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What to run.
+pub struct Options {
+    /// Name of the stream in the records.
+    pub stream: String,
+    /// Where frames come from.
+    pub source: source::Options,
+    /// How faces are followed. The mode is the source's.
+    pub tracker: TrackerOptions,
+    /// What volumes are made from, if a sink needs them.
+    pub volumes: Option<Volumes>,
+    /// Where results go.
+    pub sinks: Vec<Box<dyn Plan>>,
+    /// Whether a progress bar may be shown.
+    pub progress: bool,
+}
+
+/// Runs until the source ends, a thread fails or `stop` is set. Everything that was processed is written
+/// then.
+///
+/// # Errors
+/// The first failure of any thread; what was made before it is written.
+pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Result<record::End> {
+    let about = runtime.describe();
+    tracing::info!("{} on {} in {}", about.backend, about.device, about.precision);
+    if !runtime.variant().trained {
+        let name = &runtime.variant().name;
+        tracing::warn!("the networks of {name} are untrained: their parameters mean nothing");
+    }
+    let counters = Arc::new(Counters::default());
+    let header = header(&options, runtime);
+    let Options { stream, source, tracker, volumes, sinks, progress } = options;
+    let live = source.input.is_live() || source.realtime;
+    let mode = match tracker.mode {
+        Mode::Stills => Mode::Stills,
+        _ if live => Mode::Live,
+        _ => Mode::Recording,
+    };
+    let (observer, fitter) = runtime.tracker(TrackerOptions { mode, ..tracker })?.split();
+    // Opened when all is ready to take its frames, but before the sinks are: a missing source must
+    // not empty the records of yesterday.
+    let source = Source::open(source, counters.clone())?;
+    let context = Arc::new(Context {
+        stream,
+        model: runtime.face_model().clone(),
+        crop: runtime.variant().crop,
+        trained: runtime.variant().trained,
+        volumes,
+        counters,
+    });
+    let output = Output::open(sinks, fitter, &context, stop)?;
+    let (messages, waiting) = bounded(WAITING);
+    let writer = spawn("output", move || output.run(waiting))?;
+    let mut observe = Observe {
+        source: &source,
+        observer,
+        mode,
+        context: &context,
+        messages: &messages,
+        progress: Progress::new(progress && mode != Mode::Live),
+    };
+    let observed = observe.send(Message::Header(header)).and_then(|sent| match sent {
+        Sent::Yes => observe.until_end(stop),
+        Sent::OutputGone => Ok(None),
+    });
+    let (reason, failure) = match observed {
+        Ok(Some(End { reason, error })) => (reason, error),
+        // The output has gone: it knows why.
+        Ok(None) => (String::new(), None),
+        Err(error) => (error.to_string(), Some(error)),
+    };
+    observe.send(Message::End { reason })?;
+    drop(observe);
+    drop(messages);
+    let end = join(writer);
+    failure.map_or(end, Err)
+}
+
+/// Whether a message has reached the output.
+enum Sent {
+    Yes,
+    OutputGone,
+}
+
+/// The first of a run's two threads: frames become observations.
+struct Observe<'a> {
+    source: &'a Source,
+    observer: Observer,
+    mode: Mode,
+    context: &'a Context,
+    messages: &'a Sender<Message>,
+    progress: Progress,
+}
+
+impl Observe<'_> {
+    /// Works until the source ends, and tells how it ended; `None` if the output has gone.
+    fn until_end(&mut self, stop: &AtomicBool) -> Result<Option<End>> {
+        let mut lost = Dropped::default();
+        let (mut ended, mut next, mut connection) = (None, None, 0);
+        // Events that come before a frame which is still to be fetched.
+        let mut events = Vec::new();
+        let mut stopping: Option<Instant> = None;
+        loop {
+            if stop.load(Ordering::Relaxed) && stopping.is_none() {
+                stopping = Some(Instant::now());
+                self.source.stop();
+            }
+            let received = next.take().map_or_else(|| self.source.frames.recv_timeout(GLANCE), Ok);
+            let frame = match received {
+                Ok(frame) => Some(frame),
+                // A device or a network drive that hangs does not even let go.
+                Err(RecvTimeoutError::Timeout)
+                    if stopping.is_some_and(|since| since.elapsed() > PATIENCE) =>
+                {
+                    return Ok(Some(End { reason: "stopped".into(), error: None }));
+                }
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => None,
+            };
+            events.extend(self.source.events.try_iter());
+            let number = frame.as_ref().map_or(u64::MAX, |frame| frame.number);
+            let due = events.iter().take_while(|(first, _)| *first <= number).count();
+            for (_, event) in events.drain(..due) {
+                let message = match event {
+                    Event::Connected(info) => Message::Stream(self.stream(info)),
+                    Event::Gap { from, to, reason, connection } => {
+                        let stream = self.context.stream.clone();
+                        let (from, to) = (timestamp(from), timestamp(to));
+                        Message::Gap(record::Gap { stream, from, to, reason, connection })
+                    }
+                    Event::Ended(end) => {
+                        ended = Some(end);
+                        continue;
+                    }
+                };
+                if let Sent::OutputGone = self.send(message)? {
+                    return Ok(None);
+                }
+            }
+            let Some(frame) = frame else {
+                let bug = || Error::Bug("the source ended without saying why".into());
+                return ended.ok_or_else(bug).map(Some);
+            };
+            if self.source.is_live() && self.mode == Mode::Recording {
+                self.mode = Mode::Live;
+                self.observer.go_live();
+            }
+            // A live source must be free to replace the frame that waits by a newer one.
+            if self.mode == Mode::Recording && self.observer.looks_ahead() {
+                next = self.source.frames.try_recv().ok();
+            }
+            if frame.connection != connection {
+                connection = frame.connection;
+                self.observer.reset();
+            }
+            let next_image = next.as_ref().map(|next| next.image());
+            let observation =
+                self.observer.observe(&frame.image(), frame.pts, next_image.as_ref())?;
+            self.progress.frame(frame.pts, self.source.length());
+            let now = self.context.counters.dropped();
+            let dropped =
+                Dropped { busy: now.busy - lost.busy, damaged: now.damaged - lost.damaged };
+            lost = now;
+            let live = self.mode == Mode::Live;
+            if let Sent::OutputGone =
+                self.send(Message::Frame { frame, observation, dropped, live })?
+            {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn send(&self, message: Message) -> Result<Sent> {
+        Ok(if self.messages.send(message).is_ok() { Sent::Yes } else { Sent::OutputGone })
+    }
+
+    fn stream(&self, info: StreamInfo) -> record::Stream {
+        let StreamInfo { width, height, fps, codec, connection } = info;
+        let stream = self.context.stream.clone();
+        record::Stream { stream, width, height, fps, codec, connection }
+    }
+}
+
+fn header(options: &Options, runtime: &Runtime) -> record::Header {
+    let (about, variant, model) = (runtime.describe(), runtime.variant(), runtime.face_model());
+    let stills = options.tracker.mode == Mode::Stills;
+    let smoothing = if stills { mmface::smooth::Strength::Off } else { options.tracker.smoothing };
+    record::Header {
+        schema: record::SCHEMA,
+        program: env!("CARGO_PKG_NAME").into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        stream: options.stream.clone(),
+        source: options.source.input.label(),
+        network: record::Network {
+            variant: variant.name.clone(),
+            hash: variant.hash(),
+            backend: about.backend.into(),
+            device: about.device.into(),
+            precision: about.precision.to_string(),
+            trained: variant.trained,
+        },
+        face_model: record::FaceModel {
+            name: model.name.clone(),
+            hash: runtime.face_model_hash().into(),
+            identity: model.identities,
+            expressions: model.expressions.clone(),
+        },
+        smoothing: smoothing.to_string(),
+        refine: options.tracker.refine.then(|| "icp".into()),
+        volume: options.volumes.map(|volumes| volumes.resolution),
+        volume_from: options.volumes.map(|volumes| volumes.source.to_string()),
+        started: timestamp(SystemTime::now()),
+    }
+}
+
+/// A thread with a name.
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<JoinHandle<Result<T>>> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .map_err(|e| Error::Device(format!("cannot start a thread: {e}")))
+}
+
+fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+    let name = thread.thread().name().unwrap_or("a").to_string();
+    thread.join().unwrap_or_else(|_| Err(Error::Bug(format!("the {name} thread panicked"))))
+}

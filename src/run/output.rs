@@ -1,0 +1,195 @@
+//! The second of a run's two threads: observations become faces, which go to the sinks.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+use mmface::record::{self, Dropped, Latency};
+use mmface::{Crowd, Fitter, Observation};
+
+use crate::frame::Frame;
+use crate::sink::{Context, Event, Finished, FrameEvent, Plan, SinkThread};
+use crate::{Error, Result};
+
+/// What reaches the output.
+pub(super) enum Message {
+    /// The first.
+    Header(record::Header),
+    /// The stream is connected or has changed.
+    Stream(record::Stream),
+    /// The stream was away.
+    Gap(record::Gap),
+    /// An observed frame; whether it is a live one.
+    Frame { frame: Frame, observation: Observation, dropped: Dropped, live: bool },
+    /// Nothing more comes.
+    End { reason: String },
+}
+
+/// Everything behind the networks.
+pub(super) struct Output {
+    context: Arc<Context>,
+    fitter: Fitter,
+    sinks: Vec<SinkThread>,
+    /// How the first sink that ended before the run came to its end.
+    ended_early: Option<Result<&'static str>>,
+    /// Asks the whole run to end.
+    stop: Arc<AtomicBool>,
+    started: Instant,
+    rate: Rate,
+    ids: HashSet<u64>,
+    /// Somebody was told that there are more faces than are followed.
+    told_of_crowd: bool,
+    live: bool,
+}
+
+impl Output {
+    /// Opens the sinks.
+    pub(super) fn open(
+        plans: Vec<Box<dyn Plan>>,
+        fitter: Fitter,
+        context: &Arc<Context>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self> {
+        let start = |plan: Box<dyn Plan>| {
+            let (name, when_slow) = (plan.name(), plan.when_slow());
+            SinkThread::start(plan.open(context)?, when_slow, context.counters.sink(name))
+        };
+        Ok(Self {
+            sinks: plans.into_iter().map(start).collect::<Result<_>>()?,
+            context: context.clone(),
+            fitter,
+            ended_early: None,
+            stop: stop.clone(),
+            started: Instant::now(),
+            rate: Rate::default(),
+            ids: HashSet::new(),
+            told_of_crowd: false,
+            live: false,
+        })
+    }
+
+    /// Works until the messages end; whatever happens, the sinks are finished.
+    pub(super) fn run(mut self, messages: Receiver<Message>) -> Result<record::End> {
+        let mut end = Err(Error::Bug("the run ended without an end".into()));
+        for message in messages {
+            match message {
+                Message::Header(header) => self.tell(Event::Header(Arc::new(header))),
+                Message::Stream(stream) => self.tell(Event::Stream(Arc::new(stream))),
+                Message::Gap(gap) => self.tell(Event::Gap(Arc::new(gap))),
+                Message::Frame { frame, observation, dropped, live } => {
+                    self.live = live;
+                    self.frame(frame, observation, dropped);
+                }
+                Message::End { reason } => {
+                    let last = self.end(reason);
+                    self.tell(Event::End(Arc::new(last.clone())));
+                    end = Ok(last);
+                }
+            }
+        }
+        for sink in std::mem::take(&mut self.sinks) {
+            let finished = sink.finish();
+            self.note_end(finished);
+        }
+        match self.ended_early {
+            Some(Err(error)) => Err(error),
+            Some(Ok(_)) | None => end,
+        }
+    }
+
+    /// Hands an event to all sinks. One that takes no more is finished, and the run is asked to end.
+    fn tell(&mut self, event: Event) {
+        let (at_work, over): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sinks)
+            .into_iter()
+            .partition(|sink| sink.take(event.clone(), self.live).is_ok());
+        self.sinks = at_work;
+        for sink in over {
+            let finished = sink.finish();
+            self.note_end(finished);
+            // The others go on until the source has stopped, so that they have their end.
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A failure counts more than a window that was closed before it.
+    fn note_end(&mut self, finished: Result<Finished>) {
+        let end = match finished {
+            Ok(Finished::Done) => return,
+            Ok(Finished::Enough(reason)) => Ok(reason),
+            Err(error) => Err(error),
+        };
+        if !matches!(self.ended_early, Some(Err(_))) && (end.is_err() || self.ended_early.is_none())
+        {
+            self.ended_early = Some(end);
+        }
+    }
+
+    fn frame(&mut self, frame: Frame, observation: Observation, dropped: Dropped) {
+        let result = self.fitter.fit(observation);
+        if let Some(Crowd { seen, most }) = result.crowd.filter(|_| !self.told_of_crowd) {
+            let number = frame.number;
+            tracing::warn!(
+                "{seen} faces in frame {number}, and at most {most} are followed: the smaller ones \
+                 are left out, here and wherever there are more; --faces N follows more"
+            );
+            self.told_of_crowd = true;
+        }
+        for face in &result.faces {
+            if self.ids.insert(face.id) {
+                self.context.counters.faces.add();
+            }
+        }
+        let latency = Latency {
+            capture_to_record: frame.arrived.elapsed().as_secs_f64() * 1e3,
+            detect: result.detect_ms,
+            infer: result.infer_ms,
+        };
+        self.context.counters.frame_done(latency.capture_to_record);
+        let rate = self.rate.tick().map(|fps| format!("{fps:.1} fps   {:.2} s", frame.pts));
+        let status = rate.unwrap_or_default();
+        let event = FrameEvent::new(frame, result, latency, dropped, status, &self.context);
+        self.tell(Event::Frame(Arc::new(event)));
+    }
+
+    fn end(&self, reason: String) -> record::End {
+        let counters = &self.context.counters;
+        let seconds = self.started.elapsed().as_secs_f64();
+        let frames = counters.frames();
+        record::End {
+            stream: self.context.stream.clone(),
+            frames,
+            faces: counters.faces.get(),
+            reconnects: u32::try_from(counters.reconnects.get()).unwrap_or(u32::MAX),
+            seconds,
+            fps: frames.processed as f64 / seconds.max(1e-9),
+            latency_ms: counters.latency(),
+            reason: match &self.ended_early {
+                None => reason,
+                Some(Ok(why)) => (*why).into(),
+                Some(Err(error)) => error.to_string(),
+            },
+        }
+    }
+}
+
+/// Frames a second, smoothed over about a second.
+#[derive(Default)]
+struct Rate {
+    last: Option<Instant>,
+    interval: Option<f64>,
+}
+
+impl Rate {
+    /// None at the first frame, which may be the only one.
+    fn tick(&mut self) -> Option<f64> {
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            let dt = (now - last).as_secs_f64().max(1e-6);
+            let part = dt.clamp(0.02, 1.0);
+            self.interval = Some(self.interval.map_or(dt, |i| i + part * (dt - i)));
+        }
+        self.interval.map(|i| 1.0 / i)
+    }
+}

@@ -1,0 +1,225 @@
+//! What sinks are told.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use mmface::crop::{CropMap, CropRule};
+use mmface::face::{FaceModel, rotation};
+use mmface::record::{self, Dropped, End, Gap, Header, Latency, Record, Stream, timestamp};
+use mmface::volume::{Solid, Volume};
+use mmface::{Face, FrameResult};
+
+use crate::counters::Counters;
+use crate::frame::Frame;
+
+/// Something that happened in a run. Clones are cheap.
+#[derive(Clone)]
+pub enum Event {
+    /// The first: what is running, on what, with which networks.
+    Header(Arc<Header>),
+    /// The source is connected, or its frames have changed their size or rate.
+    Stream(Arc<Stream>),
+    /// One processed frame, with or without faces.
+    Frame(Arc<FrameEvent>),
+    /// The stream was away.
+    Gap(Arc<Gap>),
+    /// The last: what went in, what came out, what was lost.
+    End(Arc<End>),
+}
+
+impl Event {
+    /// The record of this event.
+    #[must_use]
+    pub fn record(&self, content: Content) -> Record {
+        match self {
+            Self::Header(header) => Record::Header(Box::new(header.as_ref().clone())),
+            Self::Stream(stream) => Record::Stream(stream.as_ref().clone()),
+            Self::Frame(frame) => Record::Frame(frame.record(content)),
+            Self::Gap(gap) => Record::Gap(gap.as_ref().clone()),
+            Self::End(end) => Record::End(end.as_ref().clone()),
+        }
+    }
+}
+
+/// What all events of a run have in common.
+pub struct Context {
+    /// Name of the stream.
+    pub stream: String,
+    /// The face model that all parameters speak of.
+    pub model: Arc<FaceModel>,
+    /// How crops lie around landmarks.
+    pub crop: CropRule,
+    /// Whether the networks were ever trained.
+    pub trained: bool,
+    /// What volumes are made from, if anything needs them.
+    pub volumes: Option<Volumes>,
+    /// What the run counts.
+    pub counters: Arc<Counters>,
+}
+
+/// The volumes of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Volumes {
+    /// What they are made from.
+    pub source: VolumeSource,
+    /// Voxels along each side.
+    pub resolution: u32,
+}
+
+/// What volumes are made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// The volume head.
+    Network,
+    /// The parameters: the solid that the fitted mesh bounds.
+    Model,
+}
+
+impl fmt::Display for VolumeSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Network => "network",
+            Self::Model => "model",
+        })
+    }
+}
+
+/// What a record of a frame carries beside the parameters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Content {
+    /// 68 landmarks, on the visible outline and in 3D.
+    pub landmarks: bool,
+    /// All vertices of the mesh.
+    pub vertices: bool,
+    /// The unsmoothed parameters.
+    pub raw: bool,
+    /// Where the voxels of the face's volume lie.
+    pub volumes: bool,
+}
+
+/// A frame with its faces. What only some sinks want (meshes, volumes of meshes) is made once, when the
+/// first of them asks.
+pub struct FrameEvent {
+    /// The frame.
+    pub frame: Frame,
+    /// Its faces.
+    pub result: FrameResult,
+    /// How long things took.
+    pub latency: Latency,
+    /// Frames lost since the last frame event.
+    pub dropped: Dropped,
+    /// A line of text about the run.
+    pub status: String,
+    context: Arc<Context>,
+    /// Of each face.
+    meshes: Vec<OnceLock<Vec<[f32; 3]>>>,
+    solids: Vec<OnceLock<Arc<Volume>>>,
+}
+
+impl FrameEvent {
+    pub(crate) fn new(
+        frame: Frame,
+        result: FrameResult,
+        latency: Latency,
+        dropped: Dropped,
+        status: String,
+        context: &Arc<Context>,
+    ) -> Self {
+        let (meshes, solids) = result.faces.iter().map(|_| Default::default()).unzip();
+        let context = context.clone();
+        Self { frame, result, latency, dropped, status, context, meshes, solids }
+    }
+
+    /// The faces, each with its place for [`mesh`](Self::mesh) and [`volume`](Self::volume).
+    pub fn faces(&self) -> impl Iterator<Item = (usize, &Face)> {
+        self.result.faces.iter().enumerate()
+    }
+
+    /// The vertices of a face: pixels, z toward the camera.
+    #[must_use]
+    pub fn mesh(&self, face: usize) -> &[[f32; 3]] {
+        let Some((cell, face)) = self.meshes.get(face).zip(self.result.faces.get(face)) else {
+            return &[];
+        };
+        cell.get_or_init(|| self.context.model.vertices(&face.params))
+    }
+
+    /// The volume of a face, if the run makes volumes and the face is in sight.
+    #[must_use]
+    pub fn volume(&self, place: usize) -> Option<Arc<Volume>> {
+        let (Volumes { source, resolution }, face) =
+            self.context.volumes.zip(self.result.faces.get(place))?;
+        if source == VolumeSource::Network {
+            return face.volume.clone();
+        }
+        let solid = || {
+            let (vertices, triangles) = (self.mesh(place), &self.context.model.triangles);
+            Arc::new(
+                Solid::new(vertices, triangles, &self.crop(face), resolution as usize).volume(),
+            )
+        };
+        Some(self.solids.get(place)?.get_or_init(solid).clone())
+    }
+
+    /// The crop that the networks would see of a face.
+    fn crop(&self, face: &Face) -> CropMap {
+        let angle = rotation::upright_angle(&face.params.rotation);
+        CropMap::around(&face.landmarks, angle, &self.context.crop)
+    }
+
+    /// What the files of one face of this frame are called, without extension: `000123-face7`, after
+    /// the frame's number; of a picture `portrait-face7`, after its file.
+    #[must_use]
+    pub fn file_stem(&self, face: &Face) -> String {
+        let still = self.frame.still.as_ref().map(|still| Path::new(&*still.name));
+        let frame = still.and_then(Path::file_stem).map_or_else(
+            || format!("{:06}", self.frame.number),
+            |stem| stem.to_string_lossy().into_owned(),
+        );
+        format!("{frame}-face{}", face.id)
+    }
+
+    /// The record of this frame.
+    #[must_use]
+    pub fn record(&self, content: Content) -> record::Frame {
+        record::Frame {
+            stream: self.context.stream.clone(),
+            frame: self.frame.number,
+            file: self.frame.still.as_ref().map(|still| still.name.to_string()),
+            pts: self.frame.pts,
+            time: timestamp(self.frame.time),
+            latency_ms: self.latency,
+            dropped: self.dropped,
+            faces: self.faces().map(|(place, face)| self.face(place, face, content)).collect(),
+        }
+    }
+
+    fn face(&self, place: usize, face: &Face, content: Content) -> record::FaceRecord {
+        let Face { id, confidence, bounds, params, raw, landmarks, .. } = face;
+        record::FaceRecord {
+            id: *id,
+            confidence: *confidence,
+            bounds: *bounds,
+            f: params.f,
+            r: rotation::to_angles(&params.rotation),
+            q: rotation::to_wxyz(&params.rotation),
+            t: params.t,
+            identity: params.identity.clone(),
+            expression: params.expression.clone(),
+            landmarks: content.landmarks.then(|| landmarks.clone()),
+            landmarks3d: content.landmarks.then(|| self.context.model.landmarks3d(params)),
+            vertices: content.vertices.then(|| self.mesh(place).to_vec()),
+            raw: content.raw.then(|| record::Raw {
+                f: raw.f,
+                r: rotation::to_angles(&raw.rotation),
+                t: raw.t,
+                identity: raw.identity.clone(),
+                expression: raw.expression.clone(),
+            }),
+            volume: content.volumes.then(|| self.volume(place)).flatten().map(|volume| {
+                record::Volume { resolution: volume.resolution(), place: volume.affine() }
+            }),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! A GStreamer sample becomes pixels without a copy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer_video::prelude::*;
+use gstreamer_video::video_frame::Readable;
+use gstreamer_video::{VideoColorMatrix, VideoColorRange, VideoFrame, VideoInfo};
+
+use mmface::Image;
+use mmface::image::{Colour, Layout, Matrix, Plane};
+
+use crate::frame::Pixels;
+
+/// Frames a second that a stream may say it has.
+const FASTEST: f64 = 1000.0;
+
+/// A decoded frame and what its stream says about it.
+pub(super) struct Decoded {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) pixels: Arc<dyn Pixels>,
+    /// Seconds of the stream, if it says.
+    pub(super) pts: Option<f64>,
+    /// How long it is to be shown; 0 if unknown.
+    pub(super) duration: Duration,
+    /// Frames a second; 0 if unknown.
+    pub(super) fps: f64,
+    /// Whether pixels are not square.
+    pub(super) anamorphic: bool,
+}
+
+/// The decoder's buffer, kept and mapped for as long as somebody looks at it.
+struct Mapped {
+    frame: VideoFrame<Readable>,
+    colour: Colour,
+}
+
+impl Pixels for Mapped {
+    fn image(&self) -> Image<'_> {
+        let plane = |index: usize| {
+            let bytes = u32::try_from(index).ok().and_then(|i| self.frame.plane_data(i).ok());
+            let stride = self.frame.plane_stride().get(index).copied().unwrap_or_default();
+            Plane::new(bytes.unwrap_or_default(), usize::try_from(stride).unwrap_or_default())
+        };
+        Image {
+            width: self.frame.width(),
+            height: self.frame.height(),
+            layout: Layout::I420,
+            colour: self.colour,
+            planes: [0, 1, 2].map(plane),
+        }
+    }
+}
+
+impl Decoded {
+    /// `None` for a sample that is not a frame in I420.
+    pub(super) fn from_sample(sample: &gst::Sample) -> Option<Self> {
+        let info = VideoInfo::from_caps(sample.caps()?).ok()?;
+        let buffer = sample.buffer_owned()?;
+        let pts = buffer.pts().and_then(|pts| {
+            let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+            segment.to_stream_time(pts).or_else(|| segment.to_running_time(pts))
+        });
+        let duration = buffer.duration().map(Duration::from).unwrap_or_default();
+        let frame = VideoFrame::from_buffer_readable(buffer, &info).ok()?;
+        let matrix = match info.colorimetry().matrix() {
+            VideoColorMatrix::Bt601 | VideoColorMatrix::Fcc => Matrix::Bt601,
+            // The others (SMPTE 240M, BT.2020) come closest to this one.
+            _ => Matrix::Bt709,
+        };
+        let full_range = info.colorimetry().range() == VideoColorRange::Range0_255;
+        let mapped = Mapped { frame, colour: Colour { matrix, full_range } };
+        mapped.image().check().ok()?;
+        let fps = f64::from(info.fps().numer()) / f64::from(info.fps().denom().max(1));
+        // A time base, not a rate: some raw streams of H.264 have 24000 here.
+        let fps = if fps > FASTEST { 0.0 } else { fps };
+        Some(Self {
+            width: info.width(),
+            height: info.height(),
+            pixels: Arc::new(mapped),
+            pts: pts.map(|pts| pts.nseconds() as f64 / 1e9),
+            duration,
+            fps,
+            anamorphic: info.par() != gst::Fraction::new(1, 1),
+        })
+    }
+}
