@@ -1,10 +1,11 @@
-//! Where threads meet.
+//! Two primitives for handing work between threads.
 //!
-//! - [`Turns`]: several threads share one resource that works on several pieces of work at once.
+//! - [`Turns`]: several threads take turns on one resource that processes several pieces of work in
+//!   one call.
 //! - [`mailbox`]: a bounded queue to one reader that may be slow.
 //!
-//! Both are small enough for `loom` to try every order in which their threads can run
-//! (`make model-check`).
+//! Both are small enough for `loom` to explore every interleaving of their threads (`make
+//! model-check`).
 
 mod mailbox;
 mod sync;

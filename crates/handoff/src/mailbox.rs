@@ -1,9 +1,14 @@
 //! A bounded queue to one reader that may be slow.
 //!
-//! The sender chooses for each thing what happens if the reader is behind: [`send`](Sender::send) waits
-//! for room; [`offer`](Sender::offer) never waits and drops the oldest offers that still wait (frames of
-//! a live stream); [`post`](Sender::post) never waits either, and what is posted is kept (a header, a
-//! gap). Things keep their order.
+//! The sender chooses for each item what happens if the reader is behind:
+//!
+//! - [`send`](Sender::send) waits for room (back-pressure).
+//! - [`offer`](Sender::offer) never waits; it drops the oldest offered items still queued (frames
+//!   of a live stream).
+//! - [`post`](Sender::post) never waits either, and its items are kept (a header, a gap), up to a
+//!   bound of 256.
+//!
+//! Items are received in the order in which they were put in.
 
 use std::collections::VecDeque;
 
@@ -13,13 +18,15 @@ use crate::sync::{Arc, Condvar, Mutex, lock, wait};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closed;
 
-/// Posts that can wait; then the oldest is dropped: no reader may take memory without bound.
-const MOST_POSTS: usize = 256;
+/// Most posted items in the queue. Beyond it the oldest is dropped, so that a reader that has
+/// stopped
+/// reading cannot make the queue grow without bound.
+const MAX_POSTS: usize = 256;
 
-/// A queue. [`Sender::send`] waits while `capacity` (at least 1) things are in it.
+/// Makes a queue. [`Sender::send`] waits while `capacity` (at least 1) items are in it.
 #[must_use]
 pub fn mailbox<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    let state = State { things: VecDeque::new(), has_sender: true, has_receiver: true };
+    let state = State { items: VecDeque::new(), has_sender: true, has_receiver: true };
     let shared = Arc::new(Shared {
         state: Mutex::new(state),
         changed: Condvar::new(),
@@ -31,76 +38,76 @@ pub fn mailbox<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 #[derive(Debug)]
 struct Shared<T> {
     state: Mutex<State<T>>,
-    /// Something came, something went, or an end is gone.
+    /// Notified when an item is added or removed, and when one end is dropped.
     changed: Condvar,
     capacity: usize,
 }
 
 #[derive(Debug)]
 struct State<T> {
-    /// Each with whether it was offered.
-    things: VecDeque<(T, bool)>,
+    /// Each item, and whether it was put in by [`Sender::offer`].
+    items: VecDeque<(T, bool)>,
     has_sender: bool,
     has_receiver: bool,
 }
 
 impl<T> State<T> {
     fn waiting(&self, offered: bool) -> usize {
-        self.things.iter().filter(|(_, o)| *o == offered).count()
+        self.items.iter().filter(|(_, o)| *o == offered).count()
     }
 
     fn drop_oldest(&mut self, offered: bool) -> Option<T> {
-        let at = self.things.iter().position(|(_, o)| *o == offered)?;
-        self.things.remove(at).map(|(thing, _)| thing)
+        let at = self.items.iter().position(|(_, o)| *o == offered)?;
+        self.items.remove(at).map(|(item, _)| item)
     }
 }
 
-/// The end that things go into. Dropping it ends the queue: the reader still gets what waits.
+/// The sending end. Dropping it ends the queue: the reader still receives what is queued.
 #[derive(Debug)]
 pub struct Sender<T>(Arc<Shared<T>>);
 
 impl<T> Sender<T> {
-    /// Waits for room.
+    /// Puts an item into the queue; waits until there is room.
     ///
     /// # Errors
-    /// [`Closed`] if nobody reads any more.
-    pub fn send(&self, thing: T) -> Result<(), Closed> {
+    /// [`Closed`] if the receiver was dropped.
+    pub fn send(&self, item: T) -> Result<(), Closed> {
         let mut state = lock(&self.0.state);
-        while state.has_receiver && state.things.len() >= self.0.capacity {
+        while state.has_receiver && state.items.len() >= self.0.capacity {
             state = wait(&self.0.changed, state);
         }
-        self.push(&mut state, thing, false)
+        self.push(&mut state, item, false)
     }
 
-    /// Puts in something that may be dropped for a newer offer: at most `most` offers wait. Gives back
-    /// what was dropped for this one, if anything.
+    /// Puts in an item that newer offers may displace: at most `most` offered items are queued.
+    /// Returns the item that was dropped to make room, if any.
     ///
     /// # Errors
-    /// [`Closed`] if nobody reads any more.
-    pub fn offer(&self, thing: T, most: usize) -> Result<Option<T>, Closed> {
+    /// [`Closed`] if the receiver was dropped.
+    pub fn offer(&self, item: T, most: usize) -> Result<Option<T>, Closed> {
         let mut state = lock(&self.0.state);
         let full = state.waiting(true) >= most.max(1);
         let dropped = if full { state.drop_oldest(true) } else { None };
-        self.push(&mut state, thing, true).map(|()| dropped)
+        self.push(&mut state, item, true).map(|()| dropped)
     }
 
-    /// Puts in something that should arrive. Gives back what was dropped for it, which happens only
-    /// where 256 posts wait.
+    /// Puts in an item that is to be kept. Returns the item that was dropped to make room, which happens
+    /// only if 256 posted items are queued.
     ///
     /// # Errors
-    /// [`Closed`] if nobody reads any more.
-    pub fn post(&self, thing: T) -> Result<Option<T>, Closed> {
+    /// [`Closed`] if the receiver was dropped.
+    pub fn post(&self, item: T) -> Result<Option<T>, Closed> {
         let mut state = lock(&self.0.state);
-        let full = state.waiting(false) >= MOST_POSTS;
+        let full = state.waiting(false) >= MAX_POSTS;
         let dropped = if full { state.drop_oldest(false) } else { None };
-        self.push(&mut state, thing, false).map(|()| dropped)
+        self.push(&mut state, item, false).map(|()| dropped)
     }
 
-    fn push(&self, state: &mut State<T>, thing: T, offered: bool) -> Result<(), Closed> {
+    fn push(&self, state: &mut State<T>, item: T, offered: bool) -> Result<(), Closed> {
         if !state.has_receiver {
             return Err(Closed);
         }
-        state.things.push_back((thing, offered));
+        state.items.push_back((item, offered));
         self.0.changed.notify_all();
         Ok(())
     }
@@ -113,18 +120,18 @@ impl<T> Drop for Sender<T> {
     }
 }
 
-/// The end that things come out of. Dropping it closes the queue.
+/// The receiving end. Dropping it closes the queue.
 #[derive(Debug)]
 pub struct Receiver<T>(Arc<Shared<T>>);
 
 impl<T> Receiver<T> {
-    /// Waits for the next thing; `None` once the sender is gone and nothing waits.
+    /// Waits for the next item; `None` once the sender was dropped and the queue is empty.
     pub fn recv(&self) -> Option<T> {
         let mut state = lock(&self.0.state);
         loop {
-            if let Some((thing, _)) = state.things.pop_front() {
+            if let Some((item, _)) = state.items.pop_front() {
                 self.0.changed.notify_all();
-                return Some(thing);
+                return Some(item);
             }
             if !state.has_sender {
                 return None;
@@ -138,10 +145,10 @@ impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         let mut state = lock(&self.0.state);
         state.has_receiver = false;
-        let left = std::mem::take(&mut state.things);
+        let left = std::mem::take(&mut state.items);
         drop(state);
         self.0.changed.notify_all();
-        // Outside of the lock: dropping a thing may run any code.
+        // Outside the lock: an item's destructor may run any code.
         drop(left);
     }
 }
@@ -228,7 +235,7 @@ mod tests {
             sender.offer(n, 2).expect("open");
         }
         drop(sender);
-        assert_eq!(std::iter::from_fn(|| receiver.recv()).count(), MOST_POSTS + 2);
+        assert_eq!(std::iter::from_fn(|| receiver.recv()).count(), MAX_POSTS + 2);
     }
 
     #[test]
@@ -241,7 +248,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every thing comes out once, in order, but for offers that newer ones pushed out.
+        /// Every item comes out once, in order, but for offers that newer ones pushed out.
         #[test]
         fn nothing_is_lost_or_doubled(
             steps in prop::collection::vec((prop::bool::ANY, prop::bool::ANY), 0..200),

@@ -1,29 +1,31 @@
 //! Turns on a resource that several threads share.
 //!
-//! A thread hands in a job of one or more pieces and waits. There is no thread that serves them:
-//! whoever finds the resource idle runs the next round itself, with pieces of all jobs that wait at
-//! that moment. So a single thread pays for no hand-over, and nobody waits for a job that is not
-//! there.
+//! A thread hands in a job of one or more pieces and waits for the result. There is no server
+//! thread:
+//! a thread that finds the resource idle runs the next round itself, with pieces of all jobs that
+//! are
+//! queued at that moment. So a single thread never switches to another one, and no thread waits for
+//! jobs that have not been handed in.
 
 use std::collections::VecDeque;
 
 use crate::sync::{Condvar, Mutex, lock, wait};
 
-/// Works on several pieces at once.
+/// A resource that processes several pieces of work in one call.
 pub trait Resource {
-    /// A piece of work: what is asked, and room for the answer.
+    /// A piece of work: the input, and room for the output.
     type Piece;
-    /// How a round can fail. All jobs with a piece in that round fail with it.
+    /// How a round can fail. Every job with a piece in that round fails with it.
     type Error: Clone;
 
-    /// Works on the pieces, at least one and at most as many as the [width](Turns::new).
+    /// Processes the pieces: at least one, at most the [width](Turns::new).
     ///
     /// # Errors
     /// Those of the resource.
     fn round(&mut self, pieces: &mut [Self::Piece]) -> Result<(), Self::Error>;
 }
 
-/// Why a job was not done.
+/// Why a job failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure<E> {
     /// The resource failed.
@@ -34,41 +36,42 @@ pub enum Failure<E> {
 
 /// A resource and the jobs that wait for it.
 ///
-/// Rounds take one piece of each waiting job in turn, so a job of one piece waits for at most one
-/// round in progress and as many rounds as the other waiting jobs need for a piece each.
+/// A round takes one piece of each queued job in turn. So a job of one piece waits for at most the
+/// round in progress and as many rounds as it takes to serve one piece of every job queued before
+/// it.
 pub struct Turns<R: Resource> {
     queue: Mutex<Queue<R>>,
     /// Locked only by the thread that has set `Queue::busy`.
     resource: Mutex<R>,
-    /// A round has ended.
+    /// Notified when a round has ended.
     changed: Condvar,
     width: usize,
 }
 
 struct Queue<R: Resource> {
-    /// The next round begins with the first.
+    /// The next round starts with the job at the front.
     jobs: VecDeque<Job<R>>,
     next_id: u64,
-    /// A round is running.
+    /// Whether a round is running.
     busy: bool,
     panicked: bool,
 }
 
 struct Job<R: Resource> {
     id: u64,
-    /// Pieces by their place in the job.
+    /// Pieces that have not started, each with its index in the job.
     todo: VecDeque<(usize, R::Piece)>,
     done: Vec<(usize, R::Piece)>,
-    /// Pieces that the job has in the running round.
+    /// Number of the job's pieces in the running round.
     running: usize,
     failure: Option<R::Error>,
 }
 
-/// A piece on its way through a round: the job's id, the place in it.
+/// Where a piece of a round comes from: the job's id and the piece's index in that job.
 type Place = (u64, usize);
 
 impl<R: Resource> Turns<R> {
-    /// `width`: the most pieces of one round, at least 1.
+    /// `width`: most pieces in one round, at least 1.
     pub fn new(resource: R, width: usize) -> Self {
         let queue = Queue { jobs: VecDeque::new(), next_id: 0, busy: false, panicked: false };
         Self {
@@ -79,10 +82,10 @@ impl<R: Resource> Turns<R> {
         }
     }
 
-    /// Has all pieces worked on, and gives them back in their order.
+    /// Processes all pieces and returns them in their order.
     ///
     /// # Errors
-    /// [`Failure`]; the pieces are lost then.
+    /// [`Failure`]; the pieces are dropped then.
     pub fn run(&self, pieces: Vec<R::Piece>) -> Result<Vec<R::Piece>, Failure<R::Error>> {
         let mut queue = lock(&self.queue);
         let id = queue.push(pieces);
@@ -110,7 +113,7 @@ impl<R: Resource> Turns<R> {
     }
 }
 
-/// Tells all waiting threads if a round panics: their pieces are gone.
+/// Marks the queue as panicked if a round panics, and wakes all waiting threads.
 struct PanicGuard<'a, R: Resource>(&'a Turns<R>);
 
 impl<R: Resource> Drop for PanicGuard<'_, R> {
@@ -134,7 +137,7 @@ impl<R: Resource> Queue<R> {
         self.jobs.remove(at)
     }
 
-    /// Takes one piece of each job in turn until the round is full or nothing waits.
+    /// Takes one piece of each job in turn until the round is full or no pieces are left.
     fn begin_round(&mut self, width: usize) -> (Vec<Place>, Vec<R::Piece>) {
         let (mut places, mut pieces) = (Vec::new(), Vec::new());
         let mut without_work = 0;
@@ -167,7 +170,7 @@ impl<R: Resource> Queue<R> {
                 job.done.push((place, piece));
                 if let Err(error) = &result {
                     job.failure = Some(error.clone());
-                    // What else it wants would be in vain.
+                    // The job has failed: its other pieces are not needed.
                     job.todo.clear();
                 }
             }
