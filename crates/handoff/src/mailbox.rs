@@ -91,8 +91,8 @@ impl<T> Sender<T> {
         self.push(&mut state, item, true).map(|()| dropped)
     }
 
-    /// Puts in an item that is to be kept. Returns the item that was dropped to make room, which happens
-    /// only if 256 posted items are queued.
+    /// Puts in an item that is to be kept. Returns the item that was dropped to make room, which
+    /// happens only if 256 posted items are queued.
     ///
     /// # Errors
     /// [`Closed`] if the receiver was dropped.

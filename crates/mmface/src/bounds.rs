@@ -1,6 +1,6 @@
-//! Boxes [x, y, width, height], pixels.
+//! Axis-aligned boxes [x, y, width, height] in pixels.
 
-/// The smallest box around points.
+/// The smallest box that contains all points.
 #[must_use]
 pub fn around(points: &[[f32; 2]]) -> [f32; 4] {
     let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
@@ -13,7 +13,7 @@ pub fn around(points: &[[f32; 2]]) -> [f32; 4] {
     [low[0], low[1], high[0] - low[0], high[1] - low[1]]
 }
 
-/// Intersection over union of two boxes; 0 where both are empty.
+/// Intersection over union of two boxes; 0 if both are empty.
 #[must_use]
 pub fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
     let side = |k: usize| (a[k] + a[k + 2]).min(b[k] + b[k + 2]) - a[k].max(b[k]);

@@ -1,4 +1,4 @@
-//! Images: pixels in memory, borrowed or owned, in the layouts that decoders and cameras use.
+//! Images: pixels in memory, borrowed or owned, in the pixel layouts of decoders and cameras.
 
 use std::borrow::Cow;
 
@@ -7,35 +7,36 @@ use crate::{Error, Result};
 /// How the pixels of an [`Image`] are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// Three planes, Y at full size, Cb and Cr at half width and half height (rounded up).
+    /// Three planes: Y at full size, Cb and Cr at half width and half height (rounded up).
     I420,
-    /// Two planes, Y at full size, Cb and Cr in turns at half width and half height (rounded up).
+    /// Two planes: Y at full size, then interleaved Cb and Cr at half width and half height
+    /// (rounded up).
     Nv12,
-    /// One plane, three bytes a pixel: R, G, B.
+    /// One plane, three bytes per pixel: R, G, B.
     Rgb,
-    /// One plane, three bytes a pixel: B, G, R.
+    /// One plane, three bytes per pixel: B, G, R.
     Bgr,
-    /// One plane, one byte a pixel.
+    /// One plane, one byte per pixel.
     Grey,
 }
 
 /// Size of one plane in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlaneSize {
-    /// Bytes of a row that hold samples.
+    /// Bytes of one row that hold samples.
     pub row: usize,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
 }
 
 /// Where the samples of one channel (R, G, B or Y, Cb, Cr) lie in the planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Channel {
-    /// Which plane.
+    /// Index of the plane.
     pub plane: usize,
-    /// Of the first sample in its plane, bytes.
+    /// Bytes from the start of the plane to the first sample.
     pub offset: usize,
-    /// From a sample to its right neighbour, bytes.
+    /// Bytes from a sample to its right neighbour.
     pub pitch: usize,
     /// Samples in a row.
     pub width: u32,
@@ -44,13 +45,13 @@ pub struct Channel {
 }
 
 impl Layout {
-    /// Whether pixels are Y'CbCr, with chroma at half the resolution.
+    /// Whether pixels are Y'CbCr with chroma at half resolution in both directions.
     #[must_use]
     pub const fn is_yuv(self) -> bool {
         matches!(self, Self::I420 | Self::Nv12)
     }
 
-    /// The planes of an image of that size.
+    /// Sizes of the planes of a `width` × `height` image.
     #[must_use]
     pub fn planes(self, width: u32, height: u32) -> Vec<PlaneSize> {
         let plane = |row: u32, rows: u32| PlaneSize { row: row as usize, rows: rows as usize };
@@ -66,8 +67,8 @@ impl Layout {
         }
     }
 
-    /// The channels R, G, B or Y, Cb, Cr of an image of that size. Those of a grey image are all the
-    /// same.
+    /// The channels R, G, B or Y, Cb, Cr of a `width` × `height` image. A grey image has the same
+    /// channel three times.
     #[must_use]
     pub fn channels(self, width: u32, height: u32) -> [Channel; 3] {
         let full = |offset, pitch| Channel { plane: 0, offset, pitch, width, height };
@@ -85,17 +86,17 @@ impl Layout {
     }
 }
 
-/// The matrix that turns Y'CbCr into R'G'B'.
+/// The matrix that converts between Y'CbCr and R'G'B'.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Matrix {
-    /// ITU-R BT.601, standard definition.
+    /// ITU-R BT.601: standard definition.
     Bt601,
-    /// ITU-R BT.709, high definition.
+    /// ITU-R BT.709: high definition.
     Bt709,
 }
 
 impl Matrix {
-    /// K_R and K_B: the weights of red and blue in luma (ITU-R BT.601-7 and BT.709-6).
+    /// Weights K_R and K_B of red and blue in luma (ITU-R BT.601-7 and BT.709-6).
     #[must_use]
     pub const fn weights(self) -> (f64, f64) {
         match self {
@@ -105,49 +106,51 @@ impl Matrix {
     }
 }
 
-/// What the numbers of a Y'CbCr image mean. Nothing to R'G'B' and grey ones.
+/// How the samples of a Y'CbCr image are coded. Ignored for R'G'B' and grey images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Colour {
-    /// Which Y'CbCr.
+    /// The conversion matrix.
     pub matrix: Matrix,
-    /// Whether all values 0…255 are used (JPEG) instead of 16…235 and 16…240.
+    /// Whether samples use the full range 0…255 (as in JPEG) instead of 16…235 for luma and 16…240
+    /// for chroma.
     pub full_range: bool,
 }
 
-/// Factors that turn Y'CbCr into R'G'B', all values 0…255:
-/// `R = luma (Y − black) + red (Cr − 128)`, `G = luma (Y − black) + green · (Cb − 128, Cr − 128)`,
+/// Factors of the conversion from Y'CbCr to R'G'B', all values 0…255:
+/// `R = luma (Y − black) + red (Cr − 128)`,
+/// `G = luma (Y − black) + green · (Cb − 128, Cr − 128)`,
 /// `B = luma (Y − black) + blue (Cb − 128)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ToRgb {
     /// Y' of black.
     pub black: f64,
-    /// Of Y'.
+    /// Factor of Y' in all three channels.
     pub luma: f64,
-    /// Of Cr in red.
+    /// Factor of Cr in red.
     pub red: f64,
-    /// Of Cb and Cr in green, both negative.
+    /// Factors of Cb and Cr in green; both are negative.
     pub green: [f64; 2],
-    /// Of Cb in blue.
+    /// Factor of Cb in blue.
     pub blue: f64,
 }
 
 impl ToRgb {
-    /// One colour, with real numbers: what faster conversions are tested against.
+    /// Converts one pixel in floating point. The reference for the fixed-point conversions.
     #[must_use]
     pub fn apply(&self, [y, cb, cr]: [u8; 3]) -> [u8; 3] {
         let y = self.luma * (f64::from(y) - self.black);
         let (cb, cr) = (f64::from(cb) - 128.0, f64::from(cr) - 128.0);
         let green = y + self.green[0] * cb + self.green[1] * cr;
-        // `as` saturates; + 0.5 rounds what is positive.
+        // `as` saturates, and adding 0.5 rounds positive values.
         [y + self.red * cr, green, y + self.blue * cb].map(|v| (v + 0.5) as u8)
     }
 }
 
 impl Colour {
-    /// Standard definition, studio range: what a stream that says nothing has.
+    /// BT.601 with limited range: assumed for a stream that does not say.
     pub const BT601: Self = Self { matrix: Matrix::Bt601, full_range: false };
 
-    /// The factors from Y'CbCr to R'G'B' (ITU-R BT.601-7 and BT.709-6, section 3).
+    /// The conversion factors (ITU-R BT.601-7 and BT.709-6, section 3).
     #[must_use]
     pub fn to_rgb(self) -> ToRgb {
         let (kr, kb) = self.matrix.weights();
@@ -159,12 +162,12 @@ impl Colour {
     }
 }
 
-/// The bytes of one plane. Default: a plane that the layout does not have.
+/// The bytes of one plane. The default is empty: a plane that the layout does not have.
 #[derive(Clone, Default)]
 pub struct Plane<'a> {
-    /// Rows, [`stride`](Self::stride) bytes apart. The last one may end with its last sample.
+    /// Rows, [`stride`](Self::stride) bytes apart. The padding of the last row may be missing.
     pub bytes: Cow<'a, [u8]>,
-    /// Bytes from the beginning of a row to that of the next.
+    /// Bytes from the start of one row to the start of the next.
     pub stride: usize,
 }
 
@@ -175,19 +178,19 @@ impl<'a> Plane<'a> {
     }
 }
 
-/// An image: a view of somebody's pixels, or pixels of its own (`Image<'static>`).
+/// An image: a view of borrowed pixels, or owned pixels (`Image<'static>`).
 ///
-/// Pixels are counted as everywhere in this library: x right, y down, (0, 0) is the centre of the top
-/// left pixel.
+/// Pixel coordinates everywhere in this library: x to the right, y down, (0, 0) is the centre of
+/// the top left pixel.
 #[derive(Clone)]
 pub struct Image<'a> {
-    /// Pixels in a row.
+    /// Width in pixels.
     pub width: u32,
-    /// Rows.
+    /// Height in pixels.
     pub height: u32,
     /// How pixels are stored.
     pub layout: Layout,
-    /// What the numbers of a Y'CbCr image mean.
+    /// How the samples of a Y'CbCr image are coded.
     pub colour: Colour,
     /// The pixels; planes that the layout does not have are empty.
     pub planes: [Plane<'a>; 3],
@@ -200,10 +203,12 @@ impl std::fmt::Debug for Image<'_> {
 }
 
 impl<'a> Image<'a> {
-    /// An image of `planes`, as many as the layout has.
+    /// An image of `planes`, one for each plane of the layout; Y'CbCr is taken for
+    /// [`Colour::BT601`].
     ///
     /// # Errors
-    /// [`Error::Image`] if a plane is missing or shorter than the size and its stride say.
+    /// [`Error::Image`] if width or height is 0 or over 2²⁰, or if a plane is missing or too short
+    /// for the size and its stride.
     pub fn new(
         layout: Layout,
         width: u32,
@@ -217,44 +222,44 @@ impl<'a> Image<'a> {
         Ok(image)
     }
 
-    /// Packed R, G, B bytes: `height` × `width` × 3.
+    /// An image of packed R, G, B bytes, shape [height, width, 3].
     ///
     /// # Errors
-    /// [`Error::Image`] if there are fewer.
+    /// [`Error::Image`] if there are too few bytes, or for a size that [`new`](Self::new) refuses.
     pub fn rgb(width: u32, height: u32, bytes: impl Into<Cow<'a, [u8]>>) -> Result<Self> {
         Self::new(Layout::Rgb, width, height, [Plane::new(bytes, 3 * width as usize)])
     }
 
-    /// Packed B, G, R bytes, as OpenCV has them: `height` × `width` × 3.
+    /// An image of packed B, G, R bytes (OpenCV's order), shape [height, width, 3].
     ///
     /// # Errors
-    /// [`Error::Image`] if there are fewer.
+    /// [`Error::Image`] if there are too few bytes, or for a size that [`new`](Self::new) refuses.
     pub fn bgr(width: u32, height: u32, bytes: impl Into<Cow<'a, [u8]>>) -> Result<Self> {
         Self::new(Layout::Bgr, width, height, [Plane::new(bytes, 3 * width as usize)])
     }
 
-    /// Packed grey bytes: `height` × `width`.
+    /// An image of packed grey bytes, shape [height, width].
     ///
     /// # Errors
-    /// [`Error::Image`] if there are fewer.
+    /// [`Error::Image`] if there are too few bytes, or for a size that [`new`](Self::new) refuses.
     pub fn grey(width: u32, height: u32, bytes: impl Into<Cow<'a, [u8]>>) -> Result<Self> {
         Self::new(Layout::Grey, width, height, [Plane::new(bytes, width as usize)])
     }
 
-    /// The same pixels with another meaning of Y'CbCr; [`Colour::BT601`] if nobody says.
+    /// The same pixels with another coding of Y'CbCr; without this call it is [`Colour::BT601`].
     #[must_use]
     pub fn with_colour(self, colour: Colour) -> Self {
         Self { colour, ..self }
     }
 
-    /// Whether every plane holds what the size and its stride say. [`new`](Self::new) has seen to it;
-    /// fields that were set by hand may differ.
+    /// Checks that every plane holds what the size and its stride require. [`new`](Self::new) has
+    /// done so; a caller may have changed the public fields since.
     ///
     /// # Errors
-    /// [`Error::Image`].
+    /// As [`new`](Self::new).
     pub fn check(&self) -> Result<()> {
         let (width, height, layout) = (self.width, self.height, self.layout);
-        // Far beyond any camera, and sizes in bytes cannot overflow.
+        // The limit is far beyond any camera, and keeps sizes in bytes from overflowing.
         if width == 0 || height == 0 || width > 1 << 20 || height > 1 << 20 {
             return Err(Error::Image(format!("an image cannot be {width}x{height}")));
         }
@@ -274,8 +279,8 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    /// The samples of a plane, row by row without gaps: borrowed where they lie so, else copied. `None`
-    /// for a plane that the layout does not have or that is too short.
+    /// The samples of a plane without padding between rows: borrowed if there is none, else copied.
+    /// `None` for a plane that the layout does not have or that is too short.
     #[must_use]
     pub fn packed(&self, plane: usize) -> Option<Cow<'_, [u8]>> {
         let size = *self.layout.planes(self.width, self.height).get(plane)?;

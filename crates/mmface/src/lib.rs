@@ -1,4 +1,5 @@
-//! Parameters of a 3D morphable face model from images: pixels and a time in, faces out.
+//! Fits the parameters of a 3D morphable face model to images: pixels and a timestamp in, faces
+//! out.
 //!
 //! ```
 //! use mmface::{Device, Image, Models, Runtime, TrackerOptions};
@@ -17,9 +18,10 @@
 //! # }
 //! ```
 //!
-//! A [`Runtime`] holds what all streams share; a [`Tracker`] follows the faces of one stream. Data
-//! flows one way: [`image`] → [`detect`], [`crop`] → [`backend`] → tracks → [`smooth`] → [`Face`].
-//! Axes and signs: `docs/conventions.md` of the repository.
+//! A [`Runtime`] holds what all streams share (networks, detector, face model); a [`Tracker`]
+//! follows the faces of one stream. Data flows one way: [`image`] → [`detect`], [`crop`] →
+//! [`backend`] → tracks → [`smooth`] → [`Face`]. For axes and signs see `docs/conventions.md` in
+//! the repository.
 
 pub mod backend;
 pub mod bounds;

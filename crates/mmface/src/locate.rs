@@ -1,9 +1,10 @@
-//! Where model files and libraries lie, so that nobody has to say it.
+//! Finds model files and libraries in their usual places.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Nothing is where it was looked for; a sentence without its end: callers add the cure.
+/// Nothing exists in any of the places searched. The message is a clause without a full stop:
+/// callers append what the user can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotFound(String);
 
@@ -13,13 +14,14 @@ impl fmt::Display for NotFound {
     }
 }
 
-/// The first of `names` (paths below an installation's prefix or below a checkout) that exists, unless
-/// `path` names it or the environment `variable` does ("": there is none). Searched upwards from the
-/// executable, which finds both an installation (`prefix/bin`) and a checkout (`target/release`), then
-/// in the working directory.
+/// Finds a file or folder. If `path` is given, or else the environment variable `variable` is set
+/// to a non-empty value, that is the answer. Otherwise it is the first of `names` (paths below an
+/// installation's prefix or below a checkout) that exists. `names` are searched for in the folder
+/// of the executable and three folders above it, which covers an installation (`prefix/bin`) and a
+/// checkout (`target/release`), then in the working directory. `variable` may be "" for none.
 ///
 /// # Errors
-/// [`NotFound`] says what is missing.
+/// [`NotFound`] if the path does not exist or none of `names` was found.
 pub fn find(
     path: Option<&Path>,
     variable: &str,

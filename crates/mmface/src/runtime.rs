@@ -1,4 +1,4 @@
-//! What all streams share: networks, detector, face model.
+//! What all streams share: networks, face detector and face model.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::track::{Settings, Tracks};
 use crate::tracker::{Fitter, Mode, Observer, Tracker, TrackerOptions};
 use crate::{Error, Result};
 
-/// Networks, detector and face model, opened once, whatever the number of streams. Clones are cheap
+/// Networks, face detector and face model, opened once for any number of streams. Clones are cheap
 /// and share them.
 #[derive(Clone)]
 pub struct Runtime(Arc<Inner>);
@@ -38,7 +38,7 @@ pub struct RuntimeBuilder {
 }
 
 impl Runtime {
-    /// A runtime on these models.
+    /// Starts to build a runtime on these models.
     #[must_use]
     pub fn builder(models: Models) -> RuntimeBuilder {
         RuntimeBuilder {
@@ -52,8 +52,8 @@ impl Runtime {
     /// A tracker for one stream.
     ///
     /// # Errors
-    /// [`Error::Setting`] for an option that cannot be, [`Error::Device`] or [`Error::Gpu`] if the
-    /// device fails.
+    /// [`Error::Setting`] for an invalid option, [`Error::Device`] or [`Error::Gpu`] if the device
+    /// fails.
     pub fn tracker(&self, options: TrackerOptions) -> Result<Tracker> {
         let TrackerOptions { mode, faces, detect_every, .. } = options;
         if faces == 0 || !detect_every.is_finite() || detect_every < 0.0 {
@@ -87,7 +87,7 @@ impl Runtime {
         ))
     }
 
-    /// The face model that all parameters speak of.
+    /// The face model of the networks.
     #[must_use]
     pub fn face_model(&self) -> &Arc<FaceModel> {
         &self.0.face_model
@@ -99,13 +99,13 @@ impl Runtime {
         &self.0.face_model_hash
     }
 
-    /// The networks' variant.
+    /// The variant of the networks.
     #[must_use]
     pub fn variant(&self) -> &Variant {
         &self.0.variant
     }
 
-    /// What runs the networks.
+    /// Describes the backend that runs the networks.
     #[must_use]
     pub fn describe(&self) -> Description {
         self.0.backend.describe()
@@ -113,27 +113,27 @@ impl Runtime {
 }
 
 impl RuntimeBuilder {
-    /// Which variant of the networks [default: `mmface-lite`].
+    /// The variant of the networks [default: `mmface-lite`].
     #[must_use]
     pub fn variant(self, name: impl Into<String>) -> Self {
         Self { variant: name.into(), ..self }
     }
 
-    /// What runs the networks [default: the best that works here].
+    /// The device that runs the networks [default: the best that works on this machine].
     #[must_use]
     pub fn device(mut self, device: Device) -> Self {
         self.backend.device = device;
         self
     }
 
-    /// Arithmetic of the networks; `None` is the fastest that the device computes in.
+    /// The precision of the networks; `None` is the fastest that the device supports.
     #[must_use]
     pub fn precision(mut self, precision: Option<Precision>) -> Self {
         self.backend.precision = precision;
         self
     }
 
-    /// Threads of the CPU; `None` takes all cores.
+    /// Number of CPU threads; `None` uses all cores.
     #[must_use]
     pub fn threads(mut self, threads: impl Into<Option<u32>>) -> Self {
         self.backend.threads = threads.into();
@@ -141,14 +141,15 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Resolution of the volume head, for trackers that want volumes; `None` opens none.
+    /// Resolution of the volume head, needed by trackers that want volumes; `None` opens no volume
+    /// head.
     #[must_use]
     pub fn volume(mut self, resolution: impl Into<Option<u32>>) -> Self {
         self.backend.volume = resolution.into();
         self
     }
 
-    /// Which detector, and its file where that is not in its usual place.
+    /// The face detector, and its file if that is not in the usual place.
     #[must_use]
     pub fn detector(mut self, kind: detect::Kind, file: Option<PathBuf>) -> Self {
         self.detector.kind = kind;
@@ -156,14 +157,15 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Where built GPU engines are kept; `None` is the user's cache folder.
+    /// Folder for the GPU engines that TensorRT builds; `None` is the user's cache folder.
     #[must_use]
     pub fn engine_cache(mut self, folder: Option<PathBuf>) -> Self {
         self.backend.engine_cache = folder;
         self
     }
 
-    /// Whether the GPU replays a CUDA graph instead of being told every operation anew [default: yes].
+    /// Whether the GPU replays a CUDA graph instead of launching every operation anew
+    /// [default: yes].
     #[must_use]
     pub fn cuda_graphs(mut self, wanted: bool) -> Self {
         self.backend.no_cuda_graph = !wanted;
@@ -173,9 +175,10 @@ impl RuntimeBuilder {
     /// Opens networks, detector and face model.
     ///
     /// # Errors
-    /// [`Error::Models`] and [`Error::ModelHash`] for model files, [`Error::Detector`] for the
-    /// detector's, [`Error::Library`], [`Error::Device`] and [`Error::Gpu`] for what runs them,
-    /// [`Error::Setting`] and [`Error::Precision`] for settings that cannot be.
+    /// [`Error::Models`] and [`Error::ModelHash`] for model files; [`Error::Detector`] for the
+    /// detector's file; [`Error::Library`], [`Error::Device`], [`Error::Gpu`] and
+    /// [`Error::Volumes`] for the backend; [`Error::Setting`] and [`Error::Precision`] for invalid
+    /// settings.
     pub fn build(self) -> Result<Runtime> {
         let Self { models, variant, backend, detector } = self;
         let variant = models.variant(&variant)?;

@@ -1,4 +1,4 @@
-//! The second half of a tracker: what the networks saw becomes smoothed faces.
+//! The second half of a tracker: turns the networks' outputs into smoothed faces.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::smooth::{Smoother, Strength};
 use crate::track::Tracked;
 use crate::volume::{Aligner, Volume};
 
-/// Faces unseen for so many seconds of the stream are forgotten by the filters.
+/// Seconds without a sighting after which the smoothing filters of a face are dropped.
 const FORGET: f64 = 10.0;
 
-/// Refines, smooths and places landmarks.
+/// Refines and smooths parameters, and computes landmarks.
 pub struct Fitter {
     model: Arc<FaceModel>,
     aligner: Option<Aligner>,
@@ -28,7 +28,8 @@ impl Fitter {
         }
     }
 
-    /// The faces of an observation. Observations come in the order in which they were made.
+    /// The faces of an observation. Observations must be passed in the order in which they were
+    /// made.
     pub fn fit(&mut self, observation: Observation) -> FrameResult {
         let Observation { pts, faces, volumes, detect_ms, infer_ms, crowd } = observation;
         let seen = faces.into_iter().zip(volumes);
@@ -45,7 +46,7 @@ impl Fitter {
         };
         let refined = refined.as_ref().unwrap_or(&raw);
         let params = self.smoother.apply(id, pts, refined, confidence, fresh);
-        // Without smoothing they are those that the tracks have already.
+        // Without smoothing these are the landmarks that tracking has already computed.
         let landmarks = if params == raw { landmarks } else { self.model.landmarks(&params) };
         Face { id, confidence, bounds: around(&landmarks), params, raw, landmarks, volume }
     }

@@ -1,4 +1,4 @@
-//! The door: images and times of one stream in, faces out.
+//! The public interface: images and timestamps of one stream in, faces out.
 
 mod fitter;
 mod observer;
@@ -14,37 +14,39 @@ use crate::image::Image;
 use crate::smooth::Strength;
 use crate::volume::Volume;
 
-/// What images a tracker gets, and how it treats time.
+/// Which kind of images a tracker gets. It decides whether the tracker waits for detections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Images of a live stream: never waits for a detection.
+    /// Frames of a live stream: never waits for a detection.
     #[default]
     Live,
-    /// Images of a recording: the same images and times give the same faces, to the last bit.
+    /// Frames of a recording: waits for detections, so that the same images and times give the same
+    /// faces, to the last bit.
     Recording,
-    /// Each image stands for itself: nobody is followed, nothing is smoothed, every image is searched
-    /// for faces, and every face is looked at in several views.
+    /// Stills that have nothing to do with each other: every image goes to the detector, nobody is
+    /// followed from one image to the next, nothing is smoothed, and the networks see every face in
+    /// several views.
     Stills,
 }
 
 /// How to follow the faces of one stream.
 #[derive(Debug, Clone)]
 pub struct TrackerOptions {
-    /// What images come.
+    /// The kind of images.
     pub mode: Mode,
-    /// At most so many faces.
+    /// Most faces to follow.
     pub faces: usize,
-    /// Longest side of the copy that the detector looks at, pixels; `None` goes by the image's size
+    /// Longest side of the detector's canvas in pixels; `None` derives it from the image's size
     /// (see [`Fit`](crate::detect::Fit::new)).
     pub detect_size: Option<u32>,
-    /// Seconds between looks for new faces while there is room for one more.
+    /// Seconds between detections while every known face is in sight and more could be followed.
     pub detect_every: f64,
-    /// How much is smoothed over time; stills are not.
+    /// Strength of the smoothing over time; ignored for stills.
     pub smoothing: Strength,
-    /// Aligns the pose to the surface of the volume, before smoothing (iterative closest points). Needs
-    /// a runtime with a [volume head](crate::RuntimeBuilder::volume).
+    /// Whether the pose is aligned to the surface of the volume before smoothing (iterative closest
+    /// point). Needs a runtime with a [volume head](crate::RuntimeBuilder::volume).
     pub refine: bool,
-    /// Whether faces carry what the volume head saw. Needs a runtime with a volume head.
+    /// Whether faces carry the volume head's output. Needs a runtime with a volume head.
     pub volumes: bool,
 }
 
@@ -62,45 +64,47 @@ impl Default for TrackerOptions {
     }
 }
 
-/// One face of one image. Places and lengths in pixels of the image, (0, 0) being the centre of the
-/// first.
+/// One face in one image. Places and lengths are in pixels of the image; (0, 0) is the centre of
+/// the top left pixel.
 #[derive(Debug, Clone)]
 pub struct Face {
-    /// Who: stays with a face for as long as it is followed, never used again.
+    /// Id of the face: constant for as long as it is followed, never reused.
     pub id: u64,
-    /// How sure the presence head is that this is a face, 0…1; falls while the face is only held.
+    /// Output of the presence head, 0…1: the probability that the crop shows a face. Falls while
+    /// the face is out of sight and its last fit is repeated.
     pub confidence: f32,
-    /// [x, y, width, height] around the landmarks.
+    /// Box around the landmarks: [x, y, width, height].
     pub bounds: [f32; 4],
-    /// Parameters, smoothed.
+    /// Smoothed parameters.
     pub params: Params,
-    /// Parameters as the networks gave them: neither refined nor smoothed.
+    /// Parameters as the networks gave them, neither refined nor smoothed.
     pub raw: Params,
-    /// 68 points of the smoothed parameters (i·bug: the contour follows the visible outline).
+    /// The 68 landmarks of the smoothed parameters in i·bug's order; the contour follows the
+    /// visible outline.
     pub landmarks: Vec<[f32; 2]>,
-    /// What the volume head saw, if it was asked for and the face is in sight.
+    /// The volume head's output, if it was requested and the face is in sight.
     pub volume: Option<Arc<Volume>>,
 }
 
-/// More faces than are followed.
+/// Counts of an image that shows more faces than are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crowd {
-    /// How many faces the detector saw.
+    /// Number of faces that the detector found.
     pub seen: usize,
-    /// How many are followed at most.
+    /// Most faces to follow ([`TrackerOptions::faces`]).
     pub most: usize,
 }
 
 /// The faces of one image.
 #[derive(Debug, Clone, Default)]
 pub struct FrameResult {
-    /// By id.
+    /// Sorted by id.
     pub faces: Vec<Face>,
-    /// The detection whose result was used on this image, milliseconds; 0 for most images.
+    /// Time of the detection whose result was used on this image, milliseconds; 0 if none was.
     pub detect_ms: f64,
-    /// Crops and networks, milliseconds.
+    /// Time of crops and networks, milliseconds.
     pub infer_ms: f64,
-    /// Where more faces are surely in view than are followed.
+    /// Set if the detector is sure of more faces than are followed.
     pub crowd: Option<Crowd>,
 }
 
@@ -115,9 +119,9 @@ impl Tracker {
         Self { observer, fitter }
     }
 
-    /// The faces of the next image, which was taken `pts` seconds after the stream's beginning.
+    /// The faces in the next image, taken `pts` seconds after the start of the stream.
     ///
-    /// Nothing of the image is kept beyond the call but a small copy for the detector.
+    /// The image is not kept after the call; the detector works on a small copy.
     ///
     /// # Errors
     /// [`Error::Image`](crate::Error::Image) for an image whose planes are too short,
@@ -128,15 +132,14 @@ impl Tracker {
         Ok(self.fitter.fit(observation))
     }
 
-    /// Forgets everybody: what comes next has nothing to do with what was before, as after a gap or a
-    /// jump. Ids are still never used again.
+    /// Forgets all faces, as is right after a gap or a seek. Ids are not reused.
     pub fn reset(&mut self) {
         self.observer.reset();
         self.fitter.reset();
     }
 
-    /// The two halves, for two threads: while one fits the faces of an image, the other observes the
-    /// next.
+    /// Splits the tracker into its two halves, for two threads: the observer can process the next
+    /// image while the fitter processes the current one.
     #[must_use]
     pub fn split(self) -> (Observer, Fitter) {
         (self.observer, self.fitter)

@@ -1,4 +1,4 @@
-//! The first half of a tracker: detect, crop, run the networks, follow.
+//! The first half of a tracker: detects and follows faces and runs the networks on their crops.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,35 +12,36 @@ use crate::track::{CutDetector, Key, Tracked, Tracks};
 use crate::volume::Volume;
 use crate::{Error, Result};
 
-/// Images of a recording between asking for a detection and using it: time for the detector to work
-/// beside the networks, and a fixed number, so that a recording gives the same faces every time.
+/// In a recording, the number of images between a request for a detection and its use. The detector
+/// works in parallel meanwhile; the fixed number keeps the results of a recording reproducible.
 const DETECTION_DELAY: u32 = 6;
 
-/// What was seen in one image; a [`Fitter`](super::Fitter) makes faces of it.
+/// What the networks saw in one image; a [`Fitter`](super::Fitter) turns it into faces.
 pub struct Observation {
     pub(super) pts: f64,
     pub(super) faces: Vec<Tracked>,
-    /// Of each face.
+    /// The volume of each of `faces`.
     pub(super) volumes: Vec<Option<Arc<Volume>>>,
     pub(super) detect_ms: f64,
     pub(super) infer_ms: f64,
     pub(super) crowd: Option<Crowd>,
 }
 
-/// Detects, crops, runs the networks and follows faces from image to image.
+/// Detects faces, follows them from image to image and runs the networks on their crops.
 pub struct Observer {
     tracks: Tracks,
     session: Box<dyn Session>,
     detector: Client,
     mode: Mode,
-    /// Whether volumes are wanted.
+    /// Whether volumes are requested.
     volumes: bool,
     cuts: CutDetector,
-    /// Counts the images.
+    /// Number of images so far.
     frame: u64,
-    /// Images since the detector was asked.
+    /// Number of images since the last request to the detector.
     waited: u32,
-    /// The detector looks at an image from before a cut or a gap.
+    /// Whether the running detection looks at an image from before a cut or a reset; its result is
+    /// ignored.
     is_outdated: bool,
 }
 
@@ -65,9 +66,9 @@ impl Observer {
         }
     }
 
-    /// What can be seen in the next image, taken at `pts` seconds. `next` is the image of the call after
-    /// this one, if it is known already: the GPU copies it while it computes, so its pixels must not
-    /// change until then.
+    /// Observes the next image, taken at `pts` seconds. `next` is the image of the following call
+    /// if it is already known: a GPU copies it while it computes, so its pixels must not change
+    /// until then.
     ///
     /// # Errors
     /// As [`Tracker::process`](super::Tracker::process).
@@ -110,26 +111,27 @@ impl Observer {
         })
     }
 
-    /// Whether it is of use to hand over the next image with each.
+    /// Whether it helps to pass `next` to [`observe`](Self::observe).
     #[must_use]
     pub fn looks_ahead(&self) -> bool {
         self.session.looks_ahead()
     }
 
-    /// Images come at their own pace from now on: no more waiting for detections.
+    /// Switches to [`Mode::Live`]: from now on no call waits for a detection.
     pub fn go_live(&mut self) {
         self.mode = Mode::Live;
     }
 
-    /// Forgets everybody; ids go on.
+    /// Forgets all faces; ids are not reused.
     pub fn reset(&mut self) {
         self.tracks.reset();
         self.cuts.reset();
         self.is_outdated = self.detector.is_busy();
     }
 
-    /// Takes up those detections that the networks see as faces too. Each is looked at twice, because
-    /// the detector says roughly where a face is.
+    /// Starts tracks for those detections in which the networks see a face too. The networks run
+    /// twice: first on a crop around the detection, which is only roughly right, then on a crop
+    /// around that first fit.
     fn admit_newcomers(&mut self, image: &Image, pts: f64, found: &[Detection]) -> Result<()> {
         let detected = self.tracks.newcomers(found);
         let outputs = self.look(image, &detected)?;
@@ -139,7 +141,7 @@ impl Observer {
         Ok(())
     }
 
-    /// What the networks say of newcomers.
+    /// Runs the networks on candidates.
     fn look(&mut self, image: &Image, newcomers: &[(CropMap, Detection)]) -> Result<Vec<Output>> {
         let maps: Vec<CropMap> = newcomers.iter().map(|(map, _)| *map).collect();
         let seen = self.infer(image, &maps, false, None)?;
@@ -159,8 +161,8 @@ impl Observer {
         self.session.infer(&Batch { image, frame: self.frame, crops, volumes, next })
     }
 
-    /// Detections to be used on this image, and how long they took. The detector works beside the
-    /// networks; only who sees nobody waits for it.
+    /// The detections to use on this image, and how long they took in milliseconds. The detector
+    /// works in parallel with the networks; a call waits for it only if no face is being followed.
     fn detections(&mut self, image: &Image, pts: f64) -> Result<(Vec<Detection>, f64)> {
         let blind = self.tracks.is_blind(pts);
         let mut answer = None;
@@ -188,7 +190,8 @@ impl Observer {
     }
 }
 
-/// The volume of each face, by the place of its first crop: the mean of its views.
+/// The volume of each face, the mean over its views. Each comes with the index of the face's first
+/// crop.
 fn mean_volumes(
     crops: &[(Key, CropMap)],
     volumes: Vec<Option<Vec<u8>>>,
