@@ -105,7 +105,7 @@ fn volumes(c: &mut Criterion) {
             b.iter(|| surface(black_box(&volume)))
         });
         let params = Params::from_outputs(output.pose, &output.identity, &output.expression);
-        let params = params.expect("a face").in_frame(&map);
+        let params = params.expect("a face").into_frame(&map);
         let vertices = model.vertices(&params);
         c.bench_function(&format!("cpu/volume/of-model-{resolution}"), |b| {
             b.iter(|| {

@@ -84,7 +84,7 @@ fn params(face: &Face) -> Params {
         t: face.t,
         identity: face.identity.clone(),
         expression: face.expression.clone(),
-        beside: vec![],
+        landmark_offsets: vec![],
     }
 }
 

@@ -132,7 +132,7 @@ fn the_mesh_is_that_of_the_face_model() {
         t: [0.0; 3],
         identity: last.identity.clone(),
         expression: last.expression.clone(),
-        beside: vec![],
+        landmark_offsets: vec![],
     };
     // Half a millimetre: no more than can be seen.
     for (a, b) in shape.iter().zip(model.shape(&params).iter().flatten()) {

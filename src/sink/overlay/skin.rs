@@ -205,7 +205,7 @@ impl Skin {
 /// The neutral face, turned and placed.
 fn view(f: f32, angles: [f32; 3], t: [f32; 3]) -> Params {
     let rotation = rotation::from_angles(angles);
-    Params { f, rotation, t, identity: vec![], expression: vec![], beside: vec![] }
+    Params { f, rotation, t, identity: vec![], expression: vec![], landmark_offsets: vec![] }
 }
 
 /// Where on the neutral face things are, told by its landmarks.

@@ -217,8 +217,8 @@ fn shape(model: &FaceModel, identity: &[f32], expression: &[f32]) -> Vec<f32> {
     let (mut identity, expression) = (identity.to_vec(), expression.to_vec());
     identity.resize(model.identities, 0.0);
     let rotation = UnitQuaternion::identity();
-    let beside = Vec::new();
-    let params = Params { f: 1.0, rotation, t: [0.0; 3], identity, expression, beside };
+    let landmark_offsets = Vec::new();
+    let params = Params { f: 1.0, rotation, t: [0.0; 3], identity, expression, landmark_offsets };
     model.shape(&params).into_iter().flatten().collect()
 }
 

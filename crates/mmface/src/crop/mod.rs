@@ -1,80 +1,81 @@
-//! Crop maps: where in a frame a network looks, and the reference sampler that cuts it out.
+//! Crops: where in a frame the networks look, and the reference sampler that cuts a crop out.
 //!
-//! One similarity per face. Pixels are counted as everywhere in this project: x right, y down,
-//! (0, 0) is the centre of the top left pixel.
+//! Each crop is related to the frame by a similarity transform. Pixel coordinates: x to the right,
+//! y down, (0, 0) is the centre of the top left pixel.
 
 use crate::image::{self, Colour, Image};
 
-/// Side of a crop, in pixels.
+/// Side of a crop in pixels.
 pub const CROP: usize = 256;
 
-/// How a crop lies around 68 landmarks; comes with the weights, because the networks were trained
-/// on crops laid the same way.
+/// How a crop is placed around the 68 landmarks. Part of the weights' manifest, because the
+/// networks were trained on crops placed in the same way.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
 pub struct CropRule {
     /// Side of a crop in pixels; always 256.
     pub size: u32,
-    /// Side of the crop in units of the longer side of the upright landmark box.
+    /// Side of the crop in units of the longer side of the upright box around the landmarks.
     pub scale: f32,
-    /// How far the centre lies above that of the box, in the same units.
+    /// How far the crop's centre lies above the centre of that box, in the same units.
     pub raise: f32,
 }
 
-/// From a detector's box to the crop that the landmarks in it would give, in units of the longer
-/// side of the box: measured for each detector.
+/// How a first crop is placed around a detector's box, so that it is close to the crop that the
+/// landmarks would give. In units of the longer side of the box; measured for each detector.
 #[derive(Debug, Clone, Copy, serde::Deserialize)]
 pub struct DetectorRule {
-    /// Shift of the centre, y down, in the upright frame.
+    /// Shift of the centre along the axes of the upright head, y down.
     pub centre: [f32; 2],
     /// Side of the crop.
     pub scale: f32,
 }
 
 impl DetectorRule {
-    /// The first crop of a face that was just detected: `bounds` [x, y, w, h] in pixels, `angle`
-    /// the tilt of the head if the detector knows it.
+    /// The first crop of a detected face. `bounds`: [x, y, width, height] in pixels; `angle`: tilt
+    /// of the head in radians, clockwise as seen, 0 if unknown.
     #[must_use]
     pub fn crop(&self, bounds: [f32; 4], angle: f32) -> CropMap {
         let [x, y, w, h] = bounds;
         let longer = w.max(h);
-        let [dx, dy] = turned(self.centre.map(|c| c * longer), angle);
+        let [dx, dy] = rotated(self.centre.map(|c| c * longer), angle);
         CropMap::square([x + w / 2.0 + dx, y + h / 2.0 + dy], self.scale * longer, angle)
     }
 }
 
-/// A similarity that takes crop pixels to frame pixels:
-/// `frame = centre + scale · Rot(angle) · M · (crop − 127.5)`, where M turns x round if the crop is
+/// A similarity transform from crop pixels to frame pixels:
+/// `frame = centre + scale · Rot(angle) · M · (crop − 127.5)`, where M negates x if the crop is
 /// mirrored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CropMap {
-    /// Frame pixel that lies in the middle of the crop.
+    /// Frame pixel at the centre of the crop.
     pub centre: [f32; 2],
     /// Frame pixels per crop pixel.
     pub scale: f32,
-    /// Direction of the crop's x axis (of the picture's, if it is mirrored) in the frame: radians,
-    /// clockwise as seen (y is down).
+    /// Direction of the crop's x axis in the frame (before mirroring): radians, clockwise as seen
+    /// (y is down).
     pub angle: f32,
-    /// Whether the crop shows the face as in a mirror.
+    /// Whether the crop shows the face mirrored.
     pub mirrored: bool,
 }
 
+/// Coordinate of the crop's centre.
 const MIDDLE: f32 = (CROP as f32 - 1.0) / 2.0;
 
-/// A vector in the picture, turned clockwise by an angle in radians.
-pub(crate) fn turned([x, y]: [f32; 2], angle: f32) -> [f32; 2] {
+/// Rotates a vector in the image by an angle in radians, clockwise as seen.
+pub(crate) fn rotated([x, y]: [f32; 2], angle: f32) -> [f32; 2] {
     let (sin, cos) = angle.sin_cos();
     [cos * x - sin * y, sin * x + cos * y]
 }
 
 impl CropMap {
-    /// A map onto a square of `side` frame pixels.
+    /// A map from a square of `side` frame pixels around `centre`.
     #[must_use]
     pub fn square(centre: [f32; 2], side: f32, angle: f32) -> Self {
         Self { centre, scale: side / CROP as f32, angle, mirrored: false }
     }
 
-    /// The crop of a face from its landmarks (frame pixels) and the angle at which it stands:
-    /// the landmarks turned upright, their box, enlarged and raised as `rule` says.
+    /// The crop of a face, from its landmarks (frame pixels) and its in-plane angle: the box around
+    /// the upright landmarks, enlarged and raised as `rule` says.
     #[must_use]
     pub fn around(landmarks: &[[f32; 2]], angle: f32, rule: &CropRule) -> Self {
         let (sin, cos) = angle.sin_cos();
@@ -87,56 +88,57 @@ impl CropMap {
         }
         let longer = (high[0] - low[0]).max(high[1] - low[1]);
         let (x, y) = ((low[0] + high[0]) / 2.0, (low[1] + high[1]) / 2.0 - rule.raise * longer);
-        Self::square(turned([x, y], angle), rule.scale * longer, angle)
+        Self::square(rotated([x, y], angle), rule.scale * longer, angle)
     }
 
-    /// The same place looked at a little differently: moved by parts of the crop's side, enlarged,
-    /// turned (radians).
+    /// A slightly different view of the same place: shifted by parts of the crop's side, enlarged
+    /// by a factor, and rotated by radians.
     #[must_use]
-    pub fn nudged(&self, [dx, dy]: [f32; 2], enlarged: f32, turned: f32) -> Self {
+    pub fn nudged(&self, [dx, dy]: [f32; 2], enlarged: f32, rotation: f32) -> Self {
         let side = CROP as f32;
         Self {
-            centre: self.to_frame([MIDDLE + dx * side, MIDDLE + dy * side]),
+            centre: self.frame_from_crop([MIDDLE + dx * side, MIDDLE + dy * side]),
             scale: self.scale * enlarged,
-            angle: self.angle + turned,
+            angle: self.angle + rotation,
             mirrored: self.mirrored,
         }
     }
 
-    /// The same place, seen as in a mirror.
+    /// The same crop, mirrored.
     #[must_use]
     pub fn mirror(&self) -> Self {
         Self { mirrored: !self.mirrored, ..*self }
     }
 
-    /// Frame pixels per crop pixel along the crop's x axis, which points the other way in a mirror.
+    /// Frame pixels per crop pixel along the crop's x axis; negative if the crop is mirrored.
     pub(crate) fn across(&self) -> f32 {
         if self.mirrored { -self.scale } else { self.scale }
     }
 
-    /// Crop pixel → frame pixel.
+    /// Maps a crop pixel to a frame pixel.
     #[must_use]
-    pub fn to_frame(&self, [u, v]: [f32; 2]) -> [f32; 2] {
-        // Not `turned`: the GPU's kernel adds up in this order, and agrees to the last bit.
+    pub fn frame_from_crop(&self, [u, v]: [f32; 2]) -> [f32; 2] {
+        // Not `rotated`: this order of operations is that of the GPU's kernel, to the last bit.
         let (sin, cos) = self.angle.sin_cos();
         let (u, v) = (self.across() * (u - MIDDLE), self.scale * (v - MIDDLE));
         [self.centre[0] + cos * u - sin * v, self.centre[1] + sin * u + cos * v]
     }
 
-    /// What one crop pixel to the right is in the frame, with [`POINT`] bits after the point.
+    /// The step in the frame for one crop pixel to the right, in fixed point with [`POINT`]
+    /// fraction bits.
     pub(crate) fn step(&self) -> [i64; 2] {
         let (sin, cos) = f64::from(self.angle).sin_cos();
         [cos, sin].map(|v| fixed(v * f64::from(self.across())))
     }
 
-    /// Frame pixel → crop pixel.
+    /// Maps a frame pixel to a crop pixel.
     #[must_use]
-    pub fn to_crop(&self, [x, y]: [f32; 2]) -> [f32; 2] {
-        let [u, v] = turned([x - self.centre[0], y - self.centre[1]], -self.angle);
+    pub fn crop_from_frame(&self, [x, y]: [f32; 2]) -> [f32; 2] {
+        let [u, v] = rotated([x - self.centre[0], y - self.centre[1]], -self.angle);
         [MIDDLE + u / self.across(), MIDDLE + v / self.scale]
     }
 
-    /// Whether the numbers can be sampled at all: finite, a positive size that is not absurd.
+    /// Whether the map is finite and of a size and place that the sampler can handle.
     #[must_use]
     pub fn is_sane(&self) -> bool {
         self.centre.iter().all(|c| c.is_finite() && c.abs() < 1e5)
@@ -146,22 +148,23 @@ impl CropMap {
     }
 }
 
-/// Fixed point: bits after the point of a coordinate, and of a value between two bytes.
+/// Fraction bits of a fixed-point coordinate.
 const POINT: u32 = 16;
+/// Fraction bits of an interpolation weight and of an interpolated sample.
 const FRACTION: u32 = 8;
 
 fn fixed(v: f64) -> i64 {
     (v * f64::from(1u32 << POINT)).round() as i64
 }
 
-/// Cuts a crop out of an image: bilinear, black outside the frame.
+/// Cuts a crop out of an image: bilinear interpolation, black outside the image.
 ///
-/// `out` becomes 3×256×256 bytes: the planes R, G, B. Y'CbCr is interpolated before it is turned
-/// into R'G'B'; chroma samples lie on every second luma column and between two rows (the siting of
-/// MPEG-2 and H.264). Positions are rounded to 1/256 of a pixel.
+/// `out` becomes the planes R, G, B, shape [3, 256, 256]. Y'CbCr is interpolated before it is
+/// converted to R'G'B'; chroma samples lie on every second luma column and half way between two
+/// luma rows (the siting of MPEG-2 and H.264). Positions are rounded to 1/256 of a pixel.
 ///
 /// # Panics
-/// If `out` is not 3·256·256 long.
+/// If `out` is not 3·256·256 bytes long.
 pub fn sample(image: &Image, map: &CropMap, out: &mut [u8]) {
     assert_eq!(out.len(), 3 * CROP * CROP, "a crop is 3×256×256 bytes");
     let pixels = Pixels::new(image);
@@ -173,7 +176,7 @@ pub fn sample(image: &Image, map: &CropMap, out: &mut [u8]) {
         .zip(green.chunks_exact_mut(CROP))
         .zip(blue.chunks_exact_mut(CROP));
     for (v, ((red, green), blue)) in rows.enumerate() {
-        let [mut x, mut y] = map.to_frame([0.0, v as f32]).map(|c| fixed(f64::from(c)));
+        let [mut x, mut y] = map.frame_from_crop([0.0, v as f32]).map(|c| fixed(f64::from(c)));
         for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
             [*r, *g, *b] = pixels.at(x, y);
             x += step[0];
@@ -182,14 +185,14 @@ pub fn sample(image: &Image, map: &CropMap, out: &mut [u8]) {
     }
 }
 
-/// R, G, B of an image at some places, interpolated as [`sample`] does; black outside.
+/// R, G, B of an image at the given places (pixels), interpolated as in [`sample`]; black outside.
 #[must_use]
 pub fn colours(image: &Image, places: impl Iterator<Item = [f32; 2]>) -> Vec<[u8; 3]> {
     let pixels = Pixels::new(image);
     places.map(|p| p.map(|v| fixed(f64::from(v)))).map(|[x, y]| pixels.at(x, y)).collect()
 }
 
-/// The samples of one channel: bytes `pitch` apart.
+/// The samples of one channel, `pitch` bytes apart in a row.
 struct Channel<'a> {
     bytes: &'a [u8],
     stride: usize,
@@ -212,8 +215,8 @@ impl<'a> Channel<'a> {
 }
 
 impl Channel<'_> {
-    /// Bilinear value at (x, y), with [`FRACTION`] bits after the point. Outside the channel lies
-    /// `outside`; where that is `None`, its border goes on for ever.
+    /// The bilinear value at (x, y), with [`FRACTION`] fraction bits. A sample outside the channel
+    /// is `outside`, or the nearest border sample if that is `None`.
     #[inline(always)]
     fn at(&self, x: i64, y: i64, outside: Option<i32>) -> i32 {
         let (ix, iy) = (x >> POINT, y >> POINT);
@@ -242,7 +245,7 @@ impl Channel<'_> {
         blend([tap(ix, iy), tap(ix + 1, iy), tap(ix, iy + 1), tap(ix + 1, iy + 1)])
     }
 
-    /// Whether nothing of the channel comes into the value at (x, y).
+    /// Whether (x, y) is so far outside that no sample of the channel contributes.
     #[inline(always)]
     fn is_far(&self, x: i64, y: i64) -> bool {
         let one = 1 << POINT;
@@ -283,20 +286,20 @@ impl<'a> Pixels<'a> {
     }
 }
 
-/// [`ToRgb`](image::ToRgb) in whole numbers: factors with [`FACTOR`] bits after the point.
+/// [`ToRgb`](image::ToRgb) in integers: factors with [`FACTOR`] fraction bits.
 pub(crate) struct Conversion {
-    /// Y' of black, with [`FRACTION`] bits after the point.
+    /// Y' of black, with [`FRACTION`] fraction bits.
     pub(crate) black: i32,
     pub(crate) luma: i32,
-    /// Of Cr.
+    /// Factor of Cr.
     pub(crate) red: i32,
-    /// Of Cb and Cr, both subtracted.
+    /// Factors of Cb and Cr, both subtracted.
     pub(crate) green: [i32; 2],
-    /// Of Cb.
+    /// Factor of Cb.
     pub(crate) blue: i32,
 }
 
-/// Bits after the point of a conversion's factors.
+/// Fraction bits of a conversion's factors.
 const FACTOR: u32 = 12;
 
 impl Conversion {
@@ -312,7 +315,7 @@ impl Conversion {
         }
     }
 
-    /// The colour of one pixel.
+    /// Converts one pixel.
     #[inline]
     pub(crate) fn rgb_of_bytes(&self, samples: [u8; 3]) -> [u8; 3] {
         self.rgb(samples.map(|v| i32::from(v) << FRACTION))

@@ -13,7 +13,7 @@ proptest! {
         angle in -4f32..4.0, mirrored: bool, u in -50f32..300.0, v in -50f32..300.0,
     ) {
         let map = CropMap { centre: [cx, cy], scale, angle, mirrored };
-        let back = map.to_crop(map.to_frame([u, v]));
+        let back = map.crop_from_frame(map.frame_from_crop([u, v]));
         prop_assert!((back[0] - u).abs() < 0.05 && (back[1] - v).abs() < 0.05, "{back:?}");
     }
 
@@ -24,7 +24,7 @@ proptest! {
         let turned = points.map(|[x, y]| [cos * x - sin * y + dx, sin * x + cos * y]);
         let (a, b) = (CropMap::around(&points, 0.0, &RULE), CropMap::around(&turned, angle, &RULE));
         for (p, q) in points.iter().zip(&turned) {
-            let (p, q) = (a.to_crop(*p), b.to_crop(*q));
+            let (p, q) = (a.crop_from_frame(*p), b.crop_from_frame(*q));
             prop_assert!((p[0] - q[0]).abs() < 0.05 && (p[1] - q[1]).abs() < 0.05);
         }
     }

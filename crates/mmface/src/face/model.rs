@@ -8,7 +8,7 @@ use std::path::Path;
 use reader::Reader;
 
 use super::{Params, rotation};
-use crate::crop::turned;
+use crate::crop::rotated;
 use crate::{Error, Result};
 
 /// Points of a face that people label (Multi-PIE, i·bug).
@@ -105,13 +105,13 @@ impl FaceModel {
 
     /// The 68 landmarks in pixels, in the habit of i·bug: the contour follows the visible outline,
     /// so it is taken from tables per yaw, with linear interpolation between neighbouring ones. Moved
-    /// by what is seen [beside](Params::beside) the mesh.
+    /// by what is seen [beside](Params::landmark_offsets) the mesh.
     #[must_use]
     pub fn landmarks(&self, params: &Params) -> Vec<[f32; 2]> {
         let weights = || params.identity.iter().chain(&params.expression);
         // The yaw of the upright head: seen in a tilted one, part of its pitch would pass for yaw.
         let angle = rotation::upright_angle(&params.rotation);
-        let upright = rotation::turned_in_plane(&params.rotation, -angle);
+        let upright = rotation::rotated_in_plane(&params.rotation, -angle);
         let turn = rotation::matrix(&upright)[(0, 2)].clamp(-1.0, 1.0).asin().to_degrees();
         let (bin, part) = between(&self.yaw_bins, turn);
         let mut shape = self.landmarks[bin].shape(weights());
@@ -121,8 +121,8 @@ impl FaceModel {
         }
         let mut landmarks: Vec<_> =
             params.project(&points(&shape)).into_iter().map(|[x, y, _]| [x, y]).collect();
-        for (landmark, beside) in landmarks.iter_mut().zip(&params.beside) {
-            let [x, y] = turned(*beside, angle);
+        for (landmark, offset) in landmarks.iter_mut().zip(&params.landmark_offsets) {
+            let [x, y] = rotated(*offset, angle);
             *landmark = [landmark[0] + params.f * x, landmark[1] + params.f * y];
         }
         landmarks
@@ -133,8 +133,13 @@ impl FaceModel {
     /// less where it is turned, because hidden points cannot be seen. A mesh of some modes cannot be
     /// everywhere where people see a landmark. Nothing changes if `seen` is none or no numbers.
     #[must_use]
-    pub fn beside(&self, mut params: Params, seen: &[[f32; 2]], weight: f32) -> Params {
-        params.beside.clear();
+    pub fn with_seen_landmarks(
+        &self,
+        mut params: Params,
+        seen: &[[f32; 2]],
+        weight: f32,
+    ) -> Params {
+        params.landmark_offsets.clear();
         if seen.len() != LANDMARKS || !seen.iter().flatten().all(|v| v.is_finite()) {
             return params;
         }
@@ -142,8 +147,8 @@ impl FaceModel {
         let angle = rotation::upright_angle(&params.rotation);
         let mesh = self.landmarks(&params);
         let off = |([x, y], [u, v]): (&[f32; 2], &[f32; 2])| [weight * (x - u), weight * (y - v)];
-        params.beside =
-            seen.iter().zip(&mesh).map(off).map(|beside| turned(beside, -angle)).collect();
+        params.landmark_offsets =
+            seen.iter().zip(&mesh).map(off).map(|offset| rotated(offset, -angle)).collect();
         params
     }
 
@@ -167,10 +172,14 @@ impl FaceModel {
             rotation: rotation::mirrored(&params.rotation),
             identity: params.identity.iter().zip(signs).map(|(value, sign)| value * sign).collect(),
             expression: counterparts.iter().map(expression).collect(),
-            beside: if params.beside.is_empty() {
+            landmark_offsets: if params.landmark_offsets.is_empty() {
                 Vec::new()
             } else {
-                MIRROR.map(|other| [-params.beside[other][0], params.beside[other][1]]).to_vec()
+                MIRROR
+                    .map(|other| {
+                        [-params.landmark_offsets[other][0], params.landmark_offsets[other][1]]
+                    })
+                    .to_vec()
             },
             ..params
         }
@@ -196,12 +205,7 @@ fn between(bins: &[f32], value: f32) -> (usize, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn shipped() -> FaceModel {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
-        let bytes = std::fs::read(path).expect("the face model");
-        FaceModel::from_bytes(&bytes, Path::new(path)).expect("a face model")
-    }
+    use crate::testing::MODEL;
 
     #[test]
     fn a_value_between_bins_is_interpolated() {
@@ -215,23 +219,23 @@ mod tests {
 
     #[test]
     fn landmarks_of_a_tilted_head_are_the_tilted_landmarks() {
-        let model = shipped();
+        let model = &*MODEL;
         let (identity, expression) =
             (vec![0.0; model.identities], vec![0.0; model.expressions.len()]);
         let pose = [8.0, 25.0, 20.0, 0.0, 127.5, 127.5, 0.0];
         let params = Params::from_outputs(pose, &identity, &expression).expect("finite");
         let map = crate::crop::CropMap::square([127.5; 2], 256.0, 0.8);
         let upright = model.landmarks(&params);
-        let tilted = model.landmarks(&params.in_frame(&map));
+        let tilted = model.landmarks(&params.into_frame(&map));
         for (a, b) in upright.iter().zip(&tilted) {
-            let [x, y] = map.to_frame(*a);
+            let [x, y] = map.frame_from_crop(*a);
             assert!((x - b[0]).abs() < 0.01 && (y - b[1]).abs() < 0.01, "{:?} {b:?}", [x, y]);
         }
     }
 
     #[test]
     fn depth_puts_the_middle_of_the_volume_at_0() {
-        let model = shipped();
+        let model = &*MODEL;
         let pose = [9.0, 20.0, -50.0, 10.0, 120.0, 130.0, 77.0];
         let seen = Params::from_outputs(pose, &[], &[]).expect("finite");
         let centred = model.centred(seen.clone());
@@ -244,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_mirror_shows_the_face_mirrored() {
-        let model = shipped();
+        let model = &*MODEL;
         let identity: Vec<_> = (0..model.identities).map(|i| (i as f32).sin()).collect();
         let expression: Vec<_> =
             (0..model.expressions.len()).map(|i| 0.5 + 0.5 * (i as f32).cos()).collect();
@@ -253,10 +257,10 @@ mod tests {
         let pose = [8.0, 8.0, 25.0, 10.0, 120.0, 130.0, 3.0];
         let seen = Params::from_outputs(pose, &identity, &expression).expect("finite");
         // … and put where they belong they are the face itself.
-        let found = model.landmarks(&model.mirrored(seen.clone()).in_frame(&map));
+        let found = model.landmarks(&model.mirrored(seen.clone()).into_frame(&map));
         // i·bug's order, from right to left, starts at the other end in a mirror: the nose's ridge stays.
         for (i, j) in (27..31).zip(27..31).chain([(36, 45), (39, 42), (48, 54), (8, 8), (0, 16)]) {
-            let [x, y] = map.to_frame(model.landmarks(&seen)[i]);
+            let [x, y] = map.frame_from_crop(model.landmarks(&seen)[i]);
             let [u, v] = found[j];
             assert!((x - u).abs() < 0.3 && (y - v).abs() < 0.3, "{i}: {:?} {:?}", [x, y], [u, v]);
         }
@@ -266,7 +270,7 @@ mod tests {
 
     #[test]
     fn landmarks_go_towards_what_is_seen_beside_them() {
-        let model = shipped();
+        let model = &*MODEL;
         let params = |yaw| Params::from_outputs([8.0, 5.0, yaw, 12.0, 120.0, 130.0, 0.0], &[], &[]);
         let (ahead, profile) = (params(10.0).expect("finite"), params(80.0).expect("finite"));
         let seen = |params: &Params| -> Vec<[f32; 2]> {
@@ -274,7 +278,7 @@ mod tests {
             mesh.iter().zip(0..).map(|([x, y], i)| [x + 4.0, y - (i % 5) as f32]).collect()
         };
         let part = |params: &Params| {
-            let with = model.beside(params.clone(), &seen(params), 0.5);
+            let with = model.with_seen_landmarks(params.clone(), &seen(params), 0.5);
             let (before, after) = (model.landmarks(params)[4], model.landmarks(&with)[4]);
             assert!(((after[1] - before[1]) + (after[0] - before[0])).abs() < 1e-3, "towards it");
             (after[0] - before[0]) / 4.0
@@ -284,30 +288,33 @@ mod tests {
         assert!(part(&profile) < 0.02, "{}", part(&profile));
 
         // What lies beside a face goes where the face goes, also out of a mirrored crop.
-        let here = model.beside(ahead.clone(), &seen(&ahead), 0.5);
+        let here = model.with_seen_landmarks(ahead.clone(), &seen(&ahead), 0.5);
         let map = crate::crop::CropMap::square([200.0, 150.0], 300.0, 0.7);
         for (a, b) in
-            model.landmarks(&here).iter().zip(model.landmarks(&here.clone().in_frame(&map)))
+            model.landmarks(&here).iter().zip(model.landmarks(&here.clone().into_frame(&map)))
         {
-            let [x, y] = map.to_frame(*a);
+            let [x, y] = map.frame_from_crop(*a);
             assert!((x - b[0]).abs() < 0.01 && (y - b[1]).abs() < 0.01, "{:?} {b:?}", [x, y]);
         }
-        let there = model.landmarks(&model.mirrored(here.clone()).in_frame(&map.mirror()));
-        let bare = Params { beside: vec![], ..here.clone() };
-        let bare_there = model.landmarks(&model.mirrored(bare.clone()).in_frame(&map.mirror()));
+        let there = model.landmarks(&model.mirrored(here.clone()).into_frame(&map.mirror()));
+        let bare = Params { landmark_offsets: vec![], ..here.clone() };
+        let bare_there = model.landmarks(&model.mirrored(bare.clone()).into_frame(&map.mirror()));
         for (i, other) in MIRROR.into_iter().enumerate() {
             let moved = |to: &[[f32; 2]], from: &[[f32; 2]], i: usize| {
                 [0, 1].map(|k| to[i][k] - from[i][k])
             };
             let [x, y] = moved(&model.landmarks(&here), &model.landmarks(&bare), other);
-            let (a, b) = (map.mirror().to_frame([x, y]), map.mirror().to_frame([0.0; 2]));
+            let (a, b) =
+                (map.mirror().frame_from_crop([x, y]), map.mirror().frame_from_crop([0.0; 2]));
             let found = moved(&there, &bare_there, i);
             assert!((found[0] - a[0] + b[0]).abs() < 0.01 && (found[1] - a[1] + b[1]).abs() < 0.01);
         }
 
         let nonsense = vec![[f32::NAN; 2]; LANDMARKS];
-        assert!(model.beside(here.clone(), &nonsense, 0.5).beside.is_empty());
-        assert_eq!(model.beside(here, &[], 0.5), ahead);
+        assert!(
+            model.with_seen_landmarks(here.clone(), &nonsense, 0.5).landmark_offsets.is_empty()
+        );
+        assert_eq!(model.with_seen_landmarks(here, &[], 0.5), ahead);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Params {
     pub expression: Vec<f32>,
     /// By how much each of the 68 landmarks is seen beside the mesh's: model units across and down,
     /// in the picture turned upright by the head. Empty where nothing is known.
-    pub beside: Vec<[f32; 2]>,
+    pub landmark_offsets: Vec<[f32; 2]>,
 }
 
 impl Params {
@@ -41,18 +41,18 @@ impl Params {
             t: [pose[4], pose[5], pose[6]],
             identity: identity.to_vec(),
             expression: expression.to_vec(),
-            beside: Vec::new(),
+            landmark_offsets: Vec::new(),
         })
     }
 
     /// Parameters seen in a crop, brought back to the frame that it was cut from. Those of a mirrored
     /// crop must be [`mirrored`](super::FaceModel::mirrored) before.
     #[must_use]
-    pub fn in_frame(mut self, map: &CropMap) -> Self {
-        let [x, y] = map.to_frame([self.t[0], self.t[1]]);
+    pub fn into_frame(mut self, map: &CropMap) -> Self {
+        let [x, y] = map.frame_from_crop([self.t[0], self.t[1]]);
         self.t = [x, y, self.t[2] * map.scale];
         self.f *= map.scale;
-        self.rotation = rotation::turned_in_plane(&self.rotation, map.angle);
+        self.rotation = rotation::rotated_in_plane(&self.rotation, map.angle);
         self
     }
 
@@ -70,14 +70,16 @@ impl Params {
         let each = |list: &dyn Fn(&Self) -> &[f32]| -> Vec<f32> {
             (0..list(first).len()).map(|i| average(&|fit| list(fit)[i])).collect()
         };
-        let known = fits.iter().map(|fit| fit.beside.len()).min().unwrap_or_default();
+        let known = fits.iter().map(|fit| fit.landmark_offsets.len()).min().unwrap_or_default();
         Some(Self {
             f: average(&|fit| fit.f.ln()).exp(),
             rotation: UnitQuaternion::from_quaternion(sum),
             t: [0, 1, 2].map(|k| average(&|fit| fit.t[k])),
             identity: each(&|fit| &fit.identity),
             expression: each(&|fit| &fit.expression),
-            beside: (0..known).map(|i| [0, 1].map(|k| average(&|fit| fit.beside[i][k]))).collect(),
+            landmark_offsets: (0..known)
+                .map(|i| [0, 1].map(|k| average(&|fit| fit.landmark_offsets[i][k])))
+                .collect(),
         })
     }
 
@@ -115,8 +117,8 @@ mod tests {
             let params = Params::from_outputs(pose, &[], &[]).expect("finite");
             let map = CropMap { centre: [400.0, 300.0], scale, angle, mirrored: false };
             let there = params.project(&[point])[0];
-            let there = map.to_frame([there[0], there[1]]);
-            let here = params.in_frame(&map).project(&[point])[0];
+            let there = map.frame_from_crop([there[0], there[1]]);
+            let here = params.into_frame(&map).project(&[point])[0];
             let tolerance = 1e-3 * scale * 256.0;
             prop_assert!((there[0] - here[0]).abs() < tolerance && (there[1] - here[1]).abs() < tolerance);
         }

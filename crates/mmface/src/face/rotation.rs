@@ -51,7 +51,7 @@ pub fn facing(rotation: &UnitQuaternion<f32>) -> f32 {
 
 /// A rotation seen in a crop, as it is in the frame that the crop was cut from.
 #[must_use]
-pub fn turned_in_plane(rotation: &UnitQuaternion<f32>, angle: f32) -> UnitQuaternion<f32> {
+pub fn rotated_in_plane(rotation: &UnitQuaternion<f32>, angle: f32) -> UnitQuaternion<f32> {
     UnitQuaternion::from_axis_angle(&Vector3::z_axis(), -angle) * rotation
 }
 
@@ -93,7 +93,7 @@ mod tests {
         fn the_crop_of_a_tilted_head_is_upright(p in -60f32..60.0, y in -90f32..90.0, tilt in -3f32..3.0) {
             let upright = from_angles([p, y, 0.0]);
             prop_assert!(upright_angle(&upright).abs() < 1e-3);
-            let difference = (upright_angle(&turned_in_plane(&upright, tilt)) - tilt).sin().abs();
+            let difference = (upright_angle(&rotated_in_plane(&upright, tilt)) - tilt).sin().abs();
             prop_assert!(difference < 1e-3, "{difference}");
         }
 

@@ -31,7 +31,7 @@ fn residual(model: &FaceModel, r: [f32; 3]) -> f32 {
         t: [0.0; 3],
         identity: Vec::new(),
         expression: Vec::new(),
-        beside: Vec::new(),
+        landmark_offsets: Vec::new(),
     };
     let face: Vec<[f32; 2]> =
         model.landmarks3d(&mean)[17..].iter().map(|&[x, y, _]| [x, y]).collect();

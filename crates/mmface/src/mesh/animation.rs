@@ -40,8 +40,8 @@ pub fn animated(model: &FaceModel, animation: &Animation) -> Vec<u8> {
     let mut file = File::default();
     let still = |identity: &[f32], expression: Vec<f32>| {
         let (identity, t) = (identity.to_vec(), [0.0; 3]);
-        let (rotation, beside) = (Default::default(), Vec::new());
-        model.shape(&Params { f: 1.0, rotation, t, identity, expression, beside })
+        let (rotation, landmark_offsets) = (Default::default(), Vec::new());
+        model.shape(&Params { f: 1.0, rotation, t, identity, expression, landmark_offsets })
     };
     let neutral = still(animation.identity, vec![]);
     let mut primitive = file.primitive(&neutral, &model.triangles, animation.colours);
@@ -117,12 +117,7 @@ fn offset(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
 mod tests {
     use super::*;
     use crate::mesh::glb::read::{Glb, number};
-
-    fn model() -> FaceModel {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
-        let bytes = std::fs::read(path).expect("the face model");
-        FaceModel::from_bytes(&bytes, std::path::Path::new(path)).expect("a face model")
-    }
+    use crate::testing::MODEL;
 
     fn key(time: f32, yaw: f32, expression: Vec<f32>) -> Key {
         let pose = [20.0, 5.0, yaw, 3.0, 400.0 + time, 300.0, 7.0];
@@ -166,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_is_played_is_what_was_fitted() {
-        let model = model();
+        let model = &*MODEL;
         let identity: Vec<f32> = (0..model.identities).map(|i| (i as f32).sin() / 2.0).collect();
         let expression = |k: usize| -> Vec<f32> {
             (0..model.expressions.len()).map(|i| ((i * k) as f32).cos().abs() / 3.0).collect()
@@ -196,7 +191,7 @@ mod tests {
 
     #[test]
     fn rotations_take_the_shorter_way() {
-        let model = model();
+        let model = &*MODEL;
         let turn = |roll: f32| {
             let pose = [20.0, 0.0, 0.0, roll, 0.0, 0.0, 0.0];
             Params::from_outputs(pose, &[], &[]).expect("finite")

@@ -125,7 +125,7 @@ struct Face {
 
 impl Face {
     fn params(&self) -> Params {
-        let Filters { place, depth, log_scale, rotation, expression, beside } = &self.filters;
+        let Filters { place, depth, log_scale, rotation, expression, landmark_offsets } = &self.filters;
         let ([x, y], [z]) = (place.value(), depth.value());
         Params {
             f: log_scale.value()[0].exp(),
@@ -133,7 +133,7 @@ impl Face {
             t: [x, y, z],
             identity: self.identity.value().to_vec(),
             expression: expression.iter().map(|e| e.value()[0].clamp(0.0, 1.0)).collect(),
-            beside: beside.iter().map(OneEuro::value).collect(),
+            landmark_offsets: landmark_offsets.iter().map(OneEuro::value).collect(),
         }
     }
 }
@@ -148,7 +148,7 @@ struct Filters {
     rotation: OneEuroRotation,
     expression: Vec<OneEuro<1>>,
     /// Model units.
-    beside: Vec<OneEuro<2>>,
+    landmark_offsets: Vec<OneEuro<2>>,
 }
 
 impl Filters {
@@ -160,7 +160,7 @@ impl Filters {
             log_scale: OneEuro::new([raw.f.ln()]),
             rotation: OneEuroRotation::new(raw.rotation),
             expression: raw.expression.iter().map(|e| OneEuro::new([*e])).collect(),
-            beside: raw.beside.iter().map(|d| OneEuro::new(*d)).collect(),
+            landmark_offsets: raw.landmark_offsets.iter().map(|d| OneEuro::new(*d)).collect(),
         }
     }
 
@@ -176,7 +176,7 @@ impl Filters {
             filter.next([*raw], 1.0, dt, if *quick { &preset.quick } else { &preset.slow });
         }
         // Where a frame says nothing, what was said before stands.
-        for (filter, raw) in self.beside.iter_mut().zip(&raw.beside) {
+        for (filter, raw) in self.landmark_offsets.iter_mut().zip(&raw.landmark_offsets) {
             filter.next(*raw, size, dt, &preset.place);
         }
     }
@@ -190,7 +190,7 @@ fn face_size(model: &FaceModel) -> f32 {
         t: [0.0; 3],
         identity: vec![],
         expression: vec![],
-        beside: vec![],
+        landmark_offsets: vec![],
     };
     let points = model.landmarks3d(&mean);
     let side = |axis: usize| {

@@ -23,7 +23,7 @@ pub(super) fn face() -> Params {
         t: [300.0, 200.0, 0.0],
         identity: vec![0.0; MODEL.identities],
         expression: vec![0.3; MODEL.expressions.len()],
-        beside: vec![],
+        landmark_offsets: vec![],
     }
 }
 
@@ -47,15 +47,15 @@ fn any_face() -> impl Strategy<Value = Params> {
     let place = (-100f32..2000.0, -100f32..1200.0, -50f32..50.0);
     let identity = prop::collection::vec(-3f32..3.0, MODEL.identities);
     let expression = prop::collection::vec(0f32..=1.0, MODEL.expressions.len());
-    let beside = prop::collection::vec(prop::array::uniform2(-1f32..1.0), 68);
-    (1f32..60.0, angles, place, identity, expression, beside).prop_map(
-        |(f, (pitch, yaw, roll), (x, y, z), identity, expression, beside)| Params {
+    let landmark_offsets = prop::collection::vec(prop::array::uniform2(-1f32..1.0), 68);
+    (1f32..60.0, angles, place, identity, expression, landmark_offsets).prop_map(
+        |(f, (pitch, yaw, roll), (x, y, z), identity, expression, landmark_offsets)| Params {
             f,
             rotation: rotation::from_angles([pitch, yaw, roll]),
             t: [x, y, z],
             identity,
             expression,
-            beside,
+            landmark_offsets,
         },
     )
 }

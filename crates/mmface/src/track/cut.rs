@@ -1,23 +1,25 @@
-//! Scene cuts: whether a frame shows another scene than the one before.
+//! Scene cut detection: whether a frame shows another scene than the frame before.
 
 use crate::image::Image;
 
+/// Size of a thumbnail.
 const COLUMNS: usize = 32;
 const ROWS: usize = 18;
-/// Correlation of the two thumbnails under which the scene has changed. Frames of one scene stay
-/// far above, also when the light flashes, since the mean and the contrast cancel.
+/// Below this correlation of two successive thumbnails the scene has changed. Frames of one scene
+/// stay far above it, even if the light flashes, because mean and contrast are normalised.
 const LIMIT: f32 = 0.35;
-/// Below this spread of luma a picture says nothing (black, fog): no cut is claimed.
+/// Standard deviation of luma below which a frame has no structure to compare (black, fog); such
+/// frames are skipped.
 const FLAT: f32 = 3.0;
 
-/// Compares each frame's thumbnail with the last one's.
+/// Compares the thumbnail of each frame with that of the last frame that had structure.
 #[derive(Default)]
 pub(crate) struct CutDetector {
     last: Option<Vec<f32>>,
 }
 
 impl CutDetector {
-    /// Whether `image` begins a new scene.
+    /// Whether `image` starts a new scene.
     pub(crate) fn is_cut(&mut self, image: &Image) -> bool {
         let next = thumbnail(image);
         let cut = match (&self.last, &next) {
@@ -38,7 +40,8 @@ impl CutDetector {
     }
 }
 
-/// Luma (or green) on a coarse grid, each cell the mean of 4×4 samples; mean 0, length 1.
+/// Luma (or green) on a coarse grid, each cell the mean of 4×4 samples, normalised to mean 0 and
+/// length 1. `None` if the frame has no structure.
 fn thumbnail(image: &Image) -> Option<Vec<f32>> {
     let [first, second, _] = image.channels();
     let channel = if image.layout.is_yuv() { first } else { second };

@@ -1,11 +1,10 @@
-//! Who is who: follows faces from fit to fit, gives them ids, says where to look next and when to
-//! detect again.
+//! Tracking: links fits from frame to frame, gives faces their ids, chooses the next crops and
+//! decides when the detector runs.
 //!
 //! A face, once found, is followed by its own last fit: the next crop lies around its last
-//! landmarks, moved on by their motion. A detection that lies on a followed face belongs to it;
-//! one that lies on none begins a new one, which has to prove itself before it gets an id. All
-//! times are seconds of the stream, never frames: a camera at 15 frames a second forgets as fast
-//! as one at 60.
+//! landmarks, moved on by their motion. A detection on a followed face belongs to that face; any
+//! other detection starts a new track, which gets an id after enough sightings. All times are
+//! seconds of the stream, never frames, so that the frame rate does not matter.
 
 mod cut;
 mod face;
@@ -13,7 +12,7 @@ mod face;
 use std::sync::Arc;
 
 pub(crate) use cut::CutDetector;
-use face::{Followed, Sighting};
+use face::{Sighting, Track};
 
 use crate::backend::Output;
 use crate::bounds::iou;
@@ -22,29 +21,35 @@ use crate::detect::Detection;
 use crate::face::{FaceModel, Params};
 use crate::tracker::Crowd;
 
-/// A face without a sighting keeps its last fit in the records for this long …
+/// Seconds for which a face that is out of sight is still shown, with its last fit.
 const HOLD: f64 = 0.45;
-/// … is looked for in every frame for this long …
+/// Seconds for which it is still searched for, in every frame.
 const SEARCH: f64 = 0.6;
-/// … and gets its id back if it is found again within this time.
+/// Seconds after which it is forgotten. Until then a detection near its last place gets its id
+/// back.
 const REMEMBER: f64 = 3.0;
-/// Sightings that make a face of a weak detection; a strong one needs no second.
-const PROBATION: u32 = 3;
+/// Sightings after which a track gets an id. A track that starts with a strong detection needs only
+/// one.
+const MIN_SIGHTINGS: u32 = 3;
+/// From this detector score and this presence on, a detection is strong.
 const STRONG: f32 = 0.7;
-/// How soon after a detection the next may follow when a face is being looked for.
+/// Shortest time in seconds between two detections while a face is searched for.
 const RETRY: f64 = 0.1;
-/// A newcomer's crops lie roughly: of the presence that makes a face, this part is enough in them.
-const ROUGH: f32 = 0.6;
-/// A detection overlapping a face's landmark box by this much belongs to that face.
-const SAME: f32 = 0.3;
-/// After a cut, only a face that overlaps this much with where it was is taken for the same.
-const SAME_AFTER_CUT: f32 = 0.6;
-/// Two followed faces that overlap by more than this are one.
-const SAME_FACE: f32 = 0.55;
+/// The presence threshold is multiplied by this for the crops of a candidate, which are only
+/// roughly right.
+const CANDIDATE_FACTOR: f32 = 0.6;
+/// A detection whose intersection over union with a face's landmark box is greater belongs to that
+/// face.
+const DETECTION_OVERLAP: f32 = 0.3;
+/// After a cut, a new sighting is taken for an old face only if their intersection over union is
+/// greater.
+const OVERLAP_AFTER_CUT: f32 = 0.6;
+/// Two tracks whose intersection over union is greater follow the same face.
+const DUPLICATE_OVERLAP: f32 = 0.55;
 
-/// How a picture's face is looked at besides the crop itself: shift (parts of the side),
-/// enlargement, turn (radians), in a mirror or not. The networks' errors differ from view to view, so
-/// their mean errs less; a video has the next frame instead.
+/// Further views of each face in a still: shift in parts of the crop's side, enlargement, rotation
+/// in radians, and whether the view is mirrored. The networks' errors differ from view to view, so
+/// the mean of the views is more accurate. In a video, successive frames have that effect.
 const VIEWS: [([f32; 2], f32, f32, bool); 5] = [
     ([0.0, 0.0], 1.0, 0.0, true),
     ([0.03, 0.0], 1.04, 0.06, false),
@@ -53,39 +58,40 @@ const VIEWS: [([f32; 2], f32, f32, bool); 5] = [
     ([0.0, -0.03], 1.04, -0.06, true),
 ];
 
-/// What tracks have to know.
+/// Settings of [`Tracks`].
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// At most this many faces.
+    /// Most faces to follow.
     pub max_faces: usize,
-    /// Seconds between detections while there is room for one more face.
+    /// Seconds between detections while every known face is in sight and more could be followed.
     pub detect_every: f64,
-    /// From which presence on a crop counts as a face.
+    /// Presence from which on a crop counts as showing a face.
     pub presence: f32,
-    /// How much points count beside the mesh's landmarks.
+    /// Weight of the points that the network sees directly, against the mesh's landmarks; see
+    /// [`FaceModel::with_seen_landmarks`].
     pub points: f32,
-    /// Every sighting counts at once: for pictures, which have no next frame.
+    /// Whether a single sighting is enough: for stills, which have no next frame.
     pub immediate: bool,
-    /// How crops lie around landmarks.
+    /// How crops are placed around landmarks.
     pub crop: CropRule,
-    /// How first crops lie around detections.
+    /// How first crops are placed around detections.
     pub detector: DetectorRule,
 }
 
 /// One face of one frame, as the networks see it.
 #[derive(Debug, Clone)]
 pub(crate) struct Tracked {
-    /// Never reused.
+    /// The face's id, never reused.
     pub id: u64,
-    /// Presence, 0…1.
+    /// Presence, 0…1; falls while the face is out of sight.
     pub confidence: f32,
-    /// Raw parameters in frame pixels.
+    /// Parameters before smoothing, in pixels of the frame.
     pub params: Params,
-    /// Their 68 landmarks, frame pixels.
+    /// The 68 landmarks of the parameters, pixels of the frame.
     pub landmarks: Vec<[f32; 2]>,
-    /// Whether what was before says nothing about it: new, found again, or after a cut.
+    /// Whether this sighting has no continuity with earlier ones: new, found again, or after a cut.
     pub fresh: bool,
-    /// The first of this frame's crops that showed it; `None` while it is only held.
+    /// Index of the first of this frame's crops that showed the face; `None` if it is out of sight.
     pub crop: Option<usize>,
 }
 
@@ -93,30 +99,30 @@ pub(crate) struct Tracked {
 pub(crate) struct Tracks {
     settings: Settings,
     model: Arc<FaceModel>,
-    faces: Vec<Followed>,
+    faces: Vec<Track>,
     next_id: u64,
     next_key: u64,
     last_detection: Option<f64>,
 }
 
-/// Names a face between [`Tracks::crops`] and [`Tracks::update`].
+/// Identifies a track between [`Tracks::crops`] and [`Tracks::update`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(u64);
 
 impl Tracks {
-    /// Tracks of nobody yet.
+    /// No tracks yet.
     #[must_use]
     pub(crate) fn new(settings: Settings, model: Arc<FaceModel>) -> Self {
         Self { settings, model, faces: Vec::new(), next_id: 1, next_key: 0, last_detection: None }
     }
 
-    /// Forgets everybody; ids go on.
+    /// Drops all tracks; ids are not reused.
     pub(crate) fn reset(&mut self) {
         self.faces.clear();
         self.last_detection = None;
     }
 
-    /// The scene has changed: nobody is expected where they were, and a detection is due.
+    /// The scene has changed: all faces count as lost, and a detection is due.
     pub(crate) fn cut(&mut self, pts: f64) {
         self.faces.retain(|f| f.id.is_some());
         for face in &mut self.faces {
@@ -126,14 +132,15 @@ impl Tracks {
         self.last_detection = None;
     }
 
-    /// Whether nobody can be followed until a detection says where they are.
+    /// Whether no face is being followed, so that only a detection can find one.
     #[must_use]
     pub(crate) fn is_blind(&self, pts: f64) -> bool {
-        !self.faces.iter().any(|f| f.is_near(pts, SEARCH))
+        !self.faces.iter().any(|f| f.was_in_sight(pts, SEARCH))
     }
 
-    /// Whether a detection is due, which is then taken to happen. Often while a face is lost or
-    /// none is followed, now and then while there is room for more, else never.
+    /// Whether a detection is due; if so, it is assumed to happen at `pts`. Detections are frequent
+    /// while a face is lost or none is followed, follow at `detect_every` while more faces could be
+    /// followed, and stop otherwise.
     pub(crate) fn wants_detection(&mut self, pts: f64) -> bool {
         let since = self.last_detection.map_or(f64::INFINITY, |last| (pts - last).abs());
         let seen = self.faces.iter().filter(|f| self.is_sure(f)).count();
@@ -151,12 +158,12 @@ impl Tracks {
         wants
     }
 
-    /// In sight, and not in doubt.
-    fn is_sure(&self, face: &Followed) -> bool {
+    /// Whether the face is in sight with a presence above the threshold.
+    fn is_sure(&self, face: &Track) -> bool {
         face.missing_since.is_none() && face.confidence >= self.settings.presence
     }
 
-    /// Whether more faces are surely in view than may be followed, and how many are seen.
+    /// Set if the detector is sure of more faces than may be followed.
     #[must_use]
     pub(crate) fn crowd(&self, detections: &[Detection]) -> Option<Crowd> {
         let sure = detections.iter().filter(|d| d.score >= STRONG).count();
@@ -164,10 +171,10 @@ impl Tracks {
         (sure > most).then_some(Crowd { seen: detections.len(), most })
     }
 
-    /// First crops for the detections that lie on nobody who is surely in sight, with the detections;
-    /// the largest and surest where there is not room for all.
+    /// The detections that do not belong to a face in sight, each with a first crop. If there is
+    /// not room for all, the largest with the highest scores are kept.
     #[must_use]
-    pub(crate) fn newcomers(&self, detections: &[Detection]) -> Vec<(CropMap, Detection)> {
+    pub(crate) fn candidates(&self, detections: &[Detection]) -> Vec<(CropMap, Detection)> {
         let in_sight = self.faces.iter().filter(|f| self.is_sure(f));
         let room = self.settings.max_faces.saturating_sub(in_sight.clone().count());
         let weight = |d: &Detection| d.score * (d.bounds[2] * d.bounds[3]).sqrt();
@@ -175,42 +182,42 @@ impl Tracks {
         sorted.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
         sorted
             .iter()
-            .filter(|d| !in_sight.clone().any(|f| belongs(d.bounds, f.last.bounds)))
+            .filter(|d| !in_sight.clone().any(|f| is_on_face(d.bounds, f.last.bounds)))
             .map(|d| (self.settings.detector.crop(d.bounds, d.angle), *d))
             .filter(|(map, _)| map.is_sane())
             .take(room)
             .collect()
     }
 
-    /// Those newcomers in whose first crops the networks see a face, with crops around that fit: what
-    /// the detector says of the place is rough.
+    /// The candidates in whose first crops the networks see a face, with new crops around that fit.
+    /// A crop around a detection is only roughly right.
     #[must_use]
-    pub(crate) fn nearer(
+    pub(crate) fn recrop(
         &self,
         pts: f64,
-        newcomers: &[(CropMap, Detection)],
+        candidates: &[(CropMap, Detection)],
         outputs: Vec<Output>,
     ) -> Vec<(CropMap, Detection)> {
-        let seen = newcomers.iter().zip(outputs).filter_map(|((map, detection), output)| {
-            let sighting = self.sighting(pts, std::iter::once((map, output)), ROUGH)?;
+        let seen = candidates.iter().zip(outputs).filter_map(|((map, detection), output)| {
+            let sighting = self.sighting(pts, std::iter::once((map, output)), CANDIDATE_FACTOR)?;
             Some((sighting.crop(&self.settings.crop), *detection))
         });
         seen.filter(|(map, _)| map.is_sane()).collect()
     }
 
-    /// Takes up those newcomers that the networks also see. One that lies near where a face was
-    /// lost is that face.
-    pub(crate) fn admit(
+    /// Starts tracks for the candidates in which the networks still see a face. A candidate near
+    /// the place where a face was lost continues that face's track.
+    pub(crate) fn start_tracks(
         &mut self,
         pts: f64,
-        newcomers: &[(CropMap, Detection)],
+        candidates: &[(CropMap, Detection)],
         outputs: Vec<Output>,
     ) {
-        for ((map, detection), output) in newcomers.iter().zip(outputs) {
+        for ((map, detection), output) in candidates.iter().zip(outputs) {
             let view = std::iter::once((map, output));
-            let Some(sighting) = self.sighting(pts, view, ROUGH) else { continue };
-            let known = |f: &Followed| {
-                let same = iou(f.last.bounds, sighting.bounds) > SAME_FACE;
+            let Some(sighting) = self.sighting(pts, view, CANDIDATE_FACTOR) else { continue };
+            let known = |f: &Track| {
+                let same = iou(f.last.bounds, sighting.bounds) > DUPLICATE_OVERLAP;
                 same && (self.is_sure(f)
                     || f.missing_since.is_none() && f.confidence >= sighting.presence)
             };
@@ -219,36 +226,37 @@ impl Tracks {
             }
             let strong =
                 self.settings.immediate || detection.score >= STRONG && sighting.presence >= STRONG;
-            if let Some(lost) = self.lost_here(&sighting) {
+            if let Some(lost) = self.lost_face(&sighting) {
                 self.faces[lost].found_again(sighting);
             } else {
                 self.next_key += 1;
-                self.faces.push(Followed::new(self.next_key, sighting, strong));
+                self.faces.push(Track::new(self.next_key, sighting, strong));
             }
         }
     }
 
-    /// The lost face that a newcomer is: the nearest within two sizes of where it was last seen;
-    /// after a cut only one that stayed where it was (the cut was none: a flash, say).
-    fn lost_here(&self, sighting: &Sighting) -> Option<usize> {
+    /// The index of the lost face that a sighting continues: the nearest within two face sizes.
+    /// After a cut it must overlap the old place, which means that the cut was not one (a flash,
+    /// for example).
+    fn lost_face(&self, sighting: &Sighting) -> Option<usize> {
         let lost = self.faces.iter().enumerate().filter(|(_, f)| !self.is_sure(f));
         lost.map(|(i, f)| (i, f.last.distance(sighting)))
             .filter(|(i, distance)| {
                 let face = &self.faces[*i];
-                let same_place = iou(face.last.bounds, sighting.bounds) > SAME_AFTER_CUT;
+                let same_place = iou(face.last.bounds, sighting.bounds) > OVERLAP_AFTER_CUT;
                 if face.cut { same_place } else { *distance < 2.0 }
             })
             .min_by(|a, b| a.1.total_cmp(&b.1))
             .map(|(i, _)| i)
     }
 
-    /// Where to look in the frame at `pts`: one crop for each face, several if it is a picture.
+    /// The crops for the frame at `pts`: one for each face, several if the image is a still.
     #[must_use]
     pub(crate) fn crops(&self, pts: f64) -> Vec<(Key, CropMap)> {
         let views = if self.settings.immediate { &VIEWS[..] } else { &[] };
         self.faces
             .iter()
-            .filter(|f| f.is_near(pts, SEARCH))
+            .filter(|f| f.was_in_sight(pts, SEARCH))
             .map(|f| (Key(f.key), f.next_crop(pts, &self.settings.crop)))
             .filter(|(_, map)| map.is_sane())
             .take(self.settings.max_faces)
@@ -262,8 +270,8 @@ impl Tracks {
             .collect()
     }
 
-    /// Takes in what the networks saw in the crops of this frame; hands out the faces that are
-    /// shown, by id.
+    /// Takes in the networks' outputs for the crops of this frame and returns the faces that are
+    /// shown, sorted by id.
     pub(crate) fn update(
         &mut self,
         pts: f64,
@@ -277,7 +285,7 @@ impl Tracks {
             let crop = first;
             first += views.len();
             let Some(at) = self.faces.iter().position(|f| f.key == views[0].0.0) else { continue };
-            // Who is followed already is not dropped for a moment's doubt.
+            // A face that already has an id tolerates a lower presence.
             let known = self.faces[at].id.is_some() || self.settings.immediate;
             let maps = views.iter().map(|(_, map)| map);
             let sighting = self.sighting(pts, maps.zip(outputs), if known { 0.5 } else { 1.0 });
@@ -298,11 +306,12 @@ impl Tracks {
         });
         let mut shown = Vec::new();
         for face in &mut self.faces {
-            if face.id.is_none() && face.missing_since.is_none() && face.sightings >= PROBATION {
+            if face.id.is_none() && face.missing_since.is_none() && face.sightings >= MIN_SIGHTINGS
+            {
                 face.id = Some(self.next_id);
                 self.next_id += 1;
             }
-            if let (Some(id), true) = (face.id, face.is_near(pts, HOLD)) {
+            if let (Some(id), true) = (face.id, face.was_in_sight(pts, HOLD)) {
                 shown.push(Tracked {
                     id,
                     confidence: face.confidence,
@@ -317,38 +326,39 @@ impl Tracks {
         shown
     }
 
-    /// What the networks see in one or several views of a face; `mild` lowers the threshold of
-    /// presence.
+    /// Combines the networks' outputs for one or several views of a face. `None` if the mean
+    /// presence is below the threshold times `factor`.
     fn sighting<'a>(
         &self,
         pts: f64,
         views: impl Iterator<Item = (&'a CropMap, Output)>,
-        mild: f32,
+        factor: f32,
     ) -> Option<Sighting> {
         let (mut fits, mut presence, mut count) = (Vec::new(), 0.0, 0.0);
         for (map, output) in views {
             let params = Params::from_outputs(output.pose, &output.identity, &output.expression);
             let plain = |p| if map.mirrored { self.model.mirrored(p) } else { p };
-            let beside = |p| self.model.beside(p, &output.points, self.settings.points);
-            fits.extend(params.map(|p| plain(beside(p)).in_frame(map)));
+            let with_points =
+                |p| self.model.with_seen_landmarks(p, &output.points, self.settings.points);
+            fits.extend(params.map(|p| plain(with_points(p)).into_frame(map)));
             presence += output.presence;
             count += 1.0;
         }
         let (presence, params) = (presence / count, self.model.centred(Params::mean(&fits)?));
-        // A presence that is no number is none.
-        let seen = presence >= self.settings.presence * mild;
+        // False if the presence is NaN.
+        let seen = presence >= self.settings.presence * factor;
         seen.then(|| Sighting::new(pts, params, presence, &self.model))
     }
 
-    /// Two tracks that have come to lie on one face are one; the older stays.
+    /// Of tracks that follow the same face, keeps the oldest.
     fn drop_duplicates(&mut self) {
-        let key = |f: &Followed| (f.id.is_none(), f.id, f.key);
+        let key = |f: &Track| (f.id.is_none(), f.id, f.key);
         self.faces.sort_by_key(key);
-        let mut kept: Vec<Followed> = Vec::new();
+        let mut kept: Vec<Track> = Vec::new();
         for face in self.faces.drain(..) {
             let double = kept.iter().any(|k| {
                 let both = k.missing_since.is_none() && face.missing_since.is_none();
-                both && iou(k.last.bounds, face.last.bounds) > SAME_FACE
+                both && iou(k.last.bounds, face.last.bounds) > DUPLICATE_OVERLAP
             });
             if !double {
                 kept.push(face);
@@ -358,13 +368,13 @@ impl Tracks {
     }
 }
 
-/// Whether a detector's box and a landmark box are of one face: they overlap, or the middle of
-/// one lies well inside the other.
-fn belongs(detection: [f32; 4], face: [f32; 4]) -> bool {
+/// Whether a detector's box and a landmark box show the same face: they overlap, or their centres
+/// are close.
+fn is_on_face(detection: [f32; 4], face: [f32; 4]) -> bool {
     let middle = |b: [f32; 4]| [b[0] + b[2] / 2.0, b[1] + b[3] / 2.0];
     let (a, b) = (middle(detection), middle(face));
     let near = (0..2).all(|k| (a[k] - b[k]).abs() < 0.3 * face[k + 2].max(detection[k + 2]));
-    near || iou(detection, face) > SAME
+    near || iou(detection, face) > DETECTION_OVERLAP
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ fn output(map: &CropMap, presence: f32) -> Output {
 
 /// The same of a face elsewhere.
 fn output_at(x: f32, map: &CropMap, presence: f32) -> Output {
-    let [x, y] = map.to_crop([x, 165.0]);
+    let [x, y] = map.crop_from_frame([x, 165.0]);
     let roll = map.angle.to_degrees();
     let pose = [8.0 / map.scale, 0.0, 0.0, -roll, x, y, 0.0];
     Output { pose, identity: vec![0.0; 60], expression: vec![0.0; 53], presence, points: vec![] }
@@ -38,11 +38,11 @@ fn detection(x: f32, score: f32) -> Detection {
 
 /// One frame: detections, if any, then the networks, which see a face in every crop or in none.
 fn frame(tracker: &mut Tracks, pts: f64, found: &[Detection], presence: f32) -> Vec<Tracked> {
-    let detected = tracker.newcomers(found);
+    let detected = tracker.candidates(found);
     let outputs = detected.iter().map(|(map, _)| output(map, presence)).collect();
-    let newcomers = tracker.nearer(pts, &detected, outputs);
-    let outputs = newcomers.iter().map(|(map, _)| output(map, presence)).collect();
-    tracker.admit(pts, &newcomers, outputs);
+    let candidates = tracker.recrop(pts, &detected, outputs);
+    let outputs = candidates.iter().map(|(map, _)| output(map, presence)).collect();
+    tracker.start_tracks(pts, &candidates, outputs);
     let crops = tracker.crops(pts);
     let outputs = crops.iter().map(|(_, map)| output(map, presence)).collect();
     tracker.update(pts, &crops, outputs)
@@ -65,11 +65,11 @@ fn a_sure_face_is_shown_at_once_and_keeps_its_id() {
 fn a_newcomer_is_looked_at_again_where_its_first_fit_lies() {
     let tracker = tracker(4);
     // Two detections beside the one face, from which it looks off to either side, and one of nothing.
-    let detected = tracker.newcomers(&[270.0, 330.0, 900.0].map(|x| detection(x, 0.9)));
+    let detected = tracker.candidates(&[270.0, 330.0, 900.0].map(|x| detection(x, 0.9)));
     let presence = [0.9, 0.9, 0.1];
     let outputs = detected.iter().zip(presence).map(|((map, _), p)| output(map, p)).collect();
-    let nearer = tracker.nearer(0.0, &detected, outputs);
-    let [(a, _), (b, _)] = nearer[..] else { panic!("{nearer:?}") };
+    let recrop = tracker.recrop(0.0, &detected, outputs);
+    let [(a, _), (b, _)] = recrop[..] else { panic!("{recrop:?}") };
     assert!((a.centre[0] - b.centre[0]).hypot(a.centre[1] - b.centre[1]) < 0.1, "{a:?} {b:?}");
     assert!((a.scale / b.scale - 1.0).abs() < 1e-3);
     assert!((detected[0].0.centre[0] - detected[1].0.centre[0]).abs() > 50.0);
@@ -136,9 +136,9 @@ fn a_full_house_needs_no_detection() {
 fn two_tracks_on_one_face_become_one() {
     let mut tracker = tracker(4);
     // Two detections far enough apart to be two, whose fits are the same face.
-    let newcomers = tracker.newcomers(&[detection(300.0, 0.9), detection(300.0, 0.8)]);
-    let outputs = newcomers.iter().map(|(map, _)| output(map, 0.9)).collect();
-    tracker.admit(0.0, &newcomers, outputs);
+    let candidates = tracker.candidates(&[detection(300.0, 0.9), detection(300.0, 0.8)]);
+    let outputs = candidates.iter().map(|(map, _)| output(map, 0.9)).collect();
+    tracker.start_tracks(0.0, &candidates, outputs);
     let crops = tracker.crops(0.0);
     let outputs = crops.iter().map(|(_, map)| output(map, 0.9)).collect();
     assert_eq!(tracker.update(0.0, &crops, outputs).len(), 1);
@@ -147,13 +147,13 @@ fn two_tracks_on_one_face_become_one() {
 #[test]
 fn nonsense_from_the_networks_is_no_face() {
     let mut tracker = tracker(4);
-    let newcomers = tracker.newcomers(&[detection(300.0, 0.9)]);
-    let nonsense = Output { pose: [f32::NAN; 7], ..output(&newcomers[0].0, f32::NAN) };
-    assert!(tracker.nearer(0.0, &newcomers, vec![nonsense.clone()]).is_empty());
-    tracker.admit(0.0, &newcomers, vec![nonsense]);
+    let candidates = tracker.candidates(&[detection(300.0, 0.9)]);
+    let nonsense = Output { pose: [f32::NAN; 7], ..output(&candidates[0].0, f32::NAN) };
+    assert!(tracker.recrop(0.0, &candidates, vec![nonsense.clone()]).is_empty());
+    tracker.start_tracks(0.0, &candidates, vec![nonsense]);
     assert!(tracker.crops(0.0).is_empty());
     let absurd = Detection { bounds: [f32::INFINITY, 0.0, 1e30, f32::NAN], score: 1.0, angle: 0.0 };
-    assert!(tracker.newcomers(&[absurd]).is_empty());
+    assert!(tracker.candidates(&[absurd]).is_empty());
 }
 
 #[test]
@@ -179,9 +179,9 @@ fn after_a_cut_another_face_is_another_person() {
         tracker.cut(pts);
         assert!(tracker.is_blind(pts) && tracker.crops(pts).is_empty());
         // Half a face beside where the first one was.
-        let newcomers = tracker.newcomers(&[detection(360.0, 0.9)]);
-        let outputs = newcomers.iter().map(|(map, _)| output_at(410.0, map, 0.9)).collect();
-        tracker.admit(pts, &newcomers, outputs);
+        let candidates = tracker.candidates(&[detection(360.0, 0.9)]);
+        let outputs = candidates.iter().map(|(map, _)| output_at(410.0, map, 0.9)).collect();
+        tracker.start_tracks(pts, &candidates, outputs);
         let crops = tracker.crops(pts);
         let outputs = crops.iter().map(|(_, map)| output_at(410.0, map, 0.9)).collect();
         let shown = tracker.update(pts, &crops, outputs);
@@ -224,21 +224,21 @@ fn every_view_of_a_picture_shows_the_same_face() {
     // A head that looks aside and winks with its left eye, which in a mirror is the other one.
     let head = rotation::from_angles([5.0, 20.0, -10.0]);
     let wink = |map: &CropMap| {
-        let seen = rotation::turned_in_plane(&head, -map.angle);
+        let seen = rotation::rotated_in_plane(&head, -map.angle);
         let seen = if map.mirrored { rotation::mirrored(&seen) } else { seen };
         let mut output = output(map, 0.9);
         output.pose[1..4].copy_from_slice(&rotation::to_angles(&seen));
         output.expression[if map.mirrored { right } else { left }] = 1.0;
         // The points are seen 3 pixels right of the mesh's landmarks and 2 above.
         let params = Params::from_outputs(output.pose, &output.identity, &output.expression);
-        let (from, to) = (map.to_crop([0.0; 2]), map.to_crop([3.0, -2.0]));
+        let (from, to) = (map.crop_from_frame([0.0; 2]), map.crop_from_frame([3.0, -2.0]));
         let off = |[x, y]: [f32; 2]| [x + to[0] - from[0], y + to[1] - from[1]];
         output.points = model.landmarks(&params.expect("finite")).into_iter().map(off).collect();
         output
     };
-    let newcomers = tracker.newcomers(&[detection(300.0, 0.9)]);
-    let outputs = newcomers.iter().map(|(map, _)| wink(map)).collect();
-    tracker.admit(0.0, &newcomers, outputs);
+    let candidates = tracker.candidates(&[detection(300.0, 0.9)]);
+    let outputs = candidates.iter().map(|(map, _)| wink(map)).collect();
+    tracker.start_tracks(0.0, &candidates, outputs);
     let crops = tracker.crops(0.0);
     assert_eq!((crops.len(), crops.iter().filter(|(_, map)| map.mirrored).count()), (6, 3));
     let outputs = crops.iter().map(|(_, map)| wink(map)).collect();
@@ -246,7 +246,7 @@ fn every_view_of_a_picture_shows_the_same_face() {
     let [Tracked { params, .. }] = &shown[..] else { panic!("{} faces", shown.len()) };
     assert!(params.rotation.angle_to(&head) < 1e-3, "{:?}", params.rotation);
     assert!((params.t[0] - 350.0).abs() < 0.01 && (params.t[1] - 165.0).abs() < 0.01);
-    let mesh = model.landmarks(&Params { beside: vec![], ..params.clone() });
+    let mesh = model.landmarks(&Params { landmark_offsets: vec![], ..params.clone() });
     let part = tracker.settings.points * rotation::facing(&head);
     for (seen, mesh) in model.landmarks(params).iter().zip(&mesh) {
         let off = [seen[0] - mesh[0] - 3.0 * part, seen[1] - mesh[1] + 2.0 * part];

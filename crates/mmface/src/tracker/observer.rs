@@ -89,7 +89,7 @@ impl Observer {
         }
         let (found, detect_ms) = self.detections(image, pts)?;
         let started = Instant::now();
-        self.admit_newcomers(image, pts, &found)?;
+        self.start_tracks(image, pts, &found)?;
         let crops = self.tracks.crops(pts);
         let maps: Vec<CropMap> = crops.iter().map(|(_, map)| *map).collect();
         let seen = self.infer(image, &maps, self.volumes, next)?;
@@ -132,18 +132,18 @@ impl Observer {
     /// Starts tracks for those detections in which the networks see a face too. The networks run
     /// twice: first on a crop around the detection, which is only roughly right, then on a crop
     /// around that first fit.
-    fn admit_newcomers(&mut self, image: &Image, pts: f64, found: &[Detection]) -> Result<()> {
-        let detected = self.tracks.newcomers(found);
+    fn start_tracks(&mut self, image: &Image, pts: f64, found: &[Detection]) -> Result<()> {
+        let detected = self.tracks.candidates(found);
         let outputs = self.look(image, &detected)?;
-        let newcomers = self.tracks.nearer(pts, &detected, outputs);
-        let outputs = self.look(image, &newcomers)?;
-        self.tracks.admit(pts, &newcomers, outputs);
+        let candidates = self.tracks.recrop(pts, &detected, outputs);
+        let outputs = self.look(image, &candidates)?;
+        self.tracks.start_tracks(pts, &candidates, outputs);
         Ok(())
     }
 
     /// Runs the networks on candidates.
-    fn look(&mut self, image: &Image, newcomers: &[(CropMap, Detection)]) -> Result<Vec<Output>> {
-        let maps: Vec<CropMap> = newcomers.iter().map(|(map, _)| *map).collect();
+    fn look(&mut self, image: &Image, candidates: &[(CropMap, Detection)]) -> Result<Vec<Output>> {
+        let maps: Vec<CropMap> = candidates.iter().map(|(map, _)| *map).collect();
         let seen = self.infer(image, &maps, false, None)?;
         Ok(seen.into_iter().map(|seen| seen.output).collect())
     }

@@ -89,7 +89,7 @@ impl Volume {
         let index = |pixel: f32| (pixel + 0.5) / side - 0.5;
         let taps: Vec<(usize, f32, f32)> = (0..r * r)
             .map(|i| {
-                let [x, y] = self.map.to_crop(map.to_frame([centre(i % r), centre(i / r)]));
+                let [x, y] = self.map.crop_from_frame(map.frame_from_crop([centre(i % r), centre(i / r)]));
                 let ((column, across), (row, down)) = (split(index(x)), split(index(y)));
                 (row * r + column, across, down)
             })
@@ -125,7 +125,7 @@ impl Volume {
     pub fn place(&self, [slice, row, column]: [f32; 3]) -> [f32; 3] {
         let side = CROP as f32 / self.resolution as f32;
         let across = |index: f32| (index + 0.5) * side - 0.5;
-        let [x, y] = self.map.to_frame([across(column), across(row)]);
+        let [x, y] = self.map.frame_from_crop([across(column), across(row)]);
         [x, y, self.map.scale * (CROP as f32 / 2.0 - (slice + 0.5) * side)]
     }
 
@@ -223,7 +223,7 @@ mod tests {
         // The first voxel of a volume as fine as the crop is the crop's first pixel, in front.
         let fine = Volume { resolution: 256, values: vec![], map: MAP };
         let corner = fine.place([0.0; 3]);
-        assert_eq!([corner[0], corner[1]], MAP.to_frame([0.0; 2]));
+        assert_eq!([corner[0], corner[1]], MAP.frame_from_crop([0.0; 2]));
         assert_eq!(corner[2], 2.0 * 127.5);
         // The middle of every volume is the middle of the crop at depth 0.
         for resolution in [64, 128, 192] {

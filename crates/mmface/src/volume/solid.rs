@@ -25,7 +25,7 @@ impl Solid {
     ) -> Self {
         let step = CROP as f32 / resolution as f32;
         let place = |p: &[f32; 3]| {
-            let [u, v] = map.to_crop([p[0], p[1]]);
+            let [u, v] = map.crop_from_frame([p[0], p[1]]);
             [(u + 0.5) / step - 0.5, (v + 0.5) / step - 0.5, p[2] / (map.scale * step)]
         };
         let placed: Vec<_> = points.iter().map(place).collect();
@@ -105,7 +105,7 @@ mod tests {
         let corner = |i: usize| {
             let at: [f32; 3] =
                 std::array::from_fn(|k| if i >> k & 1 == 1 { high[k] } else { low[k] });
-            let [x, y] = MAP.to_frame([at[0], at[1]]);
+            let [x, y] = MAP.frame_from_crop([at[0], at[1]]);
             [x, y, MAP.scale * at[2]]
         };
         let side = |a: u32, b: u32, c: u32, d: u32| [[a, b, c], [b, d, c]];

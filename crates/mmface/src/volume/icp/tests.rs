@@ -43,7 +43,7 @@ fn a_disturbed_pose_comes_back() {
         for (angles, turn) in [([5.0, 3.0, 2.0], 1.0), ([-8.0, 25.0, -6.0], -1.0)] {
             let truth = pose(19.0, angles, [415.0, 300.0, -55.0], &model);
             let truth =
-                Params { rotation: rotation::turned_in_plane(&truth.rotation, 0.25), ..truth };
+                Params { rotation: rotation::rotated_in_plane(&truth.rotation, 0.25), ..truth };
             let volume = voxelised(&model, &truth, MAP, r, soft);
             let by = rotation::from_angles([4.0 * turn, -5.0, 3.0 * turn]);
             let start = Params {
