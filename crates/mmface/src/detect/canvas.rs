@@ -1,4 +1,4 @@
-//! The small copies of images that detectors look at.
+//! Canvases: the small copies of images that detectors work on.
 
 use fast_image_resize::images::{Image as Scaled, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -8,37 +8,38 @@ use crate::crop::Conversion;
 use crate::image::{Channel, Image, PlaneSize};
 use crate::{Error, Result};
 
-/// Sides of a scaled image and of the canvas that it lies on, at the top left.
+/// How an image is scaled and placed on a canvas: at the top left, the rest is black.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fit {
-    /// The image, width and height.
+pub struct Scaling {
+    /// Width and height of the image.
     pub image: [u32; 2],
-    /// The scaled image, even.
-    pub inner: [i32; 2],
-    /// The canvas, multiples of 32, which is what networks with five halvings take.
+    /// Width and height of the scaled image, both even.
+    pub scaled: [i32; 2],
+    /// Width and height of the canvas: multiples of 32, because the network halves its input five
+    /// times.
     pub canvas: [i32; 2],
 }
 
-impl Fit {
-    /// The longer side becomes at most `size`, by default a third of it within 512 and 960: a face of
-    /// 40 pixels in 1080p is still one of 13, and a detection in 720p does not cost more than two
-    /// frames. Images are never enlarged.
+impl Scaling {
+    /// Scales the longer side of the image to at most `size` pixels; by default to a third of it,
+    /// but within 512 and 960. A face 40 pixels wide in 1080p is then still 13 pixels wide, and a
+    /// detection in 720p costs no more than the networks on two frames. Images are never enlarged.
     #[must_use]
     pub fn new(width: u32, height: u32, size: Option<u32>) -> Self {
         let longer = width.max(height);
         let size = size.unwrap_or((longer / 3).clamp(512, 960));
         let scale = (f64::from(size) / f64::from(longer)).min(1.0);
         let even = |v: u32| (((f64::from(v) * scale / 2.0).round() as i32) * 2).max(2);
-        let inner = [even(width), even(height)];
-        Self { image: [width, height], inner, canvas: inner.map(|v| (v + 31) / 32 * 32) }
+        let scaled = [even(width), even(height)];
+        Self { image: [width, height], scaled, canvas: scaled.map(|v| (v + 31) / 32 * 32) }
     }
 
-    /// Detections on the canvas (pixels from its corner), in pixels of the image (from the centre of
-    /// the first).
+    /// Converts detections from canvas pixels (measured from the canvas's corner) to image pixels
+    /// (measured from the centre of the top left pixel).
     #[must_use]
-    pub fn in_image(&self, found: Vec<Detection>) -> Vec<Detection> {
+    pub fn to_image(&self, found: Vec<Detection>) -> Vec<Detection> {
         let scale =
-            |axis: usize, v: f32| v * self.image[axis] as f32 / self.inner[axis] as f32 - 0.5;
+            |axis: usize, v: f32| v * self.image[axis] as f32 / self.scaled[axis] as f32 - 0.5;
         let bounds = |[x, y, w, h]: [f32; 4]| {
             let ([x0, y0], [x1, y1]) =
                 ([scale(0, x), scale(1, y)], [scale(0, x + w), scale(1, y + h)]);
@@ -48,28 +49,29 @@ impl Fit {
     }
 }
 
-/// What a detector looks at.
+/// The input of a detector.
 #[derive(Debug, Clone)]
 pub struct Canvas {
-    /// How the image lies on it.
-    pub fit: Fit,
-    /// Rows of pixels without gaps, [height, width, channels]: R, G, B, or grey.
+    /// How the image lies on the canvas.
+    pub scaling: Scaling,
+    /// Pixels without padding, shape [height, width, channels]. Channels: R, G, B, or grey.
     pub pixels: Vec<u8>,
 }
 
-/// The image scaled by area, so that nothing flickers, as R, G, B on a black canvas.
+/// Scales an image by area averaging, which avoids flicker, and puts it on a black canvas as R, G,
+/// B.
 ///
 /// # Errors
 /// [`Error::Image`](crate::Error::Image) for an image whose planes are too short.
-pub(super) fn rgb(image: &Image, fit: Fit) -> Result<Canvas> {
+pub(super) fn rgb(image: &Image, scaling: Scaling) -> Result<Canvas> {
     image.check()?;
-    let [width, height] = fit.inner.map(|v| v as u32);
+    let [width, height] = scaling.scaled.map(|v| v as u32);
     let planes = scaled_planes(image, width, height)?;
     let channels = image.layout.channels(width, height);
-    // Y'CbCr: two pixels share a sample of chroma, across and down.
+    // In Y'CbCr two pixels share a chroma sample, across and down.
     let halved = if image.layout.is_yuv() { [1, 2, 2] } else { [1, 1, 1] };
     let conversion = image.layout.is_yuv().then(|| Conversion::new(image.colour));
-    let [canvas_width, canvas_height] = fit.canvas.map(|v| v as usize);
+    let [canvas_width, canvas_height] = scaling.canvas.map(|v| v as usize);
     let mut pixels = vec![0; canvas_width * canvas_height * 3];
     let rows = pixels.chunks_exact_mut(canvas_width * 3).take(height as usize);
     for (y, row) in rows.enumerate() {
@@ -85,11 +87,11 @@ pub(super) fn rgb(image: &Image, fit: Fit) -> Result<Canvas> {
             };
         }
     }
-    Ok(Canvas { fit, pixels })
+    Ok(Canvas { scaling, pixels })
 }
 
-/// The planes of the image, scaled to those that an image of `width` × `height` has (both even), rows
-/// without gaps.
+/// The planes of the image, scaled to those of a `width` × `height` image (both even), without
+/// padding.
 fn scaled_planes(image: &Image, width: u32, height: u32) -> Result<Vec<Vec<u8>>> {
     let from = image.layout.planes(image.width, image.height);
     let to = image.layout.planes(width, height);
@@ -102,7 +104,7 @@ fn scaled_planes(image: &Image, width: u32, height: u32) -> Result<Vec<Vec<u8>>>
     scaled.collect()
 }
 
-/// Scales a plane of pixels of `pitch` bytes by area.
+/// Scales a plane, whose pixels are `pitch` bytes wide, by area averaging.
 fn resize(packed: &[u8], from: PlaneSize, to: PlaneSize, pitch: usize) -> Result<Vec<u8>> {
     let pixel = match pitch {
         1 => PixelType::U8,
@@ -129,9 +131,9 @@ mod tests {
         // Columns in turns black and white become grey; the canvas is larger than the image.
         let pixels: Vec<u8> = (0..200 * 100).map(|i| if i % 2 == 0 { 0 } else { 200 }).collect();
         let image = Image::grey(200, 100, pixels).expect("an image");
-        let fit = Fit::new(200, 100, Some(100));
-        assert_eq!((fit.inner, fit.canvas), ([100, 50], [128, 64]));
-        let canvas = rgb(&image, fit).expect("a canvas");
+        let scaling = Scaling::new(200, 100, Some(100));
+        assert_eq!((scaling.scaled, scaling.canvas), ([100, 50], [128, 64]));
+        let canvas = rgb(&image, scaling).expect("a canvas");
         assert_eq!(canvas.pixels.len(), 128 * 64 * 3);
         let at = |x: usize, y: usize| &canvas.pixels[(y * 128 + x) * 3..][..3];
         assert_eq!(
@@ -142,8 +144,8 @@ mod tests {
 
     #[test]
     fn every_layout_gives_the_same_colours() {
-        let fit = Fit::new(64, 48, Some(64));
-        let first = |image: &Image| rgb(image, fit).expect("a canvas").pixels[..3].to_vec();
+        let scaling = Scaling::new(64, 48, Some(64));
+        let first = |image: &Image| rgb(image, scaling).expect("a canvas").pixels[..3].to_vec();
         let rgb_bytes = [250u8, 120, 10].repeat(64 * 48);
         let bgr_bytes = [10u8, 120, 250].repeat(64 * 48);
         assert_eq!(first(&Image::rgb(64, 48, rgb_bytes).expect("fits")), [250, 120, 10]);
@@ -160,10 +162,10 @@ mod tests {
 
     #[test]
     fn boxes_come_back_to_the_image() {
-        let fit = Fit::new(1280, 720, None);
-        assert_eq!((fit.inner, fit.canvas), ([512, 288], [512, 288]));
+        let scaling = Scaling::new(1280, 720, None);
+        assert_eq!((scaling.scaled, scaling.canvas), ([512, 288], [512, 288]));
         let on_canvas = Detection { bounds: [51.2, 28.8, 102.4, 57.6], score: 1.0, angle: 0.0 };
-        let [x, y, w, h] = fit.in_image(vec![on_canvas])[0].bounds;
+        let [x, y, w, h] = scaling.to_image(vec![on_canvas])[0].bounds;
         for (found, expected) in [x, y, w, h].into_iter().zip([127.5, 71.5, 256.0, 144.0]) {
             assert!((found - expected).abs() < 1e-3, "{found} {expected}");
         }

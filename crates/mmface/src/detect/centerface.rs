@@ -1,21 +1,24 @@
-//! What CenterFace (Xu et al., 2019) says: a heat map of face centres at a quarter of the canvas's size,
-//! with a size, an offset and five landmarks for each centre.
+//! Decodes the outputs of CenterFace (Xu et al., "CenterFace: Joint Face Detection and Alignment
+//! Using Face as Point", 2019): a heat map of face centres at a quarter of the canvas's resolution,
+//! with a size, an offset and five landmarks for each cell.
 
 use super::{Detection, non_max_suppression};
 
-/// From this score on a centre is a face: the presence head judges again, so it may be low.
+/// Least score of a face. It may be low, because the presence head checks each detection again.
 const SCORE: f32 = 0.35;
-/// Detections that overlap by more are of one face.
+/// Two detections whose intersection over union is greater show the same face.
 const OVERLAP: f32 = 0.3;
-/// The network's outputs: heat map, scale, offset, landmarks.
+/// Names of the network's outputs: heat map, scale, offset, landmarks.
 pub(super) const OUTPUTS: [&str; 4] = ["537", "538", "539", "540"];
 
-/// The faces, surest first, none twice.
+/// The faces after non-max suppression, highest score first. `maps`: the four outputs in the order
+/// of [`OUTPUTS`], each of shape [1, channels, height / 4, width / 4]; `canvas`: width and height.
+/// Boxes are in canvas pixels, measured from the canvas's corner.
 pub(super) fn faces(maps: &[&[f32]], canvas: [i32; 2]) -> Vec<Detection> {
     non_max_suppression(decode(maps, canvas), OVERLAP)
 }
 
-/// Boxes in pixels of the canvas from its corner.
+/// One detection for each cell with a sufficient score; none if an output is too short.
 fn decode(maps: &[&[f32]], [width, height]: [i32; 2]) -> Vec<Detection> {
     let (w, h) = (width as usize / 4, height as usize / 4);
     let [heat, scale, offset, landmarks] = maps else { return Vec::new() };
@@ -32,7 +35,7 @@ fn decode(maps: &[&[f32]], [width, height]: [i32; 2]) -> Vec<Detection> {
                 (at(offset, 1, cell) + (cell % w) as f32 + 0.5) * 4.0,
                 (at(offset, 0, cell) + (cell / w) as f32 + 0.5) * 4.0,
             ];
-            // Landmarks: y then x, in units of the box from its corner.
+            // Landmarks: y, then x, in units of the box's size, from its corner.
             let points: [[f32; 2]; 5] = std::array::from_fn(|k| {
                 [at(landmarks, 2 * k + 1, cell) * size[0], at(landmarks, 2 * k, cell) * size[1]]
             });
@@ -45,9 +48,9 @@ fn decode(maps: &[&[f32]], [width, height]: [i32; 2]) -> Vec<Detection> {
         .collect()
 }
 
-/// The in-plane rotation that best takes five points of an upright face (eyes, nose, mouth corners,
-/// as seen from left to right) to these: least squares, so that it also holds in profile, where
-/// the eyes alone say nothing.
+/// The in-plane rotation in radians, clockwise as seen, from an upright face's five points (eyes,
+/// nose, corners of the mouth, left to right as seen) to the given ones. Least squares over all
+/// five, so that it also works for profiles, whose eyes alone do not determine it.
 fn tilt(points: &[[f32; 2]; 5]) -> f32 {
     const UPRIGHT: [[f32; 2]; 5] =
         [[-0.32, -0.35], [0.32, -0.35], [0.0, 0.02], [-0.25, 0.34], [0.25, 0.34]];

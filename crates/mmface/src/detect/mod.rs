@@ -1,7 +1,7 @@
-//! Face detectors behind one trait, and the thread that runs one for all streams.
+//! Face detection: a common trait for the detectors, and one thread that serves all streams.
 //!
-//! A detector looks at a small copy of the image, a [`Canvas`]. The copy is made in the call that
-//! hands the image over, so nothing of the image is kept beyond it.
+//! A detector works on a small copy of the image, a [`Canvas`]. The copy is made during the call
+//! that passes the image, so the image need not outlive that call.
 
 mod canvas;
 mod centerface;
@@ -12,7 +12,7 @@ mod service;
 
 use std::path::Path;
 
-pub use canvas::{Canvas, Fit};
+pub use canvas::{Canvas, Scaling};
 #[cfg(feature = "opencv")]
 pub use opencv::version as opencv_version;
 pub(crate) use service::{Client, Service};
@@ -21,59 +21,63 @@ use crate::bounds::iou;
 use crate::image::Image;
 use crate::{Error, Result, locate};
 
-/// A face as a detector sees it.
+/// A detected face.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Detection {
-    /// [x, y, width, height], pixels of the image.
+    /// Box [x, y, width, height]: pixels of the image, or of the canvas where [`Detector`] says so.
     pub bounds: [f32; 4],
-    /// How sure the detector is, 0…1.
+    /// Confidence, 0…1.
     pub score: f32,
-    /// How far the head is tilted (radians, clockwise as seen); 0 where the detector cannot tell.
+    /// Tilt of the head in the image plane: radians, clockwise as seen; 0 if the detector does not
+    /// measure it.
     pub angle: f32,
 }
 
-/// Finds faces in canvases.
+/// A face detector.
 pub trait Detector: Send {
-    /// The faces in pixels of the canvas from its corner, surest first, none twice.
+    /// Finds the faces on a canvas, after non-max suppression, highest score first. Boxes are in
+    /// canvas pixels, measured from the canvas's corner.
     ///
     /// # Errors
-    /// [`Error::Device`] if the library that runs it fails.
+    /// [`Error::Device`] if the library that runs the detector fails.
     fn detect(&mut self, canvas: &Canvas) -> Result<Vec<Detection>>;
 }
 
-/// Makes a canvas of an image; each detector has its own way to scale.
-pub type Prepare = fn(&Image, Fit) -> Result<Canvas>;
+/// Scales an image onto a canvas; each detector's library has its own function for this.
+pub type Prepare = fn(&Image, Scaling) -> Result<Canvas>;
 
-/// An open detector.
+/// A detector, ready for use.
 pub struct Opened {
-    /// It.
+    /// The detector.
     pub detector: Box<dyn Detector>,
-    /// How its canvases are made.
+    /// Makes its canvases.
     pub prepare: Prepare,
 }
 
 impl Opened {
-    /// The faces of an image, looked at with its longer side scaled to at most `size` pixels; see
-    /// [`Fit::new`].
+    /// Finds the faces in an image, whose longer side is scaled to at most `size` pixels (see
+    /// [`Scaling::new`]). Boxes are in pixels of the image.
     ///
     /// # Errors
-    /// As [`Detector::detect`].
+    /// [`Error::Image`] for an image whose planes are too short, [`Error::Device`] if scaling or
+    /// the detector fails.
     pub fn detect(&mut self, image: &Image, size: Option<u32>) -> Result<Vec<Detection>> {
-        let canvas = (self.prepare)(image, Fit::new(image.width, image.height, size))?;
+        let canvas = (self.prepare)(image, Scaling::new(image.width, image.height, size))?;
         let found = self.detector.detect(&canvas)?;
-        Ok(canvas.fit.in_image(found))
+        Ok(canvas.scaling.to_image(found))
     }
 }
 
-/// Which detector.
+/// The available detectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// CenterFace, run by OpenCV: finds turned, tilted and small faces.
+    /// CenterFace, run by OpenCV: finds rotated, tilted and small faces.
     #[cfg(feature = "opencv")]
     CenterFaceOpenCv,
-    /// The same network, run by OpenVINO as the other networks are.
+    /// CenterFace, run by OpenVINO like the other networks.
     CenterFaceOpenVino,
-    /// OpenCV's Haar cascade: upright frontal faces only, for machines without the network's file.
+    /// OpenCV's Haar cascade: finds upright frontal faces only; for machines without CenterFace's
+    /// file.
     #[cfg(feature = "opencv")]
     Haar,
 }
@@ -90,7 +94,7 @@ impl Default for Kind {
 }
 
 impl Kind {
-    /// Its name in the manifest.
+    /// The detector's name in the manifest.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -103,22 +107,23 @@ impl Kind {
     }
 }
 
-/// What to detect with.
+/// Options of a detector.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Which detector.
+    /// The detector.
     pub kind: Kind,
-    /// Its file, where it is not in its usual place.
+    /// Its file, if that is not in the usual place.
     pub file: Option<std::path::PathBuf>,
-    /// Threads of the CPU; `None` takes all cores. OpenCV has its own setting for the whole process.
+    /// Number of CPU threads; `None` uses all cores. Ignored by OpenCV, which has one setting for
+    /// the whole process.
     pub threads: Option<u32>,
 }
 
 /// Opens a detector.
 ///
 /// # Errors
-/// [`Error::Detector`] if its file is missing or cannot be read, [`Error::Library`] if what runs it is
-/// missing.
+/// [`Error::Detector`] if its file is missing or cannot be read, or if the library that runs it
+/// fails to load it.
 pub fn open(options: &Options) -> Result<Opened> {
     let find = |names: &[&str], cure: &str| {
         locate::find(options.file.as_deref(), "MMFACE_DETECTOR_MODEL", names)
@@ -161,7 +166,8 @@ fn unusable(path: &Path, why: &str) -> Error {
     Error::Detector(format!("the detector's file {path} cannot be used ({why}); restore it"))
 }
 
-/// Of detections that overlap by more than `limit` (intersection over union), keeps the surest.
+/// Greedy non-max suppression: of detections whose intersection over union exceeds `limit`, keeps
+/// the one with the highest score. Returns them sorted by score, highest first.
 fn non_max_suppression(mut found: Vec<Detection>, limit: f32) -> Vec<Detection> {
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Detection> = Vec::new();

@@ -1,4 +1,4 @@
-//! CenterFace in OpenVINO.
+//! CenterFace, run by OpenVINO.
 
 use std::collections::HashMap;
 
@@ -13,8 +13,8 @@ use super::{Canvas, Detection, Detector};
 use crate::backend::library;
 use crate::{Error, Result};
 
-/// Networks that are kept: images of many sizes make canvases of many sizes, and a network is compiled
-/// for one.
+/// Most compiled networks to keep. Images of different sizes make canvases of different sizes, and
+/// a network is compiled for one canvas size.
 const MAX_NETWORKS: usize = 6;
 
 pub(super) struct CenterFace {
@@ -23,7 +23,7 @@ pub(super) struct CenterFace {
     networks: HashMap<[i32; 2], Network>,
 }
 
-/// The network for one size of canvas.
+/// The network compiled for one canvas size.
 struct Network {
     request: InferRequest,
     canvas: Tensor,
@@ -32,7 +32,7 @@ struct Network {
 }
 
 impl CenterFace {
-    /// Reads the network; an error says what is wrong with it.
+    /// Reads the network. The error is a reason, to be used within a sentence.
     pub(super) fn open(model: Vec<u8>, threads: Option<u32>) -> std::result::Result<Self, String> {
         let mut core = library::core().map_err(|e| e.to_string())?;
         let mut settings = vec![(RwPropertyKey::HintPerformanceMode, "LATENCY".to_string())];
@@ -47,7 +47,7 @@ impl CenterFace {
     }
 
     fn run(&mut self, canvas: &Canvas) -> std::result::Result<Vec<Detection>, InferenceError> {
-        let size = canvas.fit.canvas;
+        let size = canvas.scaling.canvas;
         if !self.networks.contains_key(&size) {
             if self.networks.len() >= MAX_NETWORKS {
                 self.networks.clear();
@@ -67,7 +67,7 @@ impl CenterFace {
 }
 
 impl Network {
-    /// Takes canvases as they are: bytes, [1, height, width, 3].
+    /// Compiles the network for canvases of bytes, shape [1, height, width, 3].
     fn compile(
         core: &mut Core,
         bytes: &[u8],

@@ -1,4 +1,4 @@
-//! One detector for all streams, on a thread of its own, so that its cost does not fall on the frames.
+//! One detector for all streams, on a thread of its own, so that detections do not delay frames.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -6,19 +6,19 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
-use super::{Canvas, Detection, Fit, Opened, Prepare};
+use super::{Canvas, Detection, Opened, Prepare, Scaling};
 use crate::image::Image;
 use crate::{Error, Result};
 
-/// How often a wait looks whether the detector's thread still runs.
+/// How often a waiting client checks that the detector's thread still runs.
 const GLANCE: std::time::Duration = std::time::Duration::from_millis(200);
 
-/// What a detection found.
+/// The result of a detection.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// The faces, pixels of the image.
+    /// The faces, in pixels of the image.
     pub(crate) faces: Vec<Detection>,
-    /// How long it took, scaling included, milliseconds.
+    /// How long the detection took, scaling included, in milliseconds.
     pub(crate) took_ms: f64,
 }
 
@@ -27,10 +27,11 @@ struct Question {
     answer: Sender<Result<Answer>>,
 }
 
-/// The thread. It ends when the service is dropped, which its clients keep alive.
+/// Owns the detector's thread, which ends when the service is dropped. Clients keep the service
+/// alive.
 pub(crate) struct Service {
     prepare: Prepare,
-    // Dropped before the thread is joined: that is what ends it.
+    // `drop` takes the sender before it joins the thread; a closed channel ends the thread.
     questions: Option<Sender<Question>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -39,19 +40,19 @@ impl Service {
     /// Starts the thread.
     ///
     /// # Errors
-    /// [`Error::Device`] if there can be no more threads.
+    /// [`Error::Device`] if no thread can be started.
     pub(crate) fn start(opened: Opened) -> Result<Self> {
         let Opened { mut detector, prepare } = opened;
-        // Never more than one question for each client: a client asks anew only after an answer.
+        // Holds at most one question per client: a client asks again only after an answer.
         let (questions, asked) = unbounded::<Question>();
         let work = move || {
             for Question { canvas, answer } in asked {
                 let started = Instant::now();
                 let found = detector.detect(&canvas).map(|found| {
                     let took_ms = started.elapsed().as_secs_f64() * 1e3;
-                    Answer { faces: canvas.fit.in_image(found), took_ms }
+                    Answer { faces: canvas.scaling.to_image(found), took_ms }
                 });
-                // Fails where the client has gone.
+                // Fails if the client is gone.
                 let _ = answer.send(found);
             }
         };
@@ -66,7 +67,8 @@ impl Service {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// A stream's access. The service lives on while it has clients.
+    /// A stream's access to the detector; `size` is the longest side of its canvases, see
+    /// [`Scaling::new`].
     pub(crate) fn client(self: &Arc<Self>, size: Option<u32>) -> Client {
         let (answer, answers) = bounded(1);
         Client { service: self.clone(), size, answer, answers, prepared_ms: 0.0, busy: false }
@@ -77,41 +79,42 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.questions = None;
         if let Some(thread) = self.thread.take() {
-            // A panic in the detector was reported when its answer stayed away.
+            // A panic of the detector has been reported as a missing answer.
             let _ = thread.join();
         }
     }
 }
 
-/// One stream's access to the detector: one image at a time.
+/// One stream's access to the detector. It processes one image at a time.
 pub(crate) struct Client {
     service: Arc<Service>,
-    /// Longest side of the canvases.
+    /// Longest side of the canvases; `None` derives it from the image's size.
     size: Option<u32>,
     answer: Sender<Result<Answer>>,
     answers: Receiver<Result<Answer>>,
-    /// What making the canvas took.
+    /// How long it took to make the canvas, in milliseconds.
     prepared_ms: f64,
     busy: bool,
 }
 
 impl Client {
-    /// Whether an image is being looked at.
+    /// Whether a detection is running.
     pub(crate) fn is_busy(&self) -> bool {
         self.busy
     }
 
-    /// Hands over a small copy of an image, unless one is being looked at.
+    /// Starts a detection on a small copy of the image; does nothing if one is running.
     ///
     /// # Errors
-    /// [`Error::Device`] if the copy cannot be made, [`Error::Bug`] if the detector is gone.
+    /// [`Error::Image`] or [`Error::Device`] if the copy cannot be made, [`Error::Bug`] if the
+    /// detector's thread has ended.
     pub(crate) fn ask(&mut self, image: &Image) -> Result<()> {
         if self.busy {
             return Ok(());
         }
         let started = Instant::now();
-        let fit = Fit::new(image.width, image.height, self.size);
-        let canvas = (self.service.prepare)(image, fit)?;
+        let scaling = Scaling::new(image.width, image.height, self.size);
+        let canvas = (self.service.prepare)(image, scaling)?;
         self.prepared_ms = started.elapsed().as_secs_f64() * 1e3;
         let question = Question { canvas, answer: self.answer.clone() };
         let sent = self.service.questions.as_ref().map(|questions| questions.send(question));
@@ -119,10 +122,10 @@ impl Client {
         if self.busy { Ok(()) } else { Err(gone()) }
     }
 
-    /// The answer, if there is one already.
+    /// The answer, if it has arrived.
     ///
     /// # Errors
-    /// Those of the detector; [`Error::Bug`] if it is gone.
+    /// The detector's errors; [`Error::Bug`] if its thread has ended.
     pub(crate) fn poll(&mut self) -> Result<Option<Answer>> {
         match self.answers.try_recv() {
             Ok(answer) => self.take(answer).map(Some),
@@ -131,7 +134,7 @@ impl Client {
         }
     }
 
-    /// The answer, waited for; `None` where nothing was asked.
+    /// Waits for the answer; `None` if no detection is running.
     ///
     /// # Errors
     /// As [`poll`](Self::poll).
@@ -166,7 +169,7 @@ mod tests {
 
     impl Detector for Wide {
         fn detect(&mut self, canvas: &Canvas) -> Result<Vec<Detection>> {
-            let [width, height] = canvas.fit.canvas.map(|v| v as f32);
+            let [width, height] = canvas.scaling.canvas.map(|v| v as f32);
             assert!(width > 32.0, "a panic of the detector");
             Ok(vec![Detection { bounds: [0.0, 0.0, width, height], score: 1.0, angle: 0.0 }])
         }

@@ -37,7 +37,7 @@ pub struct TrackerOptions {
     /// Most faces to follow.
     pub faces: usize,
     /// Longest side of the detector's canvas in pixels; `None` derives it from the image's size
-    /// (see [`Fit`](crate::detect::Fit::new)).
+    /// (see [`Scaling`](crate::detect::Scaling::new)).
     pub detect_size: Option<u32>,
     /// Seconds between detections while every known face is in sight and more could be followed.
     pub detect_every: f64,

@@ -1,4 +1,4 @@
-//! Canvases made by OpenCV.
+//! Canvases, scaled by OpenCV.
 
 use opencv::core::{self, Mat, Rect, Scalar, Size, Vec2b, Vec3b};
 use opencv::imgproc;
@@ -6,20 +6,21 @@ use opencv::prelude::*;
 
 use super::failed;
 use crate::Result;
-use crate::detect::{Canvas, Fit};
+use crate::detect::{Canvas, Scaling};
 use crate::image::{Image, Layout};
 
-/// The image scaled by area, so that nothing flickers, as R, G, B on a black canvas.
+/// Scales an image by area averaging, which avoids flicker, and puts it on a black canvas as R, G,
+/// B.
 ///
 /// # Errors
 /// [`Error::Image`](crate::Error::Image) for an image whose planes are too short,
 /// [`Error::Device`](crate::Error::Device) if OpenCV fails.
-pub(crate) fn rgb(image: &Image, fit: Fit) -> Result<Canvas> {
+pub(crate) fn rgb(image: &Image, scaling: Scaling) -> Result<Canvas> {
     image.check()?;
     let canvas = || -> opencv::Result<Vec<u8>> {
-        let ([w, h], [cw, ch]) = (fit.inner, fit.canvas);
+        let ([w, h], [cw, ch]) = (scaling.scaled, scaling.canvas);
         let (mut canvas, constant) = (Mat::default(), core::BORDER_CONSTANT);
-        let small = small_rgb(image, fit)?;
+        let small = small_rgb(image, scaling)?;
         core::copy_make_border(
             &small,
             &mut canvas,
@@ -32,50 +33,54 @@ pub(crate) fn rgb(image: &Image, fit: Fit) -> Result<Canvas> {
         )?;
         Ok(canvas.data_bytes()?.to_vec())
     };
-    Ok(Canvas { fit, pixels: canvas().map_err(|e| failed(&e))? })
+    Ok(Canvas { scaling, pixels: canvas().map_err(|e| failed(&e))? })
 }
 
-/// The image's luma, scaled, one byte a pixel and without a border.
+/// The image's luma, scaled, one byte per pixel, without a black border.
 ///
 /// # Errors
 /// As [`rgb`].
-pub(crate) fn grey(image: &Image, fit: Fit) -> Result<Canvas> {
+pub(crate) fn grey(image: &Image, scaling: Scaling) -> Result<Canvas> {
     image.check()?;
     let grey = || -> opencv::Result<Vec<u8>> {
         let mut small = Mat::default();
         if image.layout == Layout::Rgb || image.layout == Layout::Bgr {
-            imgproc::cvt_color_def(&small_rgb(image, fit)?, &mut small, imgproc::COLOR_RGB2GRAY)?;
+            imgproc::cvt_color_def(
+                &small_rgb(image, scaling)?,
+                &mut small,
+                imgproc::COLOR_RGB2GRAY,
+            )?;
         } else {
-            shrink::<u8>(image, 0, &mut small, fit.inner)?;
+            shrink::<u8>(image, 0, &mut small, scaling.scaled)?;
         }
         Ok(small.data_bytes()?.to_vec())
     };
-    Ok(Canvas { fit, pixels: grey().map_err(|e| failed(&e))? })
+    Ok(Canvas { scaling, pixels: grey().map_err(|e| failed(&e))? })
 }
 
-/// The scaled image, R, G, B.
-fn small_rgb(image: &Image, fit: Fit) -> opencv::Result<Mat> {
-    let [w, h] = fit.inner;
+/// The scaled image as R, G, B.
+fn small_rgb(image: &Image, scaling: Scaling) -> opencv::Result<Mat> {
+    let [w, h] = scaling.scaled;
     let (mut small, mut converted) = (Mat::default(), Mat::default());
     let code = match image.layout {
         Layout::Rgb => {
-            shrink::<Vec3b>(image, 0, &mut small, fit.inner)?;
+            shrink::<Vec3b>(image, 0, &mut small, scaling.scaled)?;
             return Ok(small);
         }
         Layout::Bgr => {
-            shrink::<Vec3b>(image, 0, &mut small, fit.inner)?;
+            shrink::<Vec3b>(image, 0, &mut small, scaling.scaled)?;
             imgproc::COLOR_BGR2RGB
         }
         Layout::Grey => {
-            shrink::<u8>(image, 0, &mut small, fit.inner)?;
+            shrink::<u8>(image, 0, &mut small, scaling.scaled)?;
             imgproc::COLOR_GRAY2RGB
         }
         Layout::I420 | Layout::Nv12 => {
-            // OpenCV has the chroma behind the luma, in a matrix half as high again.
+            // OpenCV expects the chroma planes below the luma, in one matrix 1.5 times as high.
             let (size, black) = (Size::new(w, h / 2 * 3), Scalar::all(0.0));
             small = Mat::new_size_with_default(size, core::CV_8UC1, black)?;
             let mut luma = Mat::roi_mut(&mut small, Rect::new(0, 0, w, h))?;
-            shrink::<u8>(image, 0, &mut luma, fit.inner)?;
+            shrink::<u8>(image, 0, &mut luma, scaling.scaled)?;
             let mut start = (w * h) as usize;
             for index in 1..image.layout.planes(image.width, image.height).len() {
                 let (mut half, size) = (Mat::default(), [w / 2, h / 2]);
@@ -97,7 +102,7 @@ fn small_rgb(image: &Image, fit: Fit) -> opencv::Result<Mat> {
     Ok(converted)
 }
 
-/// Scales a plane by area; `T` is its pixel.
+/// Scales a plane by area averaging; `T` is the type of its pixels.
 fn shrink<T: core::DataType>(
     image: &Image,
     plane: usize,

@@ -1,4 +1,4 @@
-//! CenterFace in OpenCV's dnn.
+//! CenterFace, run by OpenCV's dnn module.
 
 use std::collections::HashMap;
 
@@ -11,42 +11,42 @@ use crate::Result;
 use crate::detect::centerface::{OUTPUTS, faces};
 use crate::detect::{Canvas, Detection, Detector};
 
-/// Images of many sizes make canvases of many sizes; each has a network of its own (see
-/// [`CenterFace::net`]).
+/// Most networks to keep. Images of different sizes make canvases of different sizes, and each size
+/// needs a network of its own (see [`CenterFace::net`]).
 const MAX_NETS: usize = 6;
 
 pub(crate) struct CenterFace {
     model: Vec<u8>,
     nets: HashMap<[i32; 2], Net>,
-    /// Read to see that the file is good; becomes the first of the nets.
+    /// The network that `open` read to check the file; used for the first canvas size.
     first: Option<Net>,
 }
 
 impl CenterFace {
-    /// Reads the network; an error says what is wrong with it.
+    /// Reads the network. The error is a reason, to be used within a sentence.
     pub(crate) fn open(model: Vec<u8>) -> std::result::Result<Self, String> {
         let first = Some(read(&model).map_err(|e| e.message.trim().to_string())?);
         Ok(Self { model, nets: HashMap::new(), first })
     }
 
     fn run(&mut self, canvas: &Canvas) -> opencv::Result<Vec<Detection>> {
-        let [width, height] = canvas.fit.canvas;
+        let [width, height] = canvas.scaling.canvas;
         let pixels =
             Mat::new_rows_cols_with_bytes::<opencv::core::Vec3b>(height, width, &canvas.pixels)?;
         debug_assert_eq!(pixels.typ(), CV_8UC3);
         let blob = dnn::blob_from_image_def(&pixels)?;
         let mut outputs = Vector::<Mat>::new();
-        let net = self.net(canvas.fit.canvas)?;
+        let net = self.net(canvas.scaling.canvas)?;
         net.set_input(&blob, "", 1.0, Scalar::default())?;
         net.forward(&mut outputs, &Vector::<String>::from_iter(OUTPUTS))?;
         let maps: Vec<Mat> = outputs.iter().collect();
         let maps: Vec<&[f32]> =
             maps.iter().map(|m| m.data_typed()).collect::<opencv::Result<_>>()?;
-        Ok(faces(&maps, canvas.fit.canvas))
+        Ok(faces(&maps, canvas.scaling.canvas))
     }
 
-    /// The network for a size. OpenCV 4.6 silently corrupts the outputs of a network whose input
-    /// changes its size, so there is one network for each.
+    /// The network for a canvas size. One per size, because OpenCV 4.6 returns wrong outputs,
+    /// without an error, after the input size of a network has changed.
     fn net(&mut self, canvas: [i32; 2]) -> opencv::Result<&mut Net> {
         if self.nets.len() >= MAX_NETS && !self.nets.contains_key(&canvas) {
             self.nets.clear();

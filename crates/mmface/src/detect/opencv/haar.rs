@@ -1,4 +1,4 @@
-//! OpenCV's Haar cascade (Viola and Jones): the fallback that needs no network file.
+//! OpenCV's Haar cascade (Viola and Jones, 2001): a fallback that needs no network file.
 
 use std::path::Path;
 
@@ -11,9 +11,9 @@ use super::failed;
 use crate::Result;
 use crate::detect::{Canvas, Detection, Detector, non_max_suppression};
 
-/// A cascade says yes or no; its yes is worth this.
+/// Score of every detection: a cascade gives none.
 const SCORE: f32 = 0.6;
-/// Detections that overlap by more are of one face.
+/// Two detections whose intersection over union is greater show the same face.
 const OVERLAP: f32 = 0.3;
 
 pub(crate) struct Haar {
@@ -21,14 +21,14 @@ pub(crate) struct Haar {
 }
 
 impl Haar {
-    /// Reads the cascade; an error says what is wrong with it.
+    /// Reads the cascade. The error is a reason, to be used within a sentence.
     pub(crate) fn open(path: &Path) -> std::result::Result<Self, String> {
         let cascade = CascadeClassifier::new(path).map_err(|e| e.message.trim().to_string())?;
         Ok(Self { cascade })
     }
 
     fn run(&mut self, canvas: &Canvas) -> opencv::Result<Vec<Detection>> {
-        let [width, height] = canvas.fit.inner;
+        let [width, height] = canvas.scaling.scaled;
         let grey = Mat::new_rows_cols_with_bytes::<u8>(height, width, &canvas.pixels)?;
         let mut even = Mat::default();
         imgproc::equalize_hist(&grey, &mut even)?;

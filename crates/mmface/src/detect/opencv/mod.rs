@@ -1,4 +1,4 @@
-//! Detectors of OpenCV, and its way to scale images.
+//! Detectors that run in OpenCV, and canvases scaled by OpenCV.
 
 mod canvas;
 mod centerface;
@@ -10,7 +10,7 @@ pub(super) use haar::Haar;
 
 use crate::Error;
 
-/// OpenCV's version.
+/// OpenCV's version number.
 #[must_use]
 pub fn version() -> String {
     opencv::core::get_version_string().unwrap_or_else(|_| "unknown version".into())
