@@ -1,4 +1,4 @@
-//! The morphable model: mean, modes, triangles, landmarks.
+//! The 3D morphable face model: mean shape, modes, triangles and landmarks.
 
 mod reader;
 
@@ -11,10 +11,10 @@ use super::{Params, rotation};
 use crate::crop::rotated;
 use crate::{Error, Result};
 
-/// Points of a face that people label (Multi-PIE, i·bug).
+/// Number of labelled points of a face (Multi-PIE's scheme, as used by i·bug and 300-W).
 pub const LANDMARKS: usize = 68;
 
-/// Which landmark takes the place of each in a mirror.
+/// For each landmark, the index of its counterpart in the mirrored face.
 #[rustfmt::skip]
 const MIRROR: [usize; LANDMARKS] = [
     16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
@@ -23,20 +23,21 @@ const MIRROR: [usize; LANDMARKS] = [
     54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
 ];
 
-/// A 3D morphable face model. Lengths in model units (centimetres for the one that ships); x to
-/// the subject's left, y up, z out of the face.
+/// A 3D morphable face model: vertices are a mean shape plus a weighted sum of modes. Lengths are
+/// in model units (centimetres for the model that ships). Axes: x to the subject's left, y up, z
+/// out of the face.
 pub struct FaceModel {
-    /// What it calls itself.
+    /// Name of the model.
     pub name: String,
-    /// Identity modes.
+    /// Number of identity modes.
     pub identities: usize,
-    /// Names of the expressions, ARKit's where it has them.
+    /// Names of the expression modes; ARKit's names where ARKit has them.
     pub expressions: Vec<String>,
-    /// ARKit's 52 names, each with the expressions (and weights) that make it here.
+    /// For each of ARKit's 52 names, the expressions of this model and the weights that produce it.
     pub arkit: BTreeMap<String, Vec<(String, f32)>>,
-    /// Corners of the triangles, counter-clockwise seen from outside.
+    /// Vertex indices of the triangles, counter-clockwise as seen from outside.
     pub triangles: Vec<[u32; 3]>,
-    /// Which of [`regions`](Self::regions) each triangle belongs to.
+    /// For each triangle, an index into [`regions`](Self::regions).
     pub triangle_region: Vec<u8>,
     /// Names of the regions.
     pub regions: Vec<String>,
@@ -44,21 +45,22 @@ pub struct FaceModel {
     yaw_bins: Vec<f32>,
     landmarks: Vec<Basis>,
     landmarks3d: Basis,
-    /// The middle of a face's volume.
+    /// Centre of a face's volume, model space.
     volume_centre: [f32; 3],
-    /// What a mirror does: the sign of each identity mode, the counterpart of each expression.
+    /// How mirroring acts on the modes: the sign of each identity mode, and the index of each
+    /// expression's counterpart.
     mirror: (Vec<f32>, Vec<usize>),
 }
 
-/// Points that move linearly with the parameters: mean, then identity modes, then expressions,
-/// each 3·points long.
+/// Points that depend linearly on the weights. `mean`: 3·points values; `modes`: the identity
+/// modes, then the expression modes, 3·points values each.
 struct Basis {
     mean: Vec<f32>,
     modes: Vec<f32>,
 }
 
 impl Basis {
-    /// mean + Σ weight · mode, as 3·points numbers.
+    /// mean + Σ weight · mode: 3·points values.
     fn shape<'a>(&self, weights: impl Iterator<Item = &'a f32>) -> Vec<f32> {
         let mut shape = self.mean.clone();
         for (mode, &weight) in self.modes.chunks_exact(self.mean.len()).zip(weights) {
@@ -75,10 +77,11 @@ fn points(flat: &[f32]) -> Vec<[f32; 3]> {
 }
 
 impl FaceModel {
-    /// Reads the model from the bytes of a safetensors file; `path` is for messages only.
+    /// Reads the model from the bytes of a safetensors file. `path` is used in messages only.
     ///
     /// # Errors
-    /// [`Error::Models`] if a tensor is missing, has another shape or type, or points elsewhere.
+    /// [`Error::Models`] if a tensor is missing, has a wrong shape or type, or holds indices out of
+    /// range.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self> {
         Reader::new(bytes)
             .and_then(|reader| reader.model())
@@ -91,25 +94,26 @@ impl FaceModel {
         self.vertices.mean.len() / 3
     }
 
-    /// The mesh in model space.
+    /// The mesh's vertices in model space.
     #[must_use]
     pub fn shape(&self, params: &Params) -> Vec<[f32; 3]> {
         points(&self.vertices.shape(params.identity.iter().chain(&params.expression)))
     }
 
-    /// The mesh in pixels; z in pixels toward the camera.
+    /// The mesh's vertices: x, y in pixels, z in pixels toward the camera.
     #[must_use]
     pub fn vertices(&self, params: &Params) -> Vec<[f32; 3]> {
         params.project(&self.shape(params))
     }
 
-    /// The 68 landmarks in pixels, in the habit of i·bug: the contour follows the visible outline,
-    /// so it is taken from tables per yaw, with linear interpolation between neighbouring ones. Moved
-    /// by what is seen [beside](Params::landmark_offsets) the mesh.
+    /// The 68 landmarks in pixels, as i·bug labels them: the contour follows the visible outline.
+    /// Landmarks are tabulated for a number of yaw angles and interpolated linearly between
+    /// neighbouring tables, then moved by [`Params::landmark_offsets`].
     #[must_use]
     pub fn landmarks(&self, params: &Params) -> Vec<[f32; 2]> {
         let weights = || params.identity.iter().chain(&params.expression);
-        // The yaw of the upright head: seen in a tilted one, part of its pitch would pass for yaw.
+        // The yaw of the head after its in-plane rotation is undone; otherwise a part of the pitch
+        // of a tilted head would count as yaw.
         let angle = rotation::upright_angle(&params.rotation);
         let upright = rotation::rotated_in_plane(&params.rotation, -angle);
         let turn = rotation::matrix(&upright)[(0, 2)].clamp(-1.0, 1.0).asin().to_degrees();
@@ -128,10 +132,12 @@ impl FaceModel {
         landmarks
     }
 
-    /// The same parameters, with landmarks that go from the mesh's towards `seen`, where a network
-    /// sees the 68 directly (pixels, as `params`): by `weight` on a face that looks into the camera,
-    /// less where it is turned, because hidden points cannot be seen. A mesh of some modes cannot be
-    /// everywhere where people see a landmark. Nothing changes if `seen` is none or no numbers.
+    /// Sets the parameters' [landmark offsets](Params::landmark_offsets): landmarks move from the
+    /// mesh's places towards `seen`, the 68 points that the network sees directly (same pixels as
+    /// `params`). They go the part `weight` of the way on a face that looks into the camera, and
+    /// less on a turned face (times cos² of the angle), because hidden points cannot be seen.
+    /// Reason: a mesh with few modes cannot reach every place where people see a landmark. The
+    /// offsets are cleared if `seen` is empty or not finite.
     #[must_use]
     pub fn with_seen_landmarks(
         &self,
@@ -152,9 +158,9 @@ impl FaceModel {
         params
     }
 
-    /// The same parameters with the depth that belongs to their scale and rotation: a camera without
-    /// perspective sees no depth, so t_z is a convention, `t_z = −f (R c)_z` with *c* the middle of a
-    /// face's volume.
+    /// Sets t_z. A camera without perspective does not determine depth, so t_z is a convention:
+    /// `t_z = −f (R c)_z` with the centre *c* of the face's volume, which puts that centre at depth
+    /// 0.
     #[must_use]
     pub fn centred(&self, mut params: Params) -> Params {
         params.t[2] = 0.0;
@@ -162,8 +168,9 @@ impl FaceModel {
         params
     }
 
-    /// The mirror image's parameters: left and right of identity and expression change places, the
-    /// rotation is that of the image; f and t stay, since they say where in a crop, not how.
+    /// The parameters of the mirrored face: left and right change places in identity, expression
+    /// and rotation. f and t are kept: they are a matter of the crop's position, see
+    /// [`Params::into_frame`].
     #[must_use]
     pub fn mirrored(&self, params: Params) -> Params {
         let (signs, counterparts) = &self.mirror;
@@ -185,7 +192,8 @@ impl FaceModel {
         }
     }
 
-    /// 68 points fixed on the face, hidden ones too, in pixels; z in pixels toward the camera.
+    /// The 68 landmarks as points fixed on the mesh, hidden ones included: x, y in pixels, z in
+    /// pixels toward the camera.
     #[must_use]
     pub fn landmarks3d(&self, params: &Params) -> Vec<[f32; 3]> {
         let shape = self.landmarks3d.shape(params.identity.iter().chain(&params.expression));
@@ -193,7 +201,8 @@ impl FaceModel {
     }
 }
 
-/// Position of `value` in ascending `bins`: the one before it and how far it is to the next.
+/// Position of `value` in ascending `bins`: the index of the bin below it, and the fraction of the
+/// way to the next bin. Clamped at both ends.
 fn between(bins: &[f32], value: f32) -> (usize, f32) {
     let after = bins.partition_point(|b| *b <= value);
     if after == 0 || after == bins.len() {

@@ -1,4 +1,4 @@
-//! **p** = [f, r, t, α_id, α_exp]: what the parametric network says of one face.
+//! **p** = [f, r, t, α_id, α_exp]: the parameters of one face (MMFace, Yi et al., CVPR 2019).
 
 use nalgebra::{Quaternion, UnitQuaternion};
 
@@ -9,26 +9,26 @@ use crate::crop::CropMap;
 /// `pixel = f · P · R · (S̄ + A_id α_id + A_exp α_exp) + t`, where P drops z and turns y downwards.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Params {
-    /// Scale, pixels per unit of the face model.
+    /// Scale f: pixels per model unit.
     pub f: f32,
-    /// Model space → camera space.
+    /// Rotation R from model space to camera space (x right, y up, z toward the camera).
     pub rotation: UnitQuaternion<f32>,
-    /// Where the model's origin lies: x, y in pixels; z moves depths (pixels, toward the camera)
-    /// so that the middle of the volume is 0.
+    /// Translation t: x, y are the pixel of the model's origin; z shifts depths (pixels toward the
+    /// camera) so that the centre of the face's volume has depth 0.
     pub t: [f32; 3],
-    /// α_id, standard deviations.
+    /// Identity weights α_id, in standard deviations.
     pub identity: Vec<f32>,
-    /// α_exp, 0…1.
+    /// Expression weights α_exp, 0…1.
     pub expression: Vec<f32>,
-    /// By how much each of the 68 landmarks is seen beside the mesh's: model units across and down,
-    /// in the picture turned upright by the head. Empty where nothing is known.
+    /// Offsets of the 68 landmarks from their places on the mesh, towards where the network sees
+    /// them: [right, down] in model units, in the image rotated so that the head is upright. Empty
+    /// if unknown.
     pub landmark_offsets: Vec<[f32; 2]>,
 }
 
 impl Params {
-    /// Reads the parametric network's outputs; `pose` is [f, pitch, yaw, roll, tx, ty, tz] in crop
-    /// pixels and degrees. `None` where a number is not finite or the scale not positive: a network
-    /// that answers nonsense is treated as seeing nothing.
+    /// Parameters from the parametric network's outputs. `pose` is [f, pitch, yaw, roll, t_x, t_y,
+    /// t_z] in crop pixels and degrees. `None` if a number is not finite or f is not positive.
     #[must_use]
     pub fn from_outputs(pose: [f32; 7], identity: &[f32], expression: &[f32]) -> Option<Self> {
         let numbers = pose.iter().chain(identity).chain(expression);
@@ -45,8 +45,8 @@ impl Params {
         })
     }
 
-    /// Parameters seen in a crop, brought back to the frame that it was cut from. Those of a mirrored
-    /// crop must be [`mirrored`](super::FaceModel::mirrored) before.
+    /// Converts parameters from a crop to the frame from which it was cut. For a mirrored crop,
+    /// call [`mirrored`](super::FaceModel::mirrored) first.
     #[must_use]
     pub fn into_frame(mut self, map: &CropMap) -> Self {
         let [x, y] = map.frame_from_crop([self.t[0], self.t[1]]);
@@ -56,15 +56,16 @@ impl Params {
         self
     }
 
-    /// The mean of several fits of one face in one frame: scales geometrically, rotations as the
-    /// normalised sum of quaternions (good for rotations that are near each other). `None` of none.
+    /// The mean of several fits of one face in one frame: the geometric mean of scales, and the
+    /// normalised sum of quaternions (a good approximation for rotations close to each other).
+    /// `None` if there are no fits.
     #[must_use]
     pub fn mean(fits: &[Self]) -> Option<Self> {
         let (first, count) = (fits.first()?, fits.len() as f32);
         let average = |of: &dyn Fn(&Self) -> f32| fits.iter().map(of).sum::<f32>() / count;
         let sum = fits.iter().fold(Quaternion::default(), |sum, fit| {
             let q = fit.rotation.into_inner();
-            // A quaternion and its negative are one rotation.
+            // A quaternion and its negative are the same rotation.
             if q.dot(first.rotation.quaternion()) < 0.0 { sum - q } else { sum + q }
         });
         let each = |list: &dyn Fn(&Self) -> &[f32]| -> Vec<f32> {
@@ -83,7 +84,7 @@ impl Params {
         })
     }
 
-    /// Projects a point of model space: x, y in pixels, z in pixels toward the camera.
+    /// Projects points of model space: x, y in pixels, z in pixels toward the camera.
     #[must_use]
     pub fn project(&self, points: &[[f32; 3]]) -> Vec<[f32; 3]> {
         let r = rotation::matrix(&self.rotation) * self.f;

@@ -1,20 +1,21 @@
-//! Rotations: the angles of 300W-LP, quaternions, the upright angle.
+//! Rotations: conversion from and to 300W-LP's angles, quaternions, in-plane rotation.
 //!
-//! The composition is that of 300W-LP's `Pose_Para` (3DDFA's `angle2matrix`):
-//! `R = Rx(pitch) · Ry(yaw) · Rz(roll)`, each factor turning by the *negative* angle in the usual
-//! right-handed sense. R takes model space to camera space (x right, y up, z toward the camera).
+//! The order is that of 300W-LP's `Pose_Para` (3DDFA's `angle2matrix`):
+//! `R = Rx(pitch) · Ry(yaw) · Rz(roll)`, where each factor rotates by the *negative* angle in the
+//! usual right-handed sense. R takes model space to camera space (x right, y up, z toward the
+//! camera).
 
 use nalgebra::{Matrix3, Quaternion, Rotation3, UnitQuaternion, Vector3};
 
-/// Rotation from `[pitch, yaw, roll]` in degrees, in the convention of 300W-LP.
+/// The rotation from `[pitch, yaw, roll]` in degrees, in 300W-LP's convention.
 #[must_use]
 pub fn from_angles([pitch, yaw, roll]: [f32; 3]) -> UnitQuaternion<f32> {
     let about = |axis, degrees: f32| UnitQuaternion::from_axis_angle(&axis, -degrees.to_radians());
     about(Vector3::x_axis(), pitch) * about(Vector3::y_axis(), yaw) * about(Vector3::z_axis(), roll)
 }
 
-/// `[pitch, yaw, roll]` in degrees; the inverse of [`from_angles`]. Yaw is within ±90; where it
-/// reaches them, pitch and roll are not separate and roll is 0.
+/// `[pitch, yaw, roll]` in degrees; the inverse of [`from_angles`]. Yaw is within ±90°. At ±90°
+/// pitch and roll are not separable (gimbal lock), and roll is 0.
 #[must_use]
 pub fn to_angles(rotation: &UnitQuaternion<f32>) -> [f32; 3] {
     let r = rotation.to_rotation_matrix();
@@ -27,42 +28,44 @@ pub fn to_angles(rotation: &UnitQuaternion<f32>) -> [f32; 3] {
     [pitch, yaw, roll].map(f32::to_degrees)
 }
 
-/// `[w, x, y, z]` with w ≥ 0.
+/// The quaternion `[w, x, y, z]`, with w ≥ 0.
 #[must_use]
 pub fn to_wxyz(rotation: &UnitQuaternion<f32>) -> [f32; 4] {
     let q = if rotation.w < 0.0 { -rotation.into_inner() } else { rotation.into_inner() };
     [q.w, q.i, q.j, q.k]
 }
 
-/// The angle (radians, clockwise as seen in a picture) by which a head leans in the image plane:
-/// that of its upward axis, which is well defined for every pose but one that looks straight up or
-/// down. Pitch and roll of a profile are not: near a yaw of 90° they change places.
+/// The in-plane angle of a head (radians, clockwise as seen): that of its upward axis in the image.
+/// It is well defined for every pose except one that looks straight up or down. Pitch and roll are
+/// not: near a yaw of 90° they are interchangeable.
 #[must_use]
 pub fn upright_angle(rotation: &UnitQuaternion<f32>) -> f32 {
     let up = rotation * Vector3::y();
     up.x.atan2(up.y)
 }
 
-/// cos² of the angle between the face's forward axis and the camera; 0 for one that looks away.
+/// cos² of the angle between the face's forward axis and the direction to the camera; 0 for a face
+/// that looks away.
 #[must_use]
 pub fn facing(rotation: &UnitQuaternion<f32>) -> f32 {
     matrix(rotation)[(2, 2)].max(0.0).powi(2)
 }
 
-/// A rotation seen in a crop, as it is in the frame that the crop was cut from.
+/// Rotates a pose in the image plane by `angle` radians, clockwise as seen: from a crop rotated by
+/// that angle to the frame.
 #[must_use]
 pub fn rotated_in_plane(rotation: &UnitQuaternion<f32>, angle: f32) -> UnitQuaternion<f32> {
     UnitQuaternion::from_axis_angle(&Vector3::z_axis(), -angle) * rotation
 }
 
-/// The rotation of a head's mirror image (x turned round, in the model as in the camera).
+/// The rotation of the mirrored head (x is negated in model space and in camera space).
 #[must_use]
 pub fn mirrored(rotation: &UnitQuaternion<f32>) -> UnitQuaternion<f32> {
     let q = rotation.into_inner();
     UnitQuaternion::new_unchecked(Quaternion::new(q.w, q.i, -q.j, -q.k))
 }
 
-/// The matrix, for those who multiply many points.
+/// The rotation as a matrix, which is faster for many points.
 #[must_use]
 pub fn matrix(rotation: &UnitQuaternion<f32>) -> Matrix3<f32> {
     Rotation3::from(*rotation).into_inner()

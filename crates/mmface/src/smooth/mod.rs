@@ -1,8 +1,8 @@
-//! Filters over time: per face and per group of parameters.
+//! Smoothing over time: filters for each face and each group of parameters.
 //!
-//! f, t, rotation and each expression go through a One-Euro filter with real time steps; identity
-//! is a slow weighted mean over the track, with f and t re-aligned to it, so that neither a blink
-//! nor a turned head changes who somebody is. Speeds are measured in face sizes, radians and full
+//! f, t, rotation and each expression go through a One-Euro filter with real time steps. Identity
+//! is a slow weighted mean over the track, and f and t are re-aligned to it, so that neither a
+//! blink nor a head turn changes the identity. Speeds are measured in face sizes, radians and full
 //! expressions per second, never in pixels or frames: the same motion is smoothed alike near and
 //! far, at 30 and at 60 frames per second.
 
@@ -27,27 +27,27 @@ use identity::IdentityMean;
 use one_euro::{OneEuro, OneEuroRotation};
 use preset::Preset;
 
-/// After so many seconds without a face its old pose and expression say nothing about the new one.
+/// Seconds without a face after which pose and expression start anew.
 const GAP: f64 = 0.5;
-/// Time stamps closer than this are one moment: speeds are divided by their difference.
-const SAME: f64 = 1e-4;
-/// Seconds that a view counts for which has none before it.
-const FIRST: f32 = 1.0 / 30.0;
+/// Timestamps closer than this (seconds) count as the same: speeds are divided by their difference.
+const SAME_TIME: f64 = 1e-4;
+/// Seconds for which the first view of a face counts in its mean identity.
+const FIRST_VIEW: f32 = 1.0 / 30.0;
 
-/// Filters of all faces of a stream, by id.
+/// The filters of all faces of a stream, by id.
 pub struct Smoother {
     /// `None`: no smoothing.
     preset: Option<Preset>,
     model: Arc<FaceModel>,
-    /// Side of a square as large as the box around the mean face's landmarks, model units.
+    /// Face size: √(width × height) of the box around the mean face's landmarks, model units.
     size: f32,
-    /// For each expression, whether it moves quickly.
+    /// For each expression, whether it is one that moves quickly.
     quick: Vec<bool>,
     faces: HashMap<u64, Face>,
 }
 
 impl Smoother {
-    /// A smoother that has seen no face yet.
+    /// A smoother without any faces.
     #[must_use]
     pub fn new(strength: Strength, model: Arc<FaceModel>) -> Self {
         Self {
@@ -59,13 +59,13 @@ impl Smoother {
         }
     }
 
-    /// Smooths one face's parameters at `pts` seconds; `raw` in pixels of the frame, finite
-    /// and with f > 0, as [`Params::from_outputs`] leaves them.
+    /// Smooths the parameters of face `id` at `pts` seconds. `raw` is in pixels of the frame,
+    /// finite and with f > 0, as [`Params::from_outputs`] guarantees.
     ///
-    /// `confidence` (0…1) weighs this view of the face's identity. `fresh`: a new face, a gap, or a
-    /// scene cut: everything restarts. Without it, a gap of more than half a second (or a clock
-    /// that jumps back as far) restarts pose and expression but keeps the identity; a time stamp
-    /// that repeats, or is a little early, repeats the last answer.
+    /// `confidence` (0…1) is the weight of this view in the face's mean identity. `fresh` (a new
+    /// face, a gap, a scene cut) restarts everything. Without it, a gap of more than half a second,
+    /// or a timestamp that jumps back as far, restarts pose and expression but keeps the identity.
+    /// A timestamp that repeats or goes back less repeats the last result.
     pub fn apply(
         &mut self,
         id: u64,
@@ -80,7 +80,7 @@ impl Smoother {
         let Some(face) = known else {
             let face = Face {
                 pts,
-                identity: IdentityMean::new(&raw.identity, weight * FIRST),
+                identity: IdentityMean::new(&raw.identity, weight * FIRST_VIEW),
                 filters: Filters::new(raw),
             };
             let smooth = face.params();
@@ -89,12 +89,12 @@ impl Smoother {
         };
 
         let dt = pts - face.pts;
-        if (-GAP..SAME).contains(&dt) {
+        if (-GAP..SAME_TIME).contains(&dt) {
             return face.params();
         }
-        let follows = (SAME..=GAP).contains(&dt);
+        let follows = (SAME_TIME..=GAP).contains(&dt);
         face.pts = pts;
-        face.identity.add(&raw.identity, weight * if follows { dt as f32 } else { FIRST });
+        face.identity.add(&raw.identity, weight * if follows { dt as f32 } else { FIRST_VIEW });
         let raw = identity::with_identity(raw, face.identity.value(), &self.model);
         if follows {
             face.filters.next(&raw, self.size, dt as f32, preset, &self.quick);
@@ -104,20 +104,20 @@ impl Smoother {
         face.params()
     }
 
-    /// Forgets the faces that were last seen before `pts` seconds.
+    /// Drops the faces last seen before `pts` seconds.
     pub fn forget_before(&mut self, pts: f64) {
         self.faces.retain(|_, face| face.pts >= pts);
     }
 
-    /// Forgets all faces.
+    /// Drops all faces.
     pub fn reset(&mut self) {
         self.faces.clear();
     }
 }
 
-/// What is remembered of one face.
+/// The filters of one face.
 struct Face {
-    /// When it was last seen, seconds.
+    /// Time of the last view, seconds.
     pts: f64,
     identity: IdentityMean,
     filters: Filters,
@@ -125,7 +125,8 @@ struct Face {
 
 impl Face {
     fn params(&self) -> Params {
-        let Filters { place, depth, log_scale, rotation, expression, landmark_offsets } = &self.filters;
+        let Filters { place, depth, log_scale, rotation, expression, landmark_offsets } =
+            &self.filters;
         let ([x, y], [z]) = (place.value(), depth.value());
         Params {
             f: log_scale.value()[0].exp(),
@@ -139,11 +140,11 @@ impl Face {
 }
 
 struct Filters {
-    /// t_x, t_y: pixels.
+    /// t_x, t_y in pixels.
     place: OneEuro<2>,
-    /// t_z: pixels.
+    /// t_z in pixels.
     depth: OneEuro<1>,
-    /// ln f: a face twice as large takes the same time to grow by a tenth.
+    /// ln f: makes the filter independent of the face's size in the image.
     log_scale: OneEuro<1>,
     rotation: OneEuroRotation,
     expression: Vec<OneEuro<1>>,
@@ -164,7 +165,8 @@ impl Filters {
         }
     }
 
-    /// `size`: of a face, model units; `quick`: for each expression.
+    /// Filters the next view. `size`: face size in model units; `quick`: for each expression,
+    /// whether it moves quickly.
     fn next(&mut self, raw: &Params, size: f32, dt: f32, preset: &Preset, quick: &[bool]) {
         let [x, y, z] = raw.t;
         let pixels = size * raw.f;
@@ -175,7 +177,7 @@ impl Filters {
         for ((filter, raw), quick) in self.expression.iter_mut().zip(&raw.expression).zip(quick) {
             filter.next([*raw], 1.0, dt, if *quick { &preset.quick } else { &preset.slow });
         }
-        // Where a frame says nothing, what was said before stands.
+        // Without offsets in this frame the last ones are kept.
         for (filter, raw) in self.landmark_offsets.iter_mut().zip(&raw.landmark_offsets) {
             filter.next(*raw, size, dt, &preset.place);
         }
@@ -197,6 +199,6 @@ fn face_size(model: &FaceModel) -> f32 {
         let values = || points.iter().map(|p| p[axis]);
         values().fold(f32::MIN, f32::max) - values().fold(f32::MAX, f32::min)
     };
-    // Speeds are divided by it.
+    // Speeds are divided by the size.
     (side(0) * side(1)).sqrt().max(f32::EPSILON)
 }

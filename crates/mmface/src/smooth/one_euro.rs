@@ -1,27 +1,27 @@
 //! The One-Euro filter: Casiez, Roussel, Vogel, "1 € Filter: A Simple Speed-based Low-pass Filter
 //! for Noisy Input in Interactive Systems", CHI 2012.
 //!
-//! A first-order low-pass whose cutoff grows with speed: what is still is held still, what moves is
-//! followed. With the time step Te, fc = `min_cutoff` + `beta` · |speed|, τ = 1 / (2π fc),
-//! α = 1 / (1 + τ / Te), and value += α · (raw − value).
+//! A first-order low-pass whose cutoff grows with speed: little jitter at rest, little lag in
+//! motion. With the time step Te, fc = `min_cutoff` + `beta` · |speed|, τ = 1 / (2π fc), α = 1 / (1
+//! + τ / Te), and value += α · (raw − value).
 
 use std::f32::consts::TAU;
 
 use nalgebra::{SVector, UnitQuaternion};
 
-/// How strongly one filter smooths.
+/// Parameters of one filter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Tuning {
-    /// Cutoff at rest, Hz: lower means less jitter.
+    /// Cutoff at rest in Hz; lower means less jitter.
     pub min_cutoff: f32,
-    /// Hz that the cutoff rises for each unit of speed: higher means less lag.
+    /// Increase of the cutoff in Hz per unit of speed; higher means less lag.
     pub beta: f32,
-    /// Cutoff of the low-pass on the speed itself, Hz.
+    /// Cutoff of the low-pass on the speed itself, in Hz.
     pub speed_cutoff: f32,
 }
 
-/// The part that all filters share: from how far the value is behind to how much it moves. Several
-/// coordinates that move together have one speed, so that no direction is smoothed more.
+/// Computes α from the filtered speed. Coordinates that move together share one speed, so that no
+/// direction is smoothed more than another.
 #[derive(Debug, Clone, Copy)]
 struct Gain<const N: usize> {
     speed: SVector<f32, N>,
@@ -32,10 +32,11 @@ impl<const N: usize> Gain<N> {
         Self { speed: SVector::zeros() }
     }
 
-    /// α for a new value that is `ahead` of the filtered one, `dt` > 0 seconds after it.
+    /// α for a new value that differs from the filtered value by `ahead`, `dt` > 0 seconds after
+    /// it.
     ///
-    /// As in the paper, speed is measured from the last *filtered* value: a value that lags seems
-    /// to move faster, and so catches up.
+    /// As in the paper, speed is measured from the last *filtered* value: a value that lags behind
+    /// appears to move faster, and so catches up.
     fn next(&mut self, ahead: SVector<f32, N>, dt: f32, tuning: &Tuning) -> f32 {
         self.speed += (ahead / dt - self.speed) * alpha(tuning.speed_cutoff, dt);
         alpha(tuning.min_cutoff + tuning.beta * self.speed.norm(), dt)
@@ -46,7 +47,7 @@ fn alpha(cutoff: f32, dt: f32) -> f32 {
     1.0 / (1.0 + 1.0 / (TAU * cutoff * dt))
 }
 
-/// Filters N coordinates of one thing.
+/// Filters N coordinates that move together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OneEuro<const N: usize> {
     value: SVector<f32, N>,
@@ -58,7 +59,8 @@ impl<const N: usize> OneEuro<N> {
         Self { value: value.into(), gain: Gain::new() }
     }
 
-    /// `unit` is what speeds are measured in: the coordinates' own unit is 1.
+    /// Filters the next value. Speeds are measured in multiples of `unit`, which is given in the
+    /// coordinates' own unit.
     pub(super) fn next(&mut self, raw: [f32; N], unit: f32, dt: f32, tuning: &Tuning) {
         let ahead = SVector::from(raw) - self.value;
         self.value += ahead * self.gain.next(ahead / unit, dt, tuning);
@@ -69,7 +71,7 @@ impl<const N: usize> OneEuro<N> {
     }
 }
 
-/// Filters a rotation on the sphere; speed in radians per second.
+/// Filters a rotation; speed in radians per second.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OneEuroRotation {
     value: UnitQuaternion<f32>,
@@ -82,12 +84,12 @@ impl OneEuroRotation {
     }
 
     pub(super) fn next(&mut self, raw: UnitQuaternion<f32>, dt: f32, tuning: &Tuning) {
-        // The shorter way from one to the other, as axis times angle, whichever of the two signs
-        // each quaternion has; part of it is what slerp would give.
+        // The shorter rotation from one to the other as axis times angle, whatever the signs of the
+        // quaternions; a part of it is the same as slerp.
         let ahead = (self.value.inverse() * raw).scaled_axis();
         let part = ahead * self.gain.next(ahead, dt, tuning);
         let turned = self.value * UnitQuaternion::from_scaled_axis(part);
-        // Rounding errors would add up over hours.
+        // Keeps rounding errors from accumulating.
         self.value = UnitQuaternion::new_normalize(turned.into_inner());
     }
 

@@ -1,22 +1,23 @@
-//! How strong the filters are: numbers chosen by measurement, held by the test in `measured.rs`.
+//! Presets of the filters. The numbers were chosen by measurement; the test in `measured.rs` checks
+//! what they achieve.
 
 use std::fmt;
 
 use super::one_euro::Tuning;
 
-/// How much the parameters are smoothed: less jitter for more lag. Measured with known motion and
-/// the noise of a good network (docs/conventions.md, "Smoothing").
+/// Strength of the smoothing: less jitter for more lag. Measured with known motion and a realistic
+/// noise (docs/conventions.md, "Smoothing").
 #[derive(Default, Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strength {
-    /// Not at all: every frame stands alone, identity too.
+    /// No smoothing: every frame stands alone, identity included.
     Off,
-    /// Half the jitter, for whoever drives an avatar.
+    /// Half the jitter, for driving an avatar.
     Light,
     /// A third of the jitter.
     #[default]
     Medium,
-    /// A sixth of the jitter, for slow heads.
+    /// A sixth of the jitter, for heads that move slowly.
     Strong,
 }
 
@@ -31,25 +32,26 @@ impl fmt::Display for Strength {
     }
 }
 
-/// One tuning for each group of parameters.
+/// A tuning for each group of parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Preset {
-    /// t in face sizes per second, ln f per second.
+    /// t, with speed in face sizes per second, and ln f.
     pub place: Tuning,
-    /// Rotation, radians per second.
+    /// Rotation, with speed in radians per second.
     pub rotation: Tuning,
-    /// Expressions that move slowly: brows, cheeks, lips.
+    /// Expressions that move slowly, such as brows, cheeks and lips.
     pub slow: Tuning,
-    /// Eyelids and jaw: a blink lasts 0.13 s, four frames, and must not be flattened.
+    /// Eyelids and jaw. A blink lasts 0.13 s, four frames at 30 frames per second, and must
+    /// survive.
     pub quick: Tuning,
 }
 
 impl Preset {
-    /// `None`: no smoothing.
+    /// The preset of a strength; `None` for no smoothing.
     pub(super) fn of(strength: Strength) -> Option<Self> {
         let tuning = |min_cutoff, beta| Tuning { min_cutoff, beta, speed_cutoff: 1.0 };
-        // Jitter looks like speed and lifts the cutoff. Where most of it is to go, a steadier speed
-        // buys less lag than one that answers sooner.
+        // Jitter looks like speed and raises the cutoff. For strong smoothing, a steadier estimate
+        // of the speed gives less lag than one that responds faster.
         let heavy = |min_cutoff, beta| Tuning { min_cutoff, beta, speed_cutoff: 0.7 };
         Some(match strength {
             Strength::Off => return None,
@@ -75,7 +77,8 @@ impl Preset {
     }
 }
 
-/// Whether an expression (by its ARKit name) moves quickly: eyelids and the opening of the jaw.
+/// Whether an expression (by its ARKit name) moves quickly: those of the eyelids, and opening the
+/// jaw.
 pub(super) fn is_quick(expression: &str) -> bool {
     ["eyeBlink", "eyeSquint", "eyeWide", "jawOpen"].iter().any(|part| expression.starts_with(part))
 }

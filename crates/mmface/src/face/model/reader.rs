@@ -6,7 +6,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::{Basis, FaceModel, LANDMARKS};
 
-/// Reads and checks; errors are the second half of a sentence.
+/// Reads and checks a file. Errors are the second half of a sentence that starts with the file.
 pub(super) struct Reader<'a> {
     tensors: SafeTensors<'a>,
     text: HashMap<String, String>,
@@ -29,7 +29,7 @@ impl<'a> Reader<'a> {
         serde_json::from_str(text).map_err(|e| format!("has unreadable metadata `{key}` ({e})"))
     }
 
-    /// A tensor's shape and its values as f64, whatever they are stored as.
+    /// A tensor's shape and its values as f64, whatever its stored type.
     fn numbers(&self, name: &str) -> Checked<(Vec<usize>, Vec<f64>)> {
         let tensor = self.tensors.tensor(name).map_err(|_| format!("has no tensor `{name}`"))?;
         let data = tensor.data();
@@ -49,7 +49,7 @@ impl<'a> Reader<'a> {
         Ok((tensor.shape().to_vec(), values))
     }
 
-    /// A tensor of a known shape; `None` is any length.
+    /// As [`numbers`](Self::numbers), for a tensor of a known shape; `None` allows any length.
     fn shaped(&self, name: &str, shape: &[Option<usize>]) -> Checked<(Vec<usize>, Vec<f64>)> {
         let (found, values) = self.numbers(name)?;
         let fits = found.len() == shape.len()
@@ -57,7 +57,7 @@ impl<'a> Reader<'a> {
         if fits { Ok((found, values)) } else { Err(format!("has `{name}` of shape {found:?}")) }
     }
 
-    /// Quantised modes [count, vertices, 3] times their scale.
+    /// Quantised modes [count, vertices, 3], multiplied by their scales.
     fn modes(&self, name: &str, vertices: usize) -> Checked<Vec<f32>> {
         let (shape, steps) = self.shaped(name, &[None, Some(vertices), Some(3)])?;
         let (_, scale) = self.shaped(&format!("{name}_scale"), &[Some(shape[0])])?;
@@ -65,7 +65,8 @@ impl<'a> Reader<'a> {
         Ok(scaled.flat_map(|(mode, s)| mode.iter().map(move |v| (v * s) as f32)).collect())
     }
 
-    /// The barycentric points `name`_vertices, _weights, _offsets (each [.., 68, 3]) on `mesh`.
+    /// Points on `mesh` in barycentric coordinates. The tensors `name`_vertices, _weights and
+    /// _offsets have the shape [bins, 68, 3], or [68, 3] without `bins`. One basis per bin.
     fn on_mesh(&self, name: &str, mesh: &Basis, bins: Option<usize>) -> Checked<Vec<Basis>> {
         let count = 3 * LANDMARKS;
         let shape: Vec<_> = bins.map(Some).into_iter().chain([Some(LANDMARKS), Some(3)]).collect();
