@@ -1,8 +1,8 @@
-//! What runs the networks: VMN (crop → features) and PMN (features → parameters).
+//! Running the networks: VMN (crop → features) and PMN (features → parameters).
 //!
 //! A [`Backend`] holds the networks on one device; a [`Session`] is one stream's access to it. A
-//! session gives an image with crop maps and gets the networks' outputs. Where crops are cut, how
-//! crops of several streams are put together and where features stay is the backend's affair.
+//! session takes an image and crop maps and returns the networks' outputs. Cutting crops, batching
+//! crops of several streams and storing features are left to the backend.
 
 mod openvino;
 pub mod slots;
@@ -15,62 +15,63 @@ use crate::{Error, Result};
 
 pub use openvino::{cpu_name, library};
 
-/// What the networks say of one crop.
+/// The PMN's outputs for one crop.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
-    /// [f, pitch, yaw, roll, tx, ty, tz]: pixels of the crop per model unit, degrees, crop pixels.
+    /// [f, pitch, yaw, roll, t_x, t_y, t_z]: f in crop pixels per model unit, angles in degrees, t
+    /// in crop pixels.
     pub pose: [f32; 7],
-    /// α_id, standard deviations.
+    /// Identity weights α_id, in standard deviations.
     pub identity: Vec<f32>,
-    /// α_exp, 0…1.
+    /// Expression weights α_exp, 0…1.
     pub expression: Vec<f32>,
-    /// Whether this is a face, 0…1.
+    /// Probability that the crop shows a face, 0…1.
     pub presence: f32,
-    /// Where the 68 landmarks are seen, crop pixels. Empty for networks that do not say.
+    /// Where the network sees the 68 landmarks, crop pixels. Empty if the network has no such
+    /// output.
     pub points: Vec<[f32; 2]>,
 }
 
-/// What the networks say of one crop, and what the volume head does.
+/// The outputs for one crop: the PMN's, and optionally the volume head's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inference {
-    /// The parametric network's outputs.
+    /// The PMN's outputs.
     pub output: Output,
-    /// If [asked for](Batch::volumes): r·r·r values, 255 times the probability that a voxel is filled,
-    /// in the order of [`Volume`](crate::volume::Volume).
+    /// If [requested](Batch::volumes): r·r·r bytes, 255 times the probability that a voxel is
+    /// filled, in the order of [`Volume`](crate::volume::Volume).
     pub volume: Option<Vec<u8>>,
 }
 
-/// The output `points`, −1…1 of the crop, in its pixels.
+/// Converts the output `points` from −1…1 of the crop's width and height to crop pixels.
 fn points_in_crop(row: &[f32]) -> Vec<[f32; 2]> {
     let half = CROP as f32 / 2.0;
     row.as_chunks().0.iter().map(|point: &[f32; 2]| point.map(|v| v * half + half - 0.5)).collect()
 }
 
-/// Crops of one image, on their way through the networks.
+/// Crops of one image to run through the networks.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
-    /// Where to cut.
+    /// The image.
     pub image: &'a Image<'a>,
-    /// Counts the images of this session: batches of one image carry one number.
+    /// Number of the image within this session. Batches of the same image have the same number.
     pub frame: u64,
-    /// What to cut: [sane](CropMap::is_sane) maps.
+    /// Where to cut; the maps must be [sane](CropMap::is_sane).
     pub crops: &'a [CropMap],
-    /// Whether volumes are wanted; only of backends that were opened with
-    /// [`Options::volume`].
+    /// Whether volumes are requested. The backend must have been opened with [`Options::volume`].
     pub volumes: bool,
-    /// The image that will have the number `frame + 1`, if it is known yet.
+    /// The image that will have the number `frame + 1`, if it is already known.
     pub next: Option<&'a Image<'a>>,
 }
 
-/// Crops that a device takes at once.
+/// Most crops in one batch on a device.
 pub const MAX_BATCH: usize = 64;
 
 /// Networks on a device, shared by all streams.
 pub trait Backend: Send + Sync {
-    /// What it is.
+    /// Describes the backend.
     fn describe(&self) -> Description;
 
-    /// One stream's access.
+    /// Opens a session for one stream.
     ///
     /// # Errors
     /// [`Error::Device`] or [`Error::Gpu`] if the device fails.
@@ -79,45 +80,45 @@ pub trait Backend: Send + Sync {
 
 /// One stream's access to the networks.
 pub trait Session: Send {
-    /// Cuts the crops, runs the networks on them and waits for the outputs, in the order of the crops.
+    /// Cuts the crops, runs the networks and waits for the outputs, which are in the order of the
+    /// crops.
     ///
     /// # Errors
-    /// [`Error::Device`] or [`Error::Gpu`] if the device fails, [`Error::Volumes`] for volumes that
-    /// the device does not compute.
+    /// [`Error::Device`] or [`Error::Gpu`] if the device fails; [`Error::Volumes`] or
+    /// [`Error::Setting`] if volumes are requested and the backend has no volume head.
     fn infer(&mut self, batch: &Batch) -> Result<Vec<Inference>>;
 
-    /// Whether [`Batch::next`] is of use: whether it is worth it to know the next image while this one
-    /// is in flight.
+    /// Whether [`Batch::next`] is used, so that a caller should try to provide it.
     fn looks_ahead(&self) -> bool {
         false
     }
 }
 
-/// What a backend is.
+/// Description of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// The library: `openvino` or `tensorrt`.
+    /// Name of the library: `openvino` or `tensorrt`.
     pub backend: &'static str,
-    /// The device: `cpu` or `cuda`.
+    /// Name of the device: `cpu` or `cuda`.
     pub device: &'static str,
-    /// The arithmetic really used.
+    /// The precision in use.
     pub precision: Precision,
 }
 
-/// Arithmetic of the networks.
+/// Precision of the networks' arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// 32-bit floats.
     F32,
-    /// bfloat16 where the CPU computes in it.
+    /// bfloat16, on CPUs that support it.
     Bf16,
     /// 16-bit floats on the GPU.
     F16,
 }
 
 impl Precision {
-    /// The name in the manifest of `network` in this precision. The CPU's library computes in what
-    /// it is told; TensorRT in what the file says, so f16 is a file of its own.
+    /// The manifest's name of `network` in this precision. OpenVINO is told its precision; TensorRT
+    /// takes it from the ONNX file, so f16 has files of its own.
     #[must_use]
     pub fn network(self, network: &str) -> String {
         match self {
@@ -137,10 +138,10 @@ impl std::fmt::Display for Precision {
     }
 }
 
-/// Which device is wanted.
+/// The requested device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Device {
-    /// The best that works here.
+    /// The best that works on this machine.
     #[default]
     Auto,
     /// OpenVINO on the CPU.
@@ -149,33 +150,34 @@ pub enum Device {
     Cuda,
 }
 
-/// What to run the networks with.
+/// Options for [`open`].
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Device.
+    /// The device.
     pub device: Device,
-    /// Precision; `None` takes the fastest that the device computes in.
+    /// The precision; `None` is the fastest that the device supports.
     pub precision: Option<Precision>,
-    /// Threads of the CPU; `None` takes all cores.
+    /// Number of CPU threads; `None` uses all cores.
     pub threads: Option<u32>,
-    /// Where built GPU engines are kept; `None` is the user's cache folder.
+    /// Folder for the GPU engines that TensorRT builds; `None` is the user's cache folder.
     pub engine_cache: Option<std::path::PathBuf>,
-    /// The GPU is told every operation anew, instead of replaying a graph.
+    /// Launch every operation on the GPU anew instead of replaying a CUDA graph.
     pub no_cuda_graph: bool,
-    /// One slot on the GPU, instead of two that take turns.
+    /// Use one slot on the GPU instead of two, that is, no double buffering.
     pub one_slot: bool,
-    /// Resolution of the volume head, if volumes will be asked for.
+    /// Resolution of the volume head, if volumes will be requested.
     pub volume: Option<u32>,
 }
 
-/// Opens the backend that `options` asks for, with the networks of `variant`. [`Device::Auto`] takes
-/// the GPU if driver, GPU, libraries and engines are all usable, else the CPU, and logs why.
+/// Opens the requested backend with the networks of `variant`. [`Device::Auto`] uses the GPU if
+/// driver, GPU, libraries and engines all work, and otherwise the CPU, in which case the reason is
+/// logged.
 ///
 /// # Errors
-/// [`Error::Gpu`] or [`Error::Device`] if the device is not there or fails, [`Error::Library`] or
-/// [`Error::Models`] if a library or a network is missing, damaged or unusable or the variant has no
-/// such volume head, [`Error::Precision`] and [`Error::Setting`] for a precision or a volume that the
-/// device does not have.
+/// [`Error::Gpu`] or [`Error::Device`] if the device is missing or fails; [`Error::Library`] or
+/// [`Error::Models`] if a library or a network is missing, damaged or unusable, or if the variant
+/// has no volume head of that resolution; [`Error::Precision`] if the device does not support the
+/// precision; [`Error::Volumes`] if it does not support volumes.
 pub fn open(models: &Models, variant: &Variant, options: &Options) -> Result<Box<dyn Backend>> {
     let cpu = || -> Result<Box<dyn Backend>> {
         Ok(Box::new(openvino::OpenVino::open(models, variant, options)?))

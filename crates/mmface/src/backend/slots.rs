@@ -1,8 +1,8 @@
-//! Double buffering: which slot a frame goes to, and what waits for what.
+//! Double buffering on a GPU: which slot a frame uses, and which operations wait for which.
 //!
-//! A slot is everything that one frame needs on its way through a device: page-locked memory that
-//! goes up, device buffers, execution contexts, a stream, page-locked memory that comes down, two
-//! events. While one slot computes, the next frame is written into another and copied up.
+//! A slot is everything that one frame needs on the device: page-locked upload memory, device
+//! buffers, execution contexts, a stream, page-locked download memory and two events. While one
+//! slot computes, the next frame is written into another slot and copied to the device.
 //!
 //! ```text
 //! CPU          fill A      fill B            read A
@@ -11,9 +11,10 @@
 //! slot B's stream                       crop VMN PMN down
 //! ```
 //!
-//! The order is kept by events alone: a slot's stream waits for [`Event::Uploaded`], the CPU for
-//! [`Event::Done`] before it reads results or uses the slot again. This file knows no CUDA: the
-//! same logic runs on a simulated device in the tests, which finds every missing order.
+//! Only events keep the order: a slot's stream waits for [`Event::Uploaded`]; the CPU waits for
+//! [`Event::Done`] before it reads the results or reuses the slot. This file does not depend on
+//! CUDA. The tests run the same code on a simulated device that detects any missing
+//! synchronisation.
 
 use std::collections::VecDeque;
 
@@ -22,44 +23,44 @@ use crate::crop::CropMap;
 use crate::image::Image;
 use crate::{Error, Result};
 
-/// Names a batch that was submitted and not yet collected.
+/// Identifies a batch that was submitted and not yet collected.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ticket(u64);
 
-/// Names an image: the same key is the same pixels.
+/// Identifies an image: equal keys mean equal pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageKey {
-    /// Whose image.
+    /// The session that the image belongs to.
     pub session: u64,
-    /// Which of theirs.
+    /// Number of the image within the session.
     pub frame: u64,
 }
 
-/// A queue of the device. What is in one queue runs in order; queues run beside each other.
+/// A queue of the device. Operations in one queue run in order; different queues run in parallel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// Frames on their way up, of all slots.
+    /// Uploads of the frames of all slots.
     Copy,
     /// The computation of one slot.
     Compute(usize),
 }
 
-/// A mark in a stream.
+/// A marker in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The slot's frame is on the device.
+    /// The slot's frame has been copied to the device.
     Uploaded(usize),
-    /// The slot's results are in page-locked memory.
+    /// The slot's results have been copied to page-locked memory.
     Done(usize),
 }
 
-/// What the scheduler needs of a device. Only [`finish`](Self::finish) and
-/// [`drain`](Self::drain) wait; what is queued runs later.
+/// The operations that the scheduler needs from a device. Only [`finish`](Self::finish) and
+/// [`drain`](Self::drain) wait; all others queue work or write to host memory.
 pub trait SlotDevice {
-    /// The CPU writes the image into the slot's upload memory.
+    /// Writes the image into the slot's upload memory, on the CPU.
     ///
     /// # Errors
-    /// [`Error::Gpu`], as for all of these.
+    /// [`Error::Gpu`].
     fn fill(&mut self, slot: usize, image: &Image) -> Result<()>;
 
     /// Queues the copy of the slot's upload memory to the device, on [`Stream::Copy`].
@@ -68,59 +69,59 @@ pub trait SlotDevice {
     /// [`Error::Gpu`].
     fn copy(&mut self, slot: usize) -> Result<()>;
 
-    /// The CPU writes the crop maps; queues crops, networks and the copy of the results into the
-    /// slot's download memory, on the slot's own stream.
+    /// Writes the crop maps, on the CPU. Then queues crops, networks and the copy of the results to
+    /// the slot's download memory, on the slot's own stream.
     ///
     /// # Errors
     /// [`Error::Gpu`].
     fn launch(&mut self, slot: usize, crops: &[CropMap]) -> Result<()>;
 
-    /// Queues a mark.
+    /// Queues a marker.
     ///
     /// # Errors
     /// [`Error::Gpu`].
     fn record(&mut self, event: Event, stream: Stream) -> Result<()>;
 
-    /// Lets what is queued in `stream` from now on wait for the event as last recorded.
+    /// Makes everything that is queued in `stream` from now on wait for the event as last recorded.
     ///
     /// # Errors
     /// [`Error::Gpu`].
     fn wait(&mut self, stream: Stream, event: Event) -> Result<()>;
 
-    /// The CPU waits for the event as last recorded.
+    /// Waits for the event as last recorded, on the CPU.
     ///
     /// # Errors
-    /// [`Error::Gpu`], also for whatever failed on the device before the event.
+    /// [`Error::Gpu`], also for anything that failed on the device before the event.
     fn finish(&mut self, event: Event) -> Result<()>;
 
-    /// The CPU reads the results of a batch out of the slot's download memory.
+    /// Reads the results of a batch from the slot's download memory, on the CPU.
     ///
     /// # Errors
     /// [`Error::Gpu`].
     fn read(&mut self, slot: usize, batch: usize) -> Result<Vec<Output>>;
 
-    /// Waits until nothing is in flight. Called once, at the end; failures no longer matter.
+    /// Waits until the device is idle. Called once, at the end; failures are ignored.
     fn drain(&mut self);
 }
 
-/// The slots of a device.
+/// Schedules batches on the slots of a device.
 pub struct Slots<D: SlotDevice> {
     device: D,
     slots: Vec<Slot>,
     /// Batches in flight, oldest first.
     flights: VecDeque<Flight>,
     tickets: u64,
-    /// The first failure: after it nothing on the device can be relied upon.
+    /// The first failure. After it the device is not used again.
     failure: Option<String>,
 }
 
 #[derive(Default)]
 struct Slot {
-    /// The image whose pixels are on the device, or on their way there.
+    /// The image whose pixels are on the device or being copied to it.
     image: Option<ImageKey>,
     /// Whether a batch was started on this image.
     used: bool,
-    /// Whether the upload memory may still be read by a copy.
+    /// Whether a copy may still be reading the upload memory.
     copying: bool,
     busy: bool,
 }
@@ -132,7 +133,7 @@ struct Flight {
 }
 
 impl<D: SlotDevice> Slots<D> {
-    /// `count` slots (at least one) on a device that has as many.
+    /// A scheduler for `count` slots (at least one). The device must have as many.
     pub fn new(device: D, count: usize) -> Self {
         let slots = (0..count.max(1)).map(|_| Slot::default()).collect();
         Self { device, slots, flights: VecDeque::new(), tickets: 0, failure: None }
@@ -143,7 +144,7 @@ impl<D: SlotDevice> Slots<D> {
         &self.device
     }
 
-    /// Brings an image that will be submitted soon up to the device, if a slot is free.
+    /// Uploads an image that will be submitted soon, if a slot is idle.
     ///
     /// # Errors
     /// [`Error::Gpu`].
@@ -157,7 +158,7 @@ impl<D: SlotDevice> Slots<D> {
     /// Starts a batch.
     ///
     /// # Errors
-    /// [`Error::Gpu`]; [`Error::Bug`] if every slot is busy or there is no crop.
+    /// [`Error::Gpu`]; [`Error::Bug`] if every slot is busy or `crops` is empty.
     pub fn submit(&mut self, key: ImageKey, image: &Image, crops: &[CropMap]) -> Result<Ticket> {
         self.checked(|slots| {
             let slot = slots.choose(key).filter(|_| !crops.is_empty());
@@ -177,7 +178,7 @@ impl<D: SlotDevice> Slots<D> {
         })
     }
 
-    /// Waits for the oldest batch, which must be that of the ticket.
+    /// Waits for the oldest batch, which must be the ticket's, and returns its outputs.
     ///
     /// # Errors
     /// [`Error::Gpu`]; [`Error::Bug`] for another ticket.
@@ -190,15 +191,15 @@ impl<D: SlotDevice> Slots<D> {
             };
             slots.flights.pop_front();
             slots.device.finish(Event::Done(slot))?;
-            // The computation waited for the copy, so the copy is over too.
+            // The computation has waited for the upload, so the upload has finished too.
             slots.slots[slot].copying = false;
             slots.slots[slot].busy = false;
             slots.device.read(slot, batch)
         })
     }
 
-    /// The idle slot for an image: one that holds it; else one whose image has been used; else one
-    /// that was filled in vain.
+    /// The idle slot for an image: preferably one that holds it, then one that is empty or whose
+    /// image has been used, then one whose image was uploaded but not used.
     fn choose(&self, key: ImageKey) -> Option<usize> {
         let rank = |slot: &Slot| match (slot.image == Some(key), slot.image.is_none() || slot.used)
         {
@@ -210,13 +211,13 @@ impl<D: SlotDevice> Slots<D> {
         idle.min_by_key(|(_, slot)| rank(slot)).map(|(index, _)| index)
     }
 
-    /// Brings an image into an idle slot, unless it is there.
+    /// Uploads an image into an idle slot, unless the slot holds it already.
     fn upload(&mut self, slot: usize, key: ImageKey, image: &Image) -> Result<()> {
         if self.slots[slot].image == Some(key) {
             return Ok(());
         }
         if self.slots[slot].copying {
-            // Filled before, and never used.
+            // The slot was filled before, but not used.
             self.device.finish(Event::Uploaded(slot))?;
         }
         self.device.fill(slot, image)?;
@@ -226,7 +227,7 @@ impl<D: SlotDevice> Slots<D> {
         Ok(())
     }
 
-    /// Runs `work`, unless the device has failed before; remembers if it fails now.
+    /// Runs `work`, unless the device has failed before; records a failure.
     fn checked<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if let Some(why) = &self.failure {
             return Err(Error::Gpu(why.clone()));
@@ -240,7 +241,7 @@ impl<D: SlotDevice> Slots<D> {
 }
 
 impl<D: SlotDevice> Drop for Slots<D> {
-    /// No buffer is freed that the device may still touch.
+    /// Waits, so that no buffer is freed while the device may use it.
     fn drop(&mut self) {
         self.device.drain();
     }

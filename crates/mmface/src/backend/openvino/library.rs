@@ -1,4 +1,4 @@
-//! Finds and loads OpenVINO's C library. It comes from OpenVINO's Python wheel.
+//! Finds and loads OpenVINO's C library, as shipped in OpenVINO's Python wheel.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,10 @@ use crate::{Error, Result, locate};
 
 const CURE: &str = "run `make setup`, or set MMFACE_OPENVINO to the folder with libopenvino_c.so";
 
-/// An OpenVINO core, its library loaded on the first call.
+/// Creates an OpenVINO core; loads the library on the first call.
+///
+/// # Errors
+/// [`Error::Library`] if the library is missing, cannot be loaded or does not start.
 pub fn core() -> Result<Core> {
     let folder = locate::find(None, "MMFACE_OPENVINO", &["lib/mmface-live", "vendor/lib"])
         .map_err(|why| Error::Library(format!("{why}; {CURE}")))?;
@@ -21,7 +24,7 @@ pub fn core() -> Result<Core> {
     Core::new().map_err(|e| Error::Library(format!("OpenVINO does not start ({e}); {CURE}")))
 }
 
-/// The C library in a folder: the wheel has only names with a version (`libopenvino_c.so.2641`).
+/// The C library in a folder. The wheel has only versioned names (`libopenvino_c.so.2641`).
 fn c_library(folder: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?;
     let mut found: Vec<_> = entries

@@ -16,16 +16,19 @@ use crate::crop::{CROP, sample};
 use crate::models::{Models, Variant};
 use crate::{Error, Result};
 
-/// What OpenVINO says of a step.
+/// A result of OpenVINO's API.
 type Inferred<T> = std::result::Result<T, InferenceError>;
 
+/// Shape of the VMN's input.
 const IMAGE: [i64; 4] = [1, 3, CROP as i64, CROP as i64];
+/// Shape of the features.
 const FEATURES: [i64; 4] = [1, 64, 64, 64];
-/// Milliseconds. A wait without a limit would hang the program together with the device.
+/// Longest wait for an inference in milliseconds, so that a hanging device does not hang the
+/// program.
 const LONGEST_WAIT: i64 = 60_000;
 
-/// VMN and PMN on the CPU, shared by all sessions. Each session cuts its own crops; crops of several
-/// sessions that wait at the same moment go through the networks together.
+/// VMN and PMN on the CPU, shared by all sessions. Each session cuts its own crops; crops of
+/// several sessions that wait at the same time are inferred together.
 pub(super) struct OpenVino {
     precision: Precision,
     has_volume: bool,
@@ -34,29 +37,29 @@ pub(super) struct OpenVino {
 
 /// The compiled networks.
 ///
-/// They are compiled for one crop: with a fixed shape OpenVINO leaves out copies that a shape not yet
-/// known needs. They are compiled twice, because two crops side by side on a core each take less time
-/// than one after the other on both.
+/// Each is compiled for a batch of one: with a fixed shape OpenVINO avoids copies that a dynamic
+/// shape needs. Each is compiled twice, because two crops in parallel on one core each take less
+/// time than two crops in sequence on both cores.
 struct Networks {
-    /// For a single crop, on all cores.
-    alone: Lane,
-    /// For several, as many at once as the CPU does best.
-    together: Vec<Lane>,
-    /// Whether the PMN says where the landmarks are.
+    /// For a single crop, on all cores (OpenVINO's performance hint LATENCY).
+    latency: Lane,
+    /// For several crops in parallel, as many as OpenVINO recommends for the CPU (hint THROUGHPUT).
+    throughput: Vec<Lane>,
+    /// Whether the PMN has the output `points`.
     points: bool,
-    /// Runs when volumes are asked for, one crop at a time.
+    /// The volume head's request; runs one crop at a time if volumes are requested.
     volume: Option<InferRequest>,
     // A compiled model must outlive its requests.
     _models: Vec<CompiledModel>,
 }
 
-/// Both networks, for one crop at a time.
+/// Infer requests of both networks, for one crop at a time.
 struct Lane {
     vmn: InferRequest,
     pmn: InferRequest,
 }
 
-/// A crop on its way through the networks.
+/// A crop to be inferred, and its results.
 struct Crop {
     buffers: Buffers,
     wants_volume: bool,
@@ -64,8 +67,8 @@ struct Crop {
     volume: Option<Vec<u8>>,
 }
 
-/// Memory of one crop: its pixels, u8 [1,3,256,256], and its features [1,64,64,64] in the precision
-/// that the networks compute in.
+/// Memory of one crop: pixels, u8 [1, 3, 256, 256], and features [1, 64, 64, 64] in the precision
+/// of the networks.
 struct Buffers {
     pixels: Tensor,
     features: Tensor,
@@ -78,10 +81,10 @@ impl Buffers {
     }
 }
 
-/// The CPU's name, as OpenVINO knows it.
+/// The CPU's name, as reported by OpenVINO.
 ///
 /// # Errors
-/// [`Error::Engine`] if OpenVINO is not there.
+/// [`Error::Library`] if OpenVINO cannot be loaded, [`Error::Device`] if it fails.
 pub fn cpu_name() -> Result<String> {
     let core = library::core()?;
     core.get_property(&DeviceType::CPU, &PropertyKey::DeviceFullName)
@@ -116,12 +119,13 @@ impl OpenVino {
         };
         let compiler = Compiler { variant, precision, threads: options.threads };
         let (vmn, pmn) = (models.network(variant, "vmn")?, models.network(variant, "pmn")?);
-        // Side by side, since the program cannot begin before both are done.
-        let ((mut alone, mut compiled), (together, others)) = std::thread::scope(|scope| {
-            let together = scope.spawn(|| compiler.lanes("THROUGHPUT", &vmn, &pmn));
-            let alone = compiler.lanes("LATENCY", &vmn, &pmn);
-            let together = together.join().map_err(|_| Error::Bug("a compilation ended".into()));
-            Ok::<_, Error>((alone?, together??))
+        // In parallel: the program cannot start before both are compiled.
+        let ((mut latency, mut compiled), (throughput, others)) = std::thread::scope(|scope| {
+            let throughput = scope.spawn(|| compiler.lanes("THROUGHPUT", &vmn, &pmn));
+            let latency = compiler.lanes("LATENCY", &vmn, &pmn);
+            let throughput =
+                throughput.join().map_err(|_| Error::Bug("a compilation ended".into()));
+            Ok::<_, Error>((latency?, throughput??))
         })?;
         compiled.extend(others);
         let mut volume = None;
@@ -133,10 +137,12 @@ impl OpenVino {
             compiled.push(model);
             volume = requests.pop();
         }
-        let width = together.len();
+        let width = throughput.len();
         let networks = Networks {
-            alone: alone.pop().ok_or_else(|| Error::Bug("no request for the networks".into()))?,
-            together,
+            latency: latency
+                .pop()
+                .ok_or_else(|| Error::Bug("no request for the networks".into()))?,
+            throughput,
             points: variant.has_points(),
             volume,
             _models: compiled,
@@ -149,13 +155,13 @@ impl OpenVino {
 impl Networks {
     fn run(&mut self, crops: &mut [Crop]) -> Inferred<()> {
         if let [crop] = crops {
-            // On this thread: to hand both networks to others costs a tenth of their time.
-            self.alone.give(&crop.buffers)?;
-            self.alone.vmn.infer()?;
-            self.alone.pmn.infer()?;
-            crop.output = Some(self.alone.output(self.points)?);
+            // Synchronously on this thread: asynchronous inference takes a tenth more time.
+            self.latency.give(&crop.buffers)?;
+            self.latency.vmn.infer()?;
+            self.latency.pmn.infer()?;
+            crop.output = Some(self.latency.output(self.points)?);
         } else {
-            let lanes = &mut self.together[..crops.len()];
+            let lanes = &mut self.throughput[..crops.len()];
             for (crop, lane) in crops.iter().zip(&mut *lanes) {
                 lane.give(&crop.buffers)?;
                 lane.vmn.infer_async()?;
@@ -194,7 +200,7 @@ impl Lane {
         self.pmn.set_input_tensor(&buffers.features)
     }
 
-    /// What the PMN said of the crop that it was given last.
+    /// The PMN's outputs for the last crop.
     fn output(&self, points: bool) -> Inferred<Output> {
         let read = |name| -> Inferred<Vec<f32>> {
             Ok(self.pmn.get_tensor(name)?.get_data::<f32>()?.to_vec())
@@ -211,8 +217,8 @@ impl Lane {
     }
 }
 
-/// Room for the features of one crop: between the networks they stay in what these compute in,
-/// which saves turning them into f32 and back.
+/// A tensor for the features of one crop. Between the networks features keep the networks'
+/// precision, which avoids conversions to f32 and back.
 fn features(precision: Precision) -> Inferred<Tensor> {
     let element = match precision {
         Precision::Bf16 => ElementType::Bf16,
@@ -221,17 +227,17 @@ fn features(precision: Precision) -> Inferred<Tensor> {
     Tensor::new(element, &Shape::new(&FEATURES)?)
 }
 
-/// The volume of one crop, in bytes: a quarter of the memory, and the surface moves by less than a
-/// hundredth of a voxel.
+/// The volume of one crop as bytes. They take a quarter of the memory of f32, and displace the
+/// surface by less than a hundredth of a voxel.
 fn volume(head: &mut InferRequest, features: &Tensor) -> Inferred<Vec<u8>> {
     head.set_input_tensor(features)?;
     head.infer()?;
     let occupancy = head.get_output_tensor()?;
-    // A number as cast saturates, and what is none becomes 0.
+    // `as` saturates, and converts NaN to 0.
     Ok(occupancy.get_data::<f32>()?.iter().map(|p| (255.0 * p).round() as u8).collect())
 }
 
-/// Compiles networks, each for one crop.
+/// Compiles networks for a batch of one.
 struct Compiler<'a> {
     variant: &'a Variant,
     precision: Precision,
@@ -239,7 +245,7 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    /// Both networks, as often as OpenVINO thinks best to have in flight.
+    /// Both networks, with as many requests as OpenVINO recommends for the performance hint `mode`.
     fn lanes(&self, mode: &str, vmn: &[u8], pmn: &[u8]) -> Result<(Vec<Lane>, Vec<CompiledModel>)> {
         let mut core = self.core(mode)?;
         let (vmn, vmns) = self.compile(&mut core, "vmn", vmn)?;
@@ -310,12 +316,12 @@ impl Backend for OpenVino {
     }
 }
 
-/// One stream's buffers, and its way to the networks.
+/// One stream's access to the networks.
 struct CpuSession {
     precision: Precision,
     has_volume: bool,
     networks: Arc<Turns<Networks>>,
-    /// Buffers to be used again: as many as the largest batch had crops.
+    /// Buffers for reuse: as many as the largest batch had crops.
     idle: Vec<Buffers>,
 }
 

@@ -1,9 +1,10 @@
-//! Built engines and compiled kernels on disk.
+//! A cache on disk for built engines and compiled kernels.
 //!
-//! A file's name says all that it was made from, so what is outdated is simply not asked for. Its
-//! first bytes are a hash of name and contents, so what is damaged, cut off, or some other file
-//! under this name is noticed before TensorRT sees it. Files appear by being renamed: whoever reads
-//! sees all or nothing, and two programs that write the same file at once write the same bytes.
+//! A file's name contains everything that the file depends on, so outdated files are never asked
+//! for. A file starts with a hash of its name and contents, so damaged, truncated or foreign files
+//! are detected before TensorRT reads them. Files are written under a temporary name and renamed:
+//! readers see a complete file or none, and two programs that write the same file at the same time
+//! write the same bytes.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,20 +17,20 @@ use crate::backend::Precision;
 const MAGIC: &[u8; 8] = b"mmface-1";
 const HEADER: usize = MAGIC.len() + 32;
 
-/// All that an engine is made from.
+/// Everything that an engine depends on.
 #[derive(Debug, Clone)]
 pub struct Recipe<'a> {
     /// Name of the variant: `mmface-lite`.
     pub variant: &'a str,
-    /// The network in it: `vmn`.
+    /// Name of the network: `vmn`.
     pub network: &'a str,
-    /// SHA-256 of the ONNX, hexadecimal.
+    /// SHA-256 of the ONNX file, hexadecimal.
     pub onnx: &'a str,
     /// Flavour and version of TensorRT: `rtx-1.7.1`.
     pub library: &'a str,
-    /// The chip that it is for.
+    /// The GPU's chip.
     pub chip: Chip,
-    /// The arithmetic.
+    /// The precision.
     pub precision: Precision,
 }
 
@@ -43,55 +44,55 @@ impl Recipe<'_> {
     }
 }
 
-/// What lies under a name.
+/// The result of a look-up.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
-    /// What was stored.
+    /// The contents that were stored.
     Good(Vec<u8>),
-    /// Nothing.
+    /// There is no file of that name.
     Missing,
-    /// Something else, and what is wrong with it.
+    /// The file is unusable. The text is a predicate that says why.
     Bad(String),
 }
 
-/// The cache directory.
+/// A cache folder.
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: Option<PathBuf>,
 }
 
 impl Cache {
-    /// The cache in `said`, by default in the user's cache folder. Nothing is created yet. Who has
-    /// no home has no cache.
+    /// The cache in `folder`, by default in the user's cache folder. Nothing is created yet.
+    /// Without a home folder there is no cache: nothing is found and nothing stored.
     #[must_use]
-    pub fn new(said: Option<&Path>) -> Self {
+    pub fn new(folder: Option<&Path>) -> Self {
         let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let home = || variable("HOME").map(|home| home.join(".cache"));
         let default = || Some(variable("XDG_CACHE_HOME").or_else(home)?.join("mmface-live"));
-        Self { folder: said.map(Path::to_path_buf).or_else(default) }
+        Self { folder: folder.map(Path::to_path_buf).or_else(default) }
     }
 
-    /// Where it is.
+    /// The folder, if there is one.
     #[must_use]
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()
     }
 
-    /// What lies under a name.
+    /// Looks up a name.
     #[must_use]
     pub fn find(&self, name: &str) -> Found {
         let Some(path) = self.folder.as_ref().map(|folder| folder.join(name)) else {
             return Found::Missing;
         };
         match std::fs::read(&path) {
-            Ok(bytes) => unwrapped(name, bytes),
+            Ok(bytes) => contents(name, bytes),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Found::Missing,
             Err(e) => Found::Bad(format!("cannot be read: {e}")),
         }
     }
 
-    /// Puts something under a name. A cache that cannot be written costs time at the next start,
-    /// nothing else: one line in the log.
+    /// Stores bytes under a name. A failure is logged and otherwise ignored: it only costs time at
+    /// the next start.
     pub fn store(&self, name: &str, bytes: &[u8]) {
         let Some(folder) = &self.folder else { return };
         if let Err(e) = write(folder, name, bytes) {
@@ -102,11 +103,11 @@ impl Cache {
         }
     }
 
-    /// What lies under `name` and is `right`; else what `make` makes, which is then stored. Logs
-    /// why something has to be made again.
+    /// Looks up `name` and opens the contents. If they are missing or cannot be opened, makes,
+    /// stores and opens them anew, and logs why.
     ///
     /// # Errors
-    /// Those of `make`.
+    /// Those of `make`, and those of `open` for contents that were just made.
     pub fn get<T>(
         &self,
         name: &str,
@@ -126,7 +127,7 @@ impl Cache {
         open(&bytes)
     }
 
-    /// The names of all files in it.
+    /// The names of all files in the cache, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let entries = self.folder.as_ref().and_then(|folder| std::fs::read_dir(folder).ok());
@@ -146,7 +147,7 @@ fn header(name: &str, bytes: &[u8]) -> [u8; HEADER] {
     header
 }
 
-fn unwrapped(name: &str, mut bytes: Vec<u8>) -> Found {
+fn contents(name: &str, mut bytes: Vec<u8>) -> Found {
     if bytes.get(..MAGIC.len()) != Some(MAGIC) {
         return Found::Bad("is no file of this program".into());
     }
@@ -165,7 +166,7 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
         .and_then(|mut file| {
             file.write_all(&header(name, bytes))?;
             file.write_all(bytes)?;
-            // A power cut must not leave the name without the contents.
+            // Otherwise a power failure could leave the new name without contents.
             file.sync_all()
         })
         .and_then(|()| std::fs::rename(&temporary, folder.join(name)));

@@ -1,25 +1,25 @@
-//! GPU chips by their compute capability.
+//! GPU chips, identified by their compute capability.
 
 use std::str::FromStr;
 
-/// A chip's compute capability, as NVIDIA writes it: `sm_89` is 8.9.
+/// A chip's compute capability, written as NVIDIA does: `sm_89` is 8.9.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Chip(u32);
 
 impl Chip {
-    /// From major and minor number.
+    /// From the major and minor number of the compute capability.
     #[must_use]
     pub const fn new(major: u32, minor: u32) -> Self {
         Self(major * 10 + minor)
     }
 
-    /// Ten times the capability: 89.
+    /// Ten times the compute capability, for example 89.
     #[must_use]
     pub const fn number(self) -> u32 {
         self.0
     }
 
-    /// For which chips engines can be built on any machine, and examples of each.
+    /// Chips for which TensorRT-RTX can build engines on any machine, with examples of GPUs.
     pub const TARGETS: [(Self, &'static str); 6] = [
         (Self(75), "Turing: T4, RTX 20"),
         (Self(80), "Ampere: A100"),
@@ -29,7 +29,7 @@ impl Chip {
         (Self(121), "Blackwell: GB10"),
     ];
 
-    /// Whether TensorRT-RTX knows the chip.
+    /// Whether TensorRT-RTX supports the chip.
     #[must_use]
     pub fn is_target(self) -> bool {
         Self::TARGETS.iter().any(|(chip, _)| *chip == self)

@@ -1,35 +1,38 @@
-// Cuts crops out of a frame on the GPU: bilinear, black outside the frame; Y'CbCr becomes R'G'B'.
+// Cuts crops out of a frame on the GPU: bilinear interpolation, black outside the frame, Y'CbCr
+// converted to R'G'B'.
 //
-// The counterpart of crop/mod.rs, which explains the conventions; the arithmetic is the same, bit for
-// bit. Compiled by NVRTC when the program starts, and as plain
-// C++ by a test (tests/it/kernel/), so it includes nothing and uses no more of CUDA than blockIdx
-// and threadIdx.
+// The counterpart of crop/mod.rs, which explains the conventions; the arithmetic is the same, bit
+// for bit. NVRTC compiles this file when the program starts, and a test (tests/it/kernel/) compiles
+// it as plain C++. So it includes nothing, and of CUDA it uses only the qualifiers, blockIdx,
+// blockDim and threadIdx.
 
 // The structs mirror kernel.rs.
 
-// One plane of bytes in the frame's memory.
+// The samples of one channel in the frame's bytes.
 struct Plane {
-    unsigned offset; // of its first sample, bytes
-    unsigned stride; // from a row to the next, bytes
-    unsigned pitch;  // from a sample to its right neighbour, bytes
+    unsigned offset; // bytes to the first sample
+    unsigned stride; // bytes from one row to the next
+    unsigned pitch;  // bytes from a sample to its right neighbour
     int width, height;
 };
 
 struct Geometry {
     Plane planes[3]; // R, G, B or Y, Cb, Cr
-    int yuv;         // 0: RGB
-    int black;       // Y' of black, 8 bits after the point
-    int luma, red, green_cb, green_cr, blue; // the conversion's factors, 12 bits after the point
+    int yuv;         // 0 for R, G, B
+    int black;       // Y' of black, 8 fraction bits
+    int luma, red, green_cb, green_cr, blue; // factors of the conversion, 12 fraction bits
 };
 
-// Crop pixel to frame pixel: frame = centre + Rot(angle) * (across, down) * (crop - 127.5).
+// From crop pixels to frame pixels: frame = centre + Rot(angle) * (across, down) * (crop - 127.5).
 struct Map {
-    float x, y, across, down, sin, cos; // across is negative in a mirrored crop
-    int step_x, step_y; // one crop pixel to the right, in the frame, 16 bits after the point
+    float x, y, across, down, sin, cos; // across is negative for a mirrored crop
+    int step_x, step_y; // step in the frame for one crop pixel to the right, 16 fraction bits
 };
 
 enum { CROP = 256 };
 
+// One sample. Outside the channel it is `outside`, or the nearest border sample if that is
+// negative.
 __device__ static int tap(const unsigned char* frame, const Plane& p, int x, int y, int outside) {
     if (x < 0 || y < 0 || x >= p.width || y >= p.height) {
         if (outside >= 0) return outside;
@@ -39,11 +42,10 @@ __device__ static int tap(const unsigned char* frame, const Plane& p, int x, int
     return frame[p.offset + (unsigned long long)y * p.stride + (unsigned long long)x * p.pitch];
 }
 
-// Between a and b, 8 bits after the point.
+// Interpolates between a and b; 8 fraction bits.
 __device__ static int mix(int a, int b, int part) { return a * 256 + part * (b - a); }
 
-// Bilinear value at (x, y), 8 bits after the point. Beyond the border lies `outside`; where that is
-// negative, the border goes on for ever.
+// The bilinear value at (x, y), 8 fraction bits. Samples outside the channel: see `tap`.
 __device__ static int bilinear(const unsigned char* frame, const Plane& p, long long x, long long y, int outside) {
     int ix = (int)(x >> 16), iy = (int)(y >> 16);
     int ax = (int)(x >> 8 & 255), ay = (int)(y >> 8 & 255);
@@ -52,13 +54,13 @@ __device__ static int bilinear(const unsigned char* frame, const Plane& p, long 
     return top + (ay * (bottom - top) >> 8);
 }
 
-// From 20 bits after the point.
+// Rounds a value with 20 fraction bits.
 __device__ static unsigned char to_byte(int value) {
     value = (value + (1 << 19)) >> 20;
     return (unsigned char)(value < 0 ? 0 : value > 255 ? 255 : value);
 }
 
-// out: [faces][R, G, B][256][256]. One thread a pixel: blockIdx.z is the face.
+// out: [crops][R, G, B][256][256]. One thread per pixel; blockIdx.z is the crop.
 extern "C" __global__ void crop(const unsigned char* frame, const Geometry* geometry, const Map* maps, unsigned char* out) {
     int u = blockIdx.x * blockDim.x + threadIdx.x;
     int v = blockIdx.y * blockDim.y + threadIdx.y;
@@ -66,7 +68,7 @@ extern "C" __global__ void crop(const unsigned char* frame, const Geometry* geom
     const Geometry& g = *geometry;
     const Map& m = maps[blockIdx.z];
 
-    // The start of the row, as crop/mod.rs computes it, then along the row in whole steps.
+    // The start of the row is computed as in crop/mod.rs, then pixels follow in fixed-point steps.
     float left = m.across * (0.0f - 127.5f), down = m.down * ((float)v - 127.5f);
     long long x = (long long)roundf((m.x + m.cos * left - m.sin * down) * 65536.0f) + (long long)u * m.step_x;
     long long y = (long long)roundf((m.y + m.sin * left + m.cos * down) * 65536.0f) + (long long)u * m.step_y;
@@ -83,7 +85,7 @@ extern "C" __global__ void crop(const unsigned char* frame, const Geometry* geom
         return;
     }
     int luma = g.luma * (bilinear(frame, g.planes[0], x, y, g.black >> 8) - g.black);
-    // Chroma samples lie on every second luma column and between two rows.
+    // Chroma samples lie on every second luma column and half way between two luma rows.
     long long cx = x >> 1, cy = (y - one / 2) >> 1;
     int cb = bilinear(frame, g.planes[1], cx, cy, -1) - 128 * 256;
     int cr = bilinear(frame, g.planes[2], cx, cy, -1) - 128 * 256;

@@ -1,50 +1,50 @@
-//! What the preprocessing kernel (`crop.cu`) is told: where the planes of a frame lie, and how each
-//! face's crop lies in it. Knows no CUDA.
+//! Arguments of the crop kernel (`crop.cu`): the memory layout of a frame, and a map for each crop.
+//! Does not depend on CUDA.
 
 use crate::Result;
 use crate::crop::{CROP, Conversion, CropMap};
 use crate::image::{Colour, Image};
 
-/// CUDA C++, for NVRTC; plain C++ with a few words about CUDA before it.
+/// The kernel's source: CUDA C++ for NVRTC. It is plain C++ if a few CUDA keywords are defined
+/// first.
 pub const SOURCE: &str = include_str!("crop.cu");
-/// The kernel's name in it.
+/// The kernel's name in the source.
 pub const NAME: &str = "crop";
-/// Threads of a block, x and y; a crop is a whole number of blocks.
+/// Threads per block in x and y. A crop is a whole number of blocks.
 pub const BLOCK: [u32; 2] = [32, 8];
-/// Blocks of one face, x and y; z counts the faces.
+/// Blocks per crop in x and y; z is the number of crops.
 pub const GRID: [u32; 2] = [CROP as u32 / BLOCK[0], CROP as u32 / BLOCK[1]];
 
-/// One channel in the bytes of an image.
+/// Where the samples of one channel lie in the bytes of an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Channel {
-    /// Of the first sample, bytes.
+    /// Bytes from the start of the image to the first sample.
     offset: u32,
-    /// From a row to the next, bytes.
+    /// Bytes from one row to the next.
     stride: u32,
-    /// From a sample to its right neighbour, bytes.
+    /// Bytes from a sample to its right neighbour.
     pitch: u32,
     width: u32,
     height: u32,
 }
 
-/// `Geometry` of `crop.cu`.
+/// The struct `Geometry` of `crop.cu`: how a frame lies in memory, and its colour coding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Geometry {
-    /// R, G, B or Y, Cb, Cr.
+    /// The channels R, G, B or Y, Cb, Cr.
     channels: [Channel; 3],
     yuv: bool,
     colour: Colour,
 }
 
 impl Geometry {
-    /// Bytes of the struct.
+    /// Size of the struct in bytes.
     pub const SIZE: usize = 22 * 4;
 
-    /// How an image lies in memory once its planes are put one behind the other.
+    /// The geometry of an image whose planes are stored one after the other.
     ///
     /// # Errors
-    /// [`Error::Image`](crate::Error::Image) if the planes are shorter than width, height and stride
-    /// say.
+    /// [`Error::Image`](crate::Error::Image) if a plane is too short for the size and its stride.
     pub fn of(image: &Image) -> Result<Self> {
         image.check()?;
         let mut starts = [0; 3];
@@ -63,7 +63,7 @@ impl Geometry {
         Ok(Self { channels, yuv: image.layout.is_yuv(), colour: image.colour })
     }
 
-    /// The struct as the device reads it.
+    /// The struct in the byte layout of the device.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; Self::SIZE] {
         let Conversion { black, luma, red, green: [green_cb, green_cr], blue } =
@@ -80,7 +80,7 @@ impl Geometry {
     }
 }
 
-/// The bytes of each plane that go to the device: whole rows, as they lie.
+/// The bytes of each plane to upload: whole rows, including padding.
 pub fn planes<'a>(image: &'a Image<'_>) -> impl Iterator<Item = &'a [u8]> {
     let sizes = image.layout.planes(image.width, image.height);
     sizes
@@ -89,17 +89,17 @@ pub fn planes<'a>(image: &'a Image<'_>) -> impl Iterator<Item = &'a [u8]> {
         .map(|(size, plane)| &plane.bytes[..plane.bytes.len().min(plane.stride * size.rows)])
 }
 
-/// Bytes of a crop map.
+/// Size of the struct `Map` of `crop.cu` in bytes.
 pub const MAP_SIZE: usize = 8 * 4;
 
-/// `Map` of `crop.cu`.
+/// The struct `Map` of `crop.cu`, in the byte layout of the device.
 #[must_use]
 pub fn map_bytes(map: &CropMap) -> [u8; MAP_SIZE] {
     let (sin, cos) = map.angle.sin_cos();
     let mut bytes = [0; MAP_SIZE];
     let [x, y] = map.centre;
     let floats = [x, y, map.across(), map.scale, sin, cos].map(f32::to_bits);
-    // A sane map's step fits.
+    // The step of a sane map fits into 32 bits.
     let steps = map.step().map(|step| i32::try_from(step).unwrap_or_default().cast_unsigned());
     let words = floats.into_iter().chain(steps);
     for (to, word) in bytes.chunks_exact_mut(4).zip(words) {

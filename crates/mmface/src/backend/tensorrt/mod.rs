@@ -1,8 +1,9 @@
 //! The GPU backend: TensorRT on CUDA.
 //!
-//! A frame goes up once, as bytes ([`kernel`]); one kernel cuts the crops, VMN and PMN run as
-//! TensorRT engines, a few hundred floats come back. Two [slots](super::slots) take turns. What
-//! needs NVIDIA's libraries is in `cuda/`; a build without the feature `cuda` has `stub.rs` instead.
+//! A frame is uploaded once, as bytes ([`kernel`]); one kernel cuts the crops, VMN and PMN run as
+//! TensorRT engines, and a few hundred floats per face are downloaded. Two [slots](super::slots)
+//! take turns. Code that needs NVIDIA's libraries is in `cuda/`; a build without the feature `cuda`
+//! uses `stub.rs` instead.
 
 mod cache;
 mod chip;
@@ -17,24 +18,24 @@ pub use cache::{Cache, Found, Recipe};
 pub use chip::Chip;
 pub use cuda::{build, check, compile_kernel, crops, gpu, nvrtc_version, open, tensorrt_version};
 
-/// The preprocessing kernel for one chip.
+/// The crop kernel, compiled for one chip.
 #[derive(Debug, Clone)]
 pub struct Compiled {
-    /// To be read.
+    /// PTX assembly, for inspection.
     pub ptx: String,
-    /// To be run: an ELF file.
+    /// Machine code for the GPU, an ELF file (cubin).
     pub code: Vec<u8>,
 }
 
-/// A GPU, as its driver describes it.
+/// Description of a GPU by its driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gpu {
-    /// Its name.
+    /// The GPU's name.
     pub name: String,
-    /// Its chip.
+    /// The GPU's chip.
     pub chip: Chip,
-    /// Memory, bytes.
+    /// Memory in bytes.
     pub memory: usize,
-    /// The CUDA version that the driver serves: (12, 8).
+    /// The latest CUDA version that the driver supports, for example (12, 8).
     pub driver: (i32, i32),
 }

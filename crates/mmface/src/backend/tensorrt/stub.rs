@@ -1,4 +1,4 @@
-//! What a build without the feature `cuda` says.
+//! Replaces `cuda/` in builds without the feature `cuda`: every function fails.
 
 use super::{Chip, Compiled, Gpu};
 use crate::backend::{Backend, Options};
@@ -15,10 +15,10 @@ fn absent<T>() -> Result<T> {
     ))
 }
 
-/// The GPU.
+/// The first GPU.
 ///
 /// # Errors
-/// [`Error::Gpu`], as all of these.
+/// [`Error::Gpu`].
 pub fn gpu() -> Result<Gpu> {
     absent()
 }
@@ -55,7 +55,7 @@ pub fn check(_engine: &[u8]) -> Result<()> {
     absent()
 }
 
-/// Compiles the preprocessing kernel.
+/// Compiles the crop kernel.
 ///
 /// # Errors
 /// [`Error::Gpu`].
@@ -63,7 +63,7 @@ pub fn compile_kernel(_chip: Chip) -> Result<Compiled> {
     absent()
 }
 
-/// Cuts crops.
+/// Cuts crops on the GPU.
 ///
 /// # Errors
 /// [`Error::Gpu`].

@@ -1,7 +1,7 @@
-//! The GPU as the scheduler sees it: per slot, buffers, a stream, two events, graphs.
+//! The GPU as the scheduler's device: for each slot buffers, a stream, two events and CUDA graphs.
 //!
-//! Order between the operations is the scheduler's affair ([`crate::backend::slots`]); here each is
-//! queued and no more.
+//! The order between operations is up to the scheduler ([`crate::backend::slots`]); this file only
+//! queues them.
 
 #![allow(unsafe_code, reason = "memory is shared with a device, and a kernel is launched")]
 
@@ -25,15 +25,16 @@ use crate::crop::CropMap;
 use crate::image::Image;
 use crate::{Error, Result};
 
-/// Where crop maps begin in what the kernel is told; before them lies the geometry.
+/// The kernel's arguments are the geometry, then the crop maps, which start here (bytes).
 const MAPS: usize = Geometry::SIZE.next_multiple_of(16);
-const TOLD: usize = MAPS + MAX_BATCH * kernel::MAP_SIZE;
-/// Nothing on a healthy GPU takes so long.
+/// Size of the kernel's arguments in bytes.
+const ARGUMENTS: usize = MAPS + MAX_BATCH * kernel::MAP_SIZE;
+/// Longest wait for a batch. A working GPU never takes as long.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A GPU with both networks.
 pub(super) struct Cuda {
-    // Slots go before the engines that their contexts belong to.
+    // Slots are dropped before the engines that their contexts belong to.
     slots: Vec<Slot>,
     _networks: Box<dyn Networks>,
     sizes: Sizes,
@@ -43,34 +44,36 @@ pub(super) struct Cuda {
     graphs: bool,
 }
 
-// SAFETY: TensorRT's contexts and CUDA's graphs are not tied to a thread, they only must not be used
-// by two at once: everything here takes `&mut self`. The CUDA context is made current in every call.
+// SAFETY: TensorRT's contexts and CUDA's graphs are not bound to a thread; they only must not be
+// used by two threads at once, and everything here takes `&mut self`. Each call makes the CUDA
+// context current.
 unsafe impl Send for Cuda {}
 
 struct Slot {
-    /// Graphs by batch size; `None` after the first, plain run of that size.
+    /// CUDA graphs by batch size. A size is inserted as `None` when it runs for the first time,
+    /// without a graph.
     graphs: HashMap<usize, Option<CudaGraph>>,
     contexts: Box<dyn Contexts>,
-    /// The frame on its way up: write-combined, the CPU only writes it.
+    /// The frame in page-locked memory; write-combined, because the CPU only writes it.
     upload: PinnedHostSlice<u8>,
-    /// Bytes of it that are used.
+    /// Number of bytes of `upload` in use.
     length: usize,
     geometry: [u8; Geometry::SIZE],
     frame: CudaSlice<u8>,
-    /// Geometry and crop maps, on their way up and on the device.
-    told: PinnedHostSlice<u8>,
-    maps: CudaSlice<u8>,
+    /// The kernel's arguments in page-locked memory, write-combined.
+    arguments: PinnedHostSlice<u8>,
+    device_arguments: CudaSlice<u8>,
     crops: CudaSlice<u8>,
     features: CudaSlice<u8>,
     results: CudaSlice<u8>,
-    /// Not write-combined: the CPU reads it.
+    /// The results in page-locked memory; not write-combined, because the CPU reads it.
     download: PinnedHostSlice<f32>,
     stream: Arc<CudaStream>,
     uploaded: CudaEvent,
     done: CudaEvent,
 }
 
-/// Page-locked memory, all zeros.
+/// Allocates page-locked memory, zeroed.
 fn pinned<T>(
     context: &Arc<CudaContext>,
     count: usize,
@@ -79,7 +82,7 @@ fn pinned<T>(
 where
     T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits + Copy + Default,
 {
-    // SAFETY: it is filled before anybody sees it.
+    // SAFETY: the memory is filled before it is returned.
     let mut memory = unsafe { context.alloc_pinned_with_flags::<T>(count, flags) }?;
     memory.as_mut_slice()?.fill(T::default());
     Ok(memory)
@@ -90,12 +93,12 @@ fn cut(
     stream: &Arc<CudaStream>,
     kernel: &CudaFunction,
     frame: &CudaSlice<u8>,
-    told: &CudaSlice<u8>,
+    arguments: &CudaSlice<u8>,
     crops: &mut CudaSlice<u8>,
     batch: usize,
 ) -> std::result::Result<(), DriverError> {
-    let geometry = told.slice(..Geometry::SIZE);
-    let maps = told.slice(MAPS..);
+    let geometry = arguments.slice(..Geometry::SIZE);
+    let maps = arguments.slice(MAPS..);
     let grid = LaunchConfig {
         grid_dim: (kernel::GRID[0], kernel::GRID[1], batch as u32),
         block_dim: (kernel::BLOCK[0], kernel::BLOCK[1], 1),
@@ -103,29 +106,33 @@ fn cut(
     };
     let mut launch = stream.launch_builder(kernel);
     launch.arg(frame).arg(&geometry).arg(&maps).arg(crops);
-    // SAFETY: the arguments are those of `crop` in crop.cu; geometry was checked against the
-    // frame's length, crops and maps hold MAX_BATCH of them, and the callers refuse more.
+    // SAFETY: the arguments are those of `crop` in crop.cu. The geometry was checked against the
+    // frame's length; crops and maps have room for MAX_BATCH, and callers refuse larger batches.
     unsafe { launch.launch(grid) }.map(drop)
 }
 
-/// Bytes of an image's planes, one behind the other.
+/// The bytes of each plane of an image.
 fn planes<'a>(image: &'a Image<'_>) -> impl Iterator<Item = &'a [u8]> {
     kernel::planes(image)
 }
 
-/// Writes geometry and crop maps as the kernel is told them.
-fn tell(told: &mut [u8], geometry: &[u8; Geometry::SIZE], crops: &[CropMap]) -> Result<()> {
+/// Writes the kernel's arguments: geometry and crop maps.
+fn write_arguments(
+    arguments: &mut [u8],
+    geometry: &[u8; Geometry::SIZE],
+    crops: &[CropMap],
+) -> Result<()> {
     if crops.len() > MAX_BATCH {
         return Err(Error::Bug(format!("{} crops at once", crops.len())));
     }
-    told[..Geometry::SIZE].copy_from_slice(geometry);
-    for (to, map) in told[MAPS..].chunks_exact_mut(kernel::MAP_SIZE).zip(crops) {
+    arguments[..Geometry::SIZE].copy_from_slice(geometry);
+    for (to, map) in arguments[MAPS..].chunks_exact_mut(kernel::MAP_SIZE).zip(crops) {
         to.copy_from_slice(&kernel::map_bytes(map));
     }
     Ok(())
 }
 
-/// The crops of one image and nothing else, by the same kernel.
+/// Cuts the crops of one image with the kernel, without running networks.
 pub(super) fn crops(
     context: &Arc<CudaContext>,
     kernel: Vec<u8>,
@@ -133,16 +140,16 @@ pub(super) fn crops(
     maps: &[CropMap],
 ) -> Result<Vec<u8>> {
     let failed = |e| failed("cutting crops", e);
-    let mut told = [0; TOLD];
-    tell(&mut told, &Geometry::of(image)?.to_bytes(), maps)?;
+    let mut arguments = [0; ARGUMENTS];
+    write_arguments(&mut arguments, &Geometry::of(image)?.to_bytes(), maps)?;
     let module = context.load_module(Ptx::from_binary(kernel)).map_err(failed)?;
     let kernel = module.load_function(kernel::NAME).map_err(failed)?;
     let stream = context.new_stream().map_err(failed)?;
     let frame: Vec<u8> = planes(image).flatten().copied().collect();
     let frame = stream.clone_htod(&frame).map_err(failed)?;
-    let told = stream.clone_htod(&told).map_err(failed)?;
+    let arguments = stream.clone_htod(&arguments).map_err(failed)?;
     let mut crops = stream.alloc_zeros(maps.len() * CROP_BYTES).map_err(failed)?;
-    cut(&stream, &kernel, &frame, &told, &mut crops, maps.len()).map_err(failed)?;
+    cut(&stream, &kernel, &frame, &arguments, &mut crops, maps.len()).map_err(failed)?;
     stream.clone_dtoh(&crops).map_err(failed)
 }
 
@@ -161,8 +168,8 @@ impl Slot {
             length: 0,
             geometry: [0; Geometry::SIZE],
             frame: stream.alloc_zeros(1)?,
-            told: pinned(context, TOLD, sys::CU_MEMHOSTALLOC_WRITECOMBINED)?,
-            maps: stream.alloc_zeros(TOLD)?,
+            arguments: pinned(context, ARGUMENTS, sys::CU_MEMHOSTALLOC_WRITECOMBINED)?,
+            device_arguments: stream.alloc_zeros(ARGUMENTS)?,
             crops: stream.alloc_zeros(MAX_BATCH * CROP_BYTES)?,
             features: stream.alloc_zeros(sizes.features)?,
             results: stream.alloc_zeros(chunks * sizes.block())?,
@@ -173,35 +180,37 @@ impl Slot {
         })
     }
 
-    /// Queues everything from the maps to the results, on the slot's stream.
+    /// Queues everything from the kernel's arguments to the results, on the slot's stream.
     fn enqueue(&mut self, crop: &CudaFunction, sizes: &Sizes, batch: usize) -> Result<()> {
         let queued = |e| failed("queueing a batch", e);
         let stream = &self.stream;
-        let told = self.told.as_slice().map_err(queued)?;
-        stream.memcpy_htod(told, &mut self.maps).map_err(queued)?;
-        cut(stream, crop, &self.frame, &self.maps, &mut self.crops, batch).map_err(queued)?;
+        let arguments = self.arguments.as_slice().map_err(queued)?;
+        stream.memcpy_htod(arguments, &mut self.device_arguments).map_err(queued)?;
+        cut(stream, crop, &self.frame, &self.device_arguments, &mut self.crops, batch)
+            .map_err(queued)?;
         let address = |memory: &CudaSlice<u8>| memory.device_ptr(stream).0;
         let memory = [address(&self.crops), address(&self.features), address(&self.results)];
-        // SAFETY: the buffers live as long as the slot, which is drained before it is dropped, and
-        // have the sizes that `Sizes` asked for.
+        // SAFETY: the buffers live as long as the slot, which is dropped only after the device is
+        // idle, and have the sizes given by `Sizes`.
         unsafe { self.contexts.enqueue(sizes, batch, memory, stream.cu_stream()) }?;
         let used = batch.div_ceil(CHUNK) * sizes.block();
-        // SAFETY: any bytes are floats, and device memory is aligned for them.
+        // SAFETY: any bytes are valid floats, and device memory is sufficiently aligned.
         let results = unsafe { self.results.transmute::<f32>(self.results.len() / 4) };
         let results = results.ok_or_else(|| Error::Bug("results are no floats".into()))?;
         let download = self.download.as_mut_slice().map_err(queued)?;
         stream.memcpy_dtoh(&results.slice(..used / 4), &mut download[..used / 4]).map_err(queued)
     }
 
-    /// Records [`Self::enqueue`] instead of running it.
+    /// Captures [`Self::enqueue`] as a CUDA graph instead of running it.
     fn capture(&mut self, crop: &CudaFunction, sizes: &Sizes, batch: usize) -> Result<CudaGraph> {
         let recorded = |e| failed("recording a graph", e);
-        // In the stricter modes CUDA refuses to be asked for an event while it records, and cudarc
-        // asks for one at each access to page-locked memory (seen on an H100: nothing was recorded).
+        // In the stricter modes, CUDA fails on queries of events during capture, and cudarc queries
+        // an event on each access to page-locked memory (observed on an H100: nothing was
+        // captured).
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         self.stream.begin_capture(mode).map_err(recorded)?;
         let queued = self.enqueue(crop, sizes, batch);
-        // The recording has to end whatever happened.
+        // The capture must be ended even if queueing failed.
         let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags_enum(0));
         queued?;
         graph.map_err(recorded)?.ok_or_else(|| Error::Bug("nothing was recorded".into()))
@@ -229,7 +238,7 @@ impl Cuda {
         });
         let slots = slots.collect::<Result<_>>()?;
         let copy = context.new_stream().map_err(started)?;
-        // Memory is given out in the order of a stream; from here on every stream may use it.
+        // Memory is allocated in stream order; after this, every stream may use it.
         context.synchronize().map_err(started)?;
         Ok(Self { slots, _networks: networks, sizes, crop, copy, context, graphs })
     }
@@ -256,7 +265,7 @@ impl SlotDevice for Cuda {
         let slot = &mut self.slots[slot];
         let length = planes(image).map(<[u8]>::len).sum();
         if length > slot.upload.len() {
-            // Graphs hold the old address.
+            // Captured graphs contain the old addresses.
             slot.graphs.clear();
             slot.upload = pinned(&self.context, length, sys::CU_MEMHOSTALLOC_WRITECOMBINED)
                 .map_err(filled)?;
@@ -285,12 +294,12 @@ impl SlotDevice for Cuda {
         let launched = |e| failed("starting a batch", e);
         self.context.bind_to_thread().map_err(launched)?;
         let slot = &mut self.slots[slot];
-        tell(slot.told.as_mut_slice().map_err(launched)?, &slot.geometry, crops)?;
+        write_arguments(slot.arguments.as_mut_slice().map_err(launched)?, &slot.geometry, crops)?;
         let batch = crops.len();
         if self.graphs {
             match slot.graphs.get(&batch) {
                 Some(Some(graph)) => return graph.launch().map_err(launched),
-                // TensorRT has met this size by now.
+                // TensorRT has run this size before.
                 Some(None) => match slot.capture(&self.crop, &self.sizes, batch) {
                     Ok(graph) => {
                         graph.launch().map_err(launched)?;
@@ -322,13 +331,13 @@ impl SlotDevice for Cuda {
         let ran = |e| failed("running the networks", e);
         self.context.bind_to_thread().map_err(ran)?;
         let started = Instant::now();
-        // A wait without end would hang the program with the device.
+        // The time limit keeps a hanging GPU from hanging the program.
         while !self.event(event).try_is_complete().map_err(ran)? {
             match started.elapsed() {
                 waited if waited > LONGEST_WAIT => {
                     return Err(Error::Gpu("the GPU does not answer".into()));
                 }
-                // Short work is waited for without leaving the CPU, long work is not.
+                // Spins for short waits, sleeps for long ones.
                 waited if waited > Duration::from_millis(2) => {
                     std::thread::sleep(Duration::from_micros(100));
                 }
@@ -361,7 +370,7 @@ impl SlotDevice for Cuda {
     }
 
     fn drain(&mut self) {
-        // A device that is lost has nothing in flight.
+        // An error means that the device is lost, and then nothing is in flight.
         let _ = self.context.synchronize();
     }
 }

@@ -8,13 +8,13 @@ use super::library;
 use crate::backend::tensorrt::{Chip, Gpu};
 use crate::{Error, Result};
 
-/// What went wrong at `doing`, with what helps.
+/// The error of an operation (`doing`), with advice to the user.
 pub(super) fn failed(doing: &str, error: DriverError) -> Error {
     let text = error.error_string().ok().and_then(|text| text.to_str().ok()).unwrap_or("no reason");
-    told(doing, error.0, text)
+    describe_failure(doing, error.0, text)
 }
 
-fn told(doing: &str, code: sys::cudaError_enum, text: &str) -> Error {
+fn describe_failure(doing: &str, code: sys::cudaError_enum, text: &str) -> Error {
     use sys::cudaError_enum as Code;
     let cure = match code {
         Code::CUDA_ERROR_OUT_OF_MEMORY => {
@@ -29,7 +29,7 @@ fn told(doing: &str, code: sys::cudaError_enum, text: &str) -> Error {
     Error::Gpu(format!("the GPU failed at {doing}: {text}; {cure}"))
 }
 
-/// The first GPU, opened.
+/// Opens the first GPU.
 ///
 /// # Errors
 /// [`Error::Gpu`] without driver or GPU.
@@ -53,7 +53,7 @@ pub(super) fn context() -> Result<Arc<CudaContext>> {
     CudaContext::new(0).map_err(starting)
 }
 
-/// What the GPU is.
+/// Describes a GPU.
 ///
 /// # Errors
 /// [`Error::Gpu`].
@@ -69,7 +69,7 @@ pub(super) fn describe(context: &CudaContext) -> Result<Gpu> {
     })
 }
 
-/// The first GPU.
+/// Describes the first GPU.
 ///
 /// # Errors
 /// [`Error::Gpu`] without driver or GPU.
@@ -91,7 +91,7 @@ mod tests {
             (Code::CUDA_ERROR_DEVICE_UNAVAILABLE, "nvidia-smi"),
             (Code::CUDA_ERROR_ILLEGAL_ADDRESS, "nvidia-smi"),
         ] {
-            let error = told("its start", code, "no reason");
+            let error = describe_failure("its start", code, "no reason");
             assert!(error.to_string().contains(cure), "{error}");
             assert!(matches!(error, Error::Gpu(_)));
         }

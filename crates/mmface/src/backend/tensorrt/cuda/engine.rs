@@ -1,4 +1,4 @@
-//! TensorRT engines: built from ONNX (no GPU needed), and checked.
+//! TensorRT engines: building them from ONNX, which needs no GPU, and checking them.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -10,13 +10,13 @@ use super::library;
 use crate::backend::tensorrt::Chip;
 use crate::{Error, Result};
 
-/// Crops that a network takes at once. Larger batches go through in parts of this size, so that
-/// execution contexts stay small.
+/// Most crops that the networks take at once. Larger batches are split into chunks of this size,
+/// which keeps execution contexts small.
 pub(super) const CHUNK: usize = 8;
 
-/// What TensorRT complained about since the last call of [`Complaints::begin`]; its functions return
-/// only that they failed. One at a time, or the complaints of two would mix.
-pub(super) struct Complaints {
+/// Collects the errors that TensorRT logs, because its functions report only that they failed. One
+/// operation at a time collects errors, so that those of two operations do not mix.
+pub(super) struct ErrorLog {
     logger: Logger,
     lines: &'static Mutex<Vec<String>>,
     turn: Mutex<()>,
@@ -25,7 +25,7 @@ pub(super) struct Complaints {
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What a panicking thread left in a list of words is still a list of words.
+    // A panic cannot leave a list of strings in a bad state.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -44,13 +44,13 @@ impl trtx::LogHandler for Listener {
     }
 }
 
-impl Complaints {
-    /// TensorRT's logger, TensorRT loaded.
+impl ErrorLog {
+    /// The error log; loads TensorRT on the first call.
     ///
     /// # Errors
-    /// [`Error::Library`] if it cannot be.
+    /// [`Error::Library`] if TensorRT cannot be loaded or does not start.
     pub(super) fn get() -> Result<&'static Self> {
-        static ONE: OnceLock<Complaints> = OnceLock::new();
+        static ONE: OnceLock<ErrorLog> = OnceLock::new();
         library::tensorrt()?;
         if let Some(one) = ONE.get() {
             return Ok(one);
@@ -60,25 +60,25 @@ impl Complaints {
         Ok(ONE.get_or_init(|| Self { logger, lines: &LINES, turn: Mutex::new(()) }))
     }
 
-    /// For TensorRT's constructors.
+    /// The logger, for TensorRT's constructors.
     pub(super) fn logger(&self) -> &Logger {
         &self.logger
     }
 
-    /// Begins something that may fail.
+    /// Starts to collect errors, until the guard is dropped.
     pub(super) fn begin(&self) -> MutexGuard<'_, ()> {
         let turn = lock(&self.turn);
         lock(self.lines).clear();
         turn
     }
 
-    /// `error` in TensorRT's own words, if there are any.
+    /// The first logged error if there is one, else `error`.
     pub(super) fn explain(&self, error: &trtx::Error) -> String {
         lock(self.lines).first().cloned().unwrap_or_else(|| error.to_string())
     }
 }
 
-/// Logs the phases of a build.
+/// Logs the phases of an engine build.
 struct Phases;
 
 impl MonitorProgress for Phases {
@@ -93,19 +93,19 @@ impl MonitorProgress for Phases {
     fn phase_finish(&self, _: &str) {}
 }
 
-/// Builds an engine for batches of 1 to [`CHUNK`] (best: 1) out of an ONNX. `title` names it to
-/// whoever waits. Its arithmetic is that of the ONNX.
+/// Builds an engine from ONNX for batches of 1 to [`CHUNK`], optimised for 1. The precision is that
+/// of the ONNX file. `title` names the network in the log.
 ///
 /// # Errors
-/// [`Error::Library`] if TensorRT cannot, with its own reason.
+/// [`Error::Library`] with TensorRT's reason if it fails.
 pub fn build(title: &str, onnx: &[u8], chip: Chip) -> Result<Vec<u8>> {
-    let complaints = Complaints::get()?;
-    let _turn = complaints.begin();
+    let errors = ErrorLog::get()?;
+    let _turn = errors.begin();
     tracing::info!("building the engine of {title} for {chip}");
     let started = std::time::Instant::now();
-    let built = serialized(complaints.logger(), onnx, chip);
+    let built = serialized(errors.logger(), onnx, chip);
     let built = built.map_err(|e| {
-        let why = complaints.explain(&e);
+        let why = errors.explain(&e);
         Error::Library(format!("TensorRT cannot build {title} for {chip}: {why}"))
     })?;
     let (seconds, size) = (started.elapsed().as_secs_f64(), built.len() as f64 / 1e6);
@@ -157,13 +157,13 @@ fn target(config: &mut trtx::BuilderConfig<'_>, chip: Chip) -> trtx::Result<()> 
     config.set_compute_capability(to, 0)
 }
 
-/// The full TensorRT builds for the GPU that is there.
+/// The full TensorRT always builds for the installed GPU.
 #[cfg(feature = "tensorrt-enterprise")]
 fn target(_: &mut trtx::BuilderConfig<'_>, _: Chip) -> trtx::Result<()> {
     Ok(())
 }
 
-/// Why TensorRT-RTX cannot serve a chip.
+/// The message for a chip that TensorRT-RTX does not support.
 pub(super) fn unknown(chip: Chip) -> String {
     let known = Chip::TARGETS.map(|(chip, _)| chip.to_string()).join(", ");
     format!(
@@ -172,17 +172,17 @@ pub(super) fn unknown(chip: Chip) -> String {
     )
 }
 
-/// Whether TensorRT would take an engine on this machine, judged by its first bytes. Needs a GPU.
+/// Checks whether an engine can be used on this machine, judging by its header. Needs a GPU.
 ///
 /// # Errors
-/// [`Error::Library`] with what is wrong.
+/// [`Error::Library`] with the reasons.
 #[cfg(not(feature = "tensorrt-enterprise"))]
 pub fn check(engine: &[u8]) -> Result<()> {
     use trtx::{EngineInvalidityDiagnostics as Why, EngineValidity, Runtime};
-    let complaints = Complaints::get()?;
-    let _turn = complaints.begin();
-    let failed = |e: trtx::Error| Error::Library(complaints.explain(&e));
-    let runtime = Runtime::new(complaints.logger()).map_err(failed)?;
+    let errors = ErrorLog::get()?;
+    let _turn = errors.begin();
+    let failed = |e: trtx::Error| Error::Library(errors.explain(&e));
+    let runtime = Runtime::new(errors.logger()).map_err(failed)?;
     let (validity, why) = runtime.engine_validity(engine).map_err(failed)?;
     if validity != EngineValidity::kINVALID {
         return Ok(());
@@ -201,7 +201,7 @@ pub fn check(engine: &[u8]) -> Result<()> {
     Err(Error::Library(if names.is_empty() { "it is not valid".into() } else { names.join(", ") }))
 }
 
-/// The full TensorRT says so only when it opens the engine.
+/// The full TensorRT can tell only when it opens the engine.
 #[cfg(feature = "tensorrt-enterprise")]
 pub fn check(_: &[u8]) -> Result<()> {
     Ok(())

@@ -1,4 +1,4 @@
-//! Finding and loading NVIDIA's libraries. Nothing here happens before somebody asks for a GPU.
+//! Finds and loads NVIDIA's libraries. Nothing is loaded before a GPU is requested.
 
 #![allow(unsafe_code, reason = "foreign libraries are loaded")]
 
@@ -27,24 +27,24 @@ mod names {
     pub const PARSER: &[&str] = &["libnvonnxparser.so.11", "libnvonnxparser.so"];
 }
 
-/// TensorRT, loaded.
+/// The loaded TensorRT.
 #[derive(Debug, Clone)]
 pub(super) struct TensorRt {
     /// Flavour and version: `rtx-1.7.1`.
     pub version: String,
 }
 
-/// TensorRT with its reader of ONNX, loaded on the first call that succeeds.
+/// TensorRT and its ONNX parser, loaded on the first successful call.
 ///
 /// # Errors
-/// [`Error::Library`] if it is not there or too old.
+/// [`Error::Library`] if they are missing or too old.
 pub(super) fn tensorrt() -> Result<TensorRt> {
     static LOADED: OnceLock<TensorRt> = OnceLock::new();
     if let Some(loaded) = LOADED.get() {
         return Ok(loaded.clone());
     }
     let (path, library) = load(names::TENSORRT, "TensorRT")?;
-    // SAFETY: NvInferRuntimeBase.h declares it so, in every version.
+    // SAFETY: the signature is that of NvInferRuntimeBase.h in every version.
     let number = unsafe {
         library.get::<unsafe extern "C" fn() -> i32>(b"getInferLibVersion\0").map(|f| f())
     };
@@ -64,24 +64,24 @@ pub(super) fn tensorrt() -> Result<TensorRt> {
     trtx::dynamically_load_tensorrt(Some(&path)).map_err(failed)?;
     let (parser, _library) = load(names::PARSER, "TensorRT's reader of ONNX")?;
     trtx::dynamically_load_tensorrt_onnxparser(Some(&parser)).map_err(failed)?;
-    // TensorRT's threads outlive whoever used it: it stays loaded.
+    // TensorRT's threads may run until the program ends, so the library stays loaded.
     std::mem::forget(library);
     Ok(LOADED.get_or_init(|| TensorRt { version }).clone())
 }
 
-/// Loads NVRTC, so that cudarc finds it; its version.
+/// Loads NVRTC so that cudarc finds it, and returns its version.
 ///
 /// # Errors
-/// [`Error::Library`] if it is not there.
+/// [`Error::Library`] if it cannot be loaded.
 pub(super) fn nvrtc() -> Result<(i32, i32)> {
     static LOADED: OnceLock<(i32, i32)> = OnceLock::new();
     if let Some(version) = LOADED.get() {
         return Ok(*version);
     }
     let (path, library) = load(&["libnvrtc.so.12", "libnvrtc.so.13"], "NVRTC")?;
-    // cudarc asks the system's loader for the name, and gets what is loaded already.
+    // cudarc loads NVRTC by name, and gets the library that is already loaded.
     std::mem::forget(library);
-    // SAFETY: looks whether a library can be loaded; NVRTC's initialisers have run already.
+    // SAFETY: tries to load a library whose initialisers have already run.
     if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
         return Err(Error::Library(format!("{} is of no use; {CURE}", path.display())));
     }
@@ -91,13 +91,14 @@ pub(super) fn nvrtc() -> Result<(i32, i32)> {
     Ok(*LOADED.get_or_init(|| version))
 }
 
-/// Whether the NVIDIA driver's library is here. cudarc panics where it is not.
+/// Whether the NVIDIA driver's library can be loaded. Without it cudarc panics.
 pub(super) fn driver_is_present() -> bool {
-    // SAFETY: looks whether the driver can be loaded; its initialisers do nothing but set it up.
+    // SAFETY: tries to load the driver, whose initialisers only set it up.
     unsafe { cudarc::driver::sys::is_culib_present() }
 }
 
-/// The CUDA version that the driver serves. The driver must be [present](driver_is_present).
+/// The latest CUDA version that the driver supports. The driver must be
+/// [present](driver_is_present).
 pub(super) fn driver_version() -> (i32, i32) {
     let mut version = 0;
     // SAFETY: writes an integer that outlives the call.
@@ -105,12 +106,12 @@ pub(super) fn driver_version() -> (i32, i32) {
     (version / 1000, version % 1000 / 10)
 }
 
-/// The first of `names` in our folder or the system's.
+/// Loads the first of `names` that works, from this program's folder or the system's.
 fn load(names: &[&str], what: &str) -> Result<(PathBuf, Library)> {
     let folders = ["lib/mmface-live/gpu", "vendor/gpu"];
     let folder = match locate::find(None, "MMFACE_TENSORRT", &folders) {
         Ok(folder) => Some(folder),
-        // What the user said must be right; what nobody said may be the system's.
+        // A folder named by the user must exist; otherwise the system's libraries will do.
         Err(why)
             if std::env::var_os("MMFACE_TENSORRT").is_some_and(|folder| !folder.is_empty()) =>
         {

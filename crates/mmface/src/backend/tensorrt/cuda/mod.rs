@@ -1,4 +1,4 @@
-//! NVIDIA's libraries at work.
+//! The part of the GPU backend that uses NVIDIA's libraries.
 
 mod device;
 mod driver;
@@ -48,17 +48,17 @@ pub fn nvrtc_version() -> Result<String> {
 /// VMN and PMN on a GPU.
 struct TensorRt {
     precision: Precision,
-    /// Whoever waits longest is next.
+    /// A fair mutex: sessions are served in the order in which they arrive.
     slots: Arc<FairMutex<Slots<Cuda>>>,
     sessions: AtomicU64,
 }
 
-/// Opens the GPU: driver, chip, libraries, kernel, engines (built if need be), in this order, so
-/// that what is missing is told before anything takes long.
+/// Opens the GPU: driver, chip, libraries, kernel and engines (built if necessary). In this order,
+/// so that anything missing is reported before a long build.
 ///
 /// # Errors
 /// [`Error::Gpu`] without a driver or a GPU, or if it fails; [`Error::Library`] if a library is
-/// missing or an engine cannot be built; [`Error::Precision`] for a precision that there is not.
+/// missing or an engine cannot be built; [`Error::Precision`] for an unsupported precision.
 pub fn open(models: &Models, variant: &Variant, options: &Options) -> Result<Box<dyn Backend>> {
     let context = driver::context()?;
     let chip = driver::describe(&context)?.chip;
@@ -91,8 +91,8 @@ pub fn open(models: &Models, variant: &Variant, options: &Options) -> Result<Box
     Ok(Box::new(TensorRt { precision, slots, sessions: AtomicU64::new(0) }))
 }
 
-/// The crops that the kernel cuts on the GPU, each R, G and B planes of 256×256 bytes: to hold it
-/// against [`crate::crop::sample`].
+/// Cuts crops with the kernel on the GPU, for comparison with [`crate::crop::sample`]. Returns
+/// planes R, G, B of 256×256 bytes for each crop.
 ///
 /// # Errors
 /// As [`open`].
@@ -128,7 +128,7 @@ impl Backend for TensorRt {
     }
 }
 
-/// One stream's access to the GPU. Streams take turns, a batch each.
+/// One stream's access to the GPU. Sessions take turns, one batch each.
 struct GpuSession {
     session: u64,
     slots: Arc<FairMutex<Slots<Cuda>>>,

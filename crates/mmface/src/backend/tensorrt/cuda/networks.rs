@@ -1,4 +1,4 @@
-//! VMN and PMN as TensorRT runs them.
+//! VMN and PMN as TensorRT engines.
 
 #![allow(unsafe_code, reason = "TensorRT takes addresses of device memory")]
 
@@ -8,31 +8,30 @@ use cudarc::driver::sys::{CUdeviceptr, CUstream};
 use trtx::trtx_sys::Dims64;
 use trtx::{CudaEngine, DataType, ExecutionContext, Runtime};
 
-use super::engine::{CHUNK, Complaints};
+use super::engine::{CHUNK, ErrorLog};
 use crate::crop::CROP;
 use crate::face::LANDMARKS;
 use crate::{Error, Result};
 
-/// An engine, ready to run on the GPU.
+/// An engine, loaded and ready to run.
 pub(super) struct Opened {
-    // The engine must go before what opened it.
+    // The engine must be dropped before its runtime.
     engine: CudaEngine<'static>,
     _runtime: Runtime<'static>,
 }
 
 impl Opened {
-    /// Opens an engine. Needs the GPU that it was built for.
+    /// Loads an engine. Needs the GPU for which it was built.
     pub(super) fn new(bytes: &[u8]) -> Result<Self> {
-        let complaints = Complaints::get()?;
-        let _turn = complaints.begin();
+        let errors = ErrorLog::get()?;
+        let _turn = errors.begin();
         let open = || {
-            let mut runtime = Runtime::new(complaints.logger())?;
+            let mut runtime = Runtime::new(errors.logger())?;
             let engine = runtime.deserialize_cuda_engine(bytes)?;
             Ok(Self { engine, _runtime: runtime })
         };
-        open().map_err(|e| {
-            Error::Library(format!("TensorRT cannot use it: {}", complaints.explain(&e)))
-        })
+        open()
+            .map_err(|e| Error::Library(format!("TensorRT cannot use it: {}", errors.explain(&e))))
     }
 
     /// Type and shape of an input or output.
@@ -43,7 +42,8 @@ impl Opened {
         })
     }
 
-    /// The tensor must have the type, and the shape behind the batch (0 stands for any).
+    /// Checks that the tensor has one of the types, and the shape after the batch dimension (0
+    /// stands for any size). Returns its type and last dimension.
     fn expect(&self, name: &str, types: &[DataType], shape: &[i64]) -> Result<(DataType, i64)> {
         let (found, dimensions) = self.tensor(name)?;
         let fits = dimensions.len() == shape.len() + 1
@@ -55,15 +55,16 @@ impl Opened {
     }
 
     fn context(&mut self) -> Result<ExecutionContext<'static>> {
-        let complaints = Complaints::get()?;
-        let _turn = complaints.begin();
+        let errors = ErrorLog::get()?;
+        let _turn = errors.begin();
         create(&mut self.engine).map_err(|e| {
-            Error::Gpu(format!("TensorRT cannot start an engine: {}", complaints.explain(&e)))
+            Error::Gpu(format!("TensorRT cannot start an engine: {}", errors.explain(&e)))
         })
     }
 }
 
-/// Kernels are made for each batch size when it is first seen: a graph must not meet them later.
+/// With the eager strategy, kernels for a batch size are compiled when that size is first seen;
+/// they must not be compiled while a graph is captured or replayed.
 #[cfg(not(feature = "tensorrt-enterprise"))]
 fn create(engine: &mut CudaEngine<'static>) -> trtx::Result<ExecutionContext<'static>> {
     let mut config = engine.create_runtime_config()?;
@@ -78,29 +79,29 @@ fn create(engine: &mut CudaEngine<'static>) -> trtx::Result<ExecutionContext<'st
     engine.create_execution_context()
 }
 
-/// VMN and PMN, ready to be run: TensorRT's, or a stand-in where a test is about everything else.
+/// VMN and PMN, ready to run: TensorRT's, or a stand-in for tests.
 pub(super) trait Networks {
-    /// What their outputs need.
+    /// Sizes of their outputs.
     ///
     /// # Errors
-    /// [`Error::Library`] if these are not our networks.
+    /// [`Error::Library`] if inputs or outputs are not as expected.
     fn sizes(&self) -> Result<Sizes>;
 
-    /// What one slot runs them with.
+    /// Makes the execution contexts for one slot.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if they cannot be started.
+    /// [`Error::Gpu`] if they cannot be created.
     fn contexts(&mut self) -> Result<Box<dyn Contexts>>;
 }
 
-/// What one slot runs the networks with.
+/// The execution contexts of one slot.
 pub(super) trait Contexts {
-    /// Queues both for a batch of crops, chunk by chunk.
+    /// Queues both networks for a batch of crops, chunk by chunk.
     ///
     /// # Safety
-    /// The addresses are device memory that lives until the stream has done this: crops of the whole
-    /// batch, features of one chunk, a block of results for each chunk. The stream is alive and the
-    /// context that both belong to is current.
+    /// The addresses must be device memory that lives until the stream has done this work: crops of
+    /// the whole batch, features of one chunk, a block of results for each chunk. The stream must
+    /// be alive, and the CUDA context that they belong to must be current.
     ///
     /// # Errors
     /// [`Error::Gpu`].
@@ -117,29 +118,30 @@ pub(super) trait Contexts {
 pub(super) struct Pair {
     /// u8 [N, 3, 256, 256] → features [N, 64, 64, 64].
     pub vmn: Opened,
-    /// Features → pose [N, 7], identity, expression, presence [N, 1], perhaps points [N, 68, 2], f32.
+    /// Features → pose [N, 7], identity, expression, presence [N, 1], optionally points [N, 68, 2];
+    /// all f32.
     pub pmn: Opened,
 }
 
-/// Sizes that the networks have, bytes unless said otherwise.
+/// Sizes of the networks' outputs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sizes {
-    /// Features of one chunk.
+    /// Size of the features of one chunk in bytes.
     pub features: usize,
-    /// Identity parameters, a count.
+    /// Number of identity parameters.
     pub identity: usize,
-    /// Expression parameters, a count.
+    /// Number of expression parameters.
     pub expression: usize,
-    /// Coordinates of the points, a count; 0 if the PMN does not say them.
+    /// Number of coordinates of the points; 0 if the PMN has no such output.
     pub points: usize,
 }
 
-/// TensorRT wants addresses that are multiples of this.
+/// Alignment of addresses in bytes that TensorRT requires.
 const ALIGNED: usize = 256;
 
 impl Sizes {
-    /// Where the outputs of one chunk lie in its block of the results: name, offset, floats of
-    /// one face.
+    /// Where the outputs of one chunk lie in its block of the results: name, offset in bytes, and
+    /// number of floats per face.
     pub(super) fn outputs(&self) -> [(&'static str, usize, usize); 5] {
         let mut offset = 0;
         let Self { identity, expression, points, .. } = *self;
@@ -157,14 +159,14 @@ impl Sizes {
         })
     }
 
-    /// The block of one chunk.
+    /// Size of the results of one chunk in bytes.
     pub(super) fn block(&self) -> usize {
         let [.., (_, offset, count)] = self.outputs();
         offset + (CHUNK * count * 4).next_multiple_of(ALIGNED)
     }
 }
 
-/// Bytes of one crop.
+/// Size of one crop in bytes.
 pub(super) const CROP_BYTES: usize = 3 * CROP * CROP;
 
 impl Networks for Pair {
@@ -220,7 +222,7 @@ impl Contexts for Running {
             let image = Dims64::from_slice(&[count, 3, CROP as i64, CROP as i64]);
             self.vmn.set_input_shape("image", &image)?;
             self.pmn.set_input_shape("features", &Dims64::from_slice(&[count, 64, 64, 64]))?;
-            // SAFETY: the caller's promise; the offsets stay within what `Sizes` asked for.
+            // SAFETY: as promised by the caller; the offsets are within the sizes given by `Sizes`.
             unsafe {
                 self.vmn.set_tensor_address("image", at(crops, first * CROP_BYTES))?;
                 self.vmn.set_tensor_address("features", at(features, 0))?;

@@ -1,4 +1,4 @@
-//! The preprocessing kernel, compiled by NVRTC.
+//! Compiles the crop kernel with NVRTC.
 
 #![allow(unsafe_code, reason = "NVRTC is a C library")]
 
@@ -12,58 +12,58 @@ use super::library;
 use crate::backend::tensorrt::{Cache, Chip, Compiled, kernel};
 use crate::{Error, Result};
 
-/// Freed when dropped.
+/// A program of NVRTC, destroyed when dropped.
 struct Program(sys::nvrtcProgram);
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // SAFETY: it was created and is freed here only.
+        // SAFETY: the program was created by NVRTC and is destroyed only here.
         let _ = unsafe { result::destroy_program(self.0) };
     }
 }
 
-/// Compiles the preprocessing kernel for a chip. Needs no GPU.
+/// Compiles the crop kernel for a chip. Needs no GPU.
 ///
 /// # Errors
-/// [`Error::Library`] if NVRTC is not there or does not know the chip.
+/// [`Error::Library`] if NVRTC cannot be loaded or does not support the chip.
 pub fn compile(chip: Chip) -> Result<Compiled> {
     compile_source(kernel::SOURCE, chip)
 }
 
-/// As [`compile`], any kernel.
+/// Compiles any kernel, as [`compile`] does.
 pub(super) fn compile_source(source: &str, chip: Chip) -> Result<Compiled> {
     library::nvrtc()?;
     let failed = |why: String| {
         Error::Library(format!("NVRTC cannot compile the kernel for {chip}: {}", why.trim()))
     };
-    let told = |e: NvrtcError| failed(format!("{:?}", e.0));
+    let nvrtc_error = |e: NvrtcError| failed(format!("{:?}", e.0));
     let source = CString::new(source).map_err(|e| failed(e.to_string()))?;
-    let program = Program(result::create_program(&source, Some(c"crop.cu")).map_err(told)?);
-    // Multiplies and adds one after the other, as the reference on the CPU does.
+    let program = Program(result::create_program(&source, Some(c"crop.cu")).map_err(nvrtc_error)?);
+    // Without fused multiply-add, rounding is the same as in the reference on the CPU.
     let options = [format!("--gpu-architecture={chip}"), "--fmad=false".into()];
     // SAFETY: the program lives until the end of this function, and so does its source.
     unsafe {
         if result::compile_program(program.0, &options).is_err() {
-            let log = result::get_program_log(program.0).map_err(told)?;
+            let log = result::get_program_log(program.0).map_err(nvrtc_error)?;
             return Err(failed(text(&log)));
         }
-        let ptx = text(&result::get_ptx(program.0).map_err(told)?);
+        let ptx = text(&result::get_ptx(program.0).map_err(nvrtc_error)?);
         let mut size = 0;
-        sys::nvrtcGetCUBINSize(program.0, &raw mut size).result().map_err(told)?;
+        sys::nvrtcGetCUBINSize(program.0, &raw mut size).result().map_err(nvrtc_error)?;
         let mut code = vec![0; size];
-        sys::nvrtcGetCUBIN(program.0, code.as_mut_ptr().cast()).result().map_err(told)?;
+        sys::nvrtcGetCUBIN(program.0, code.as_mut_ptr().cast()).result().map_err(nvrtc_error)?;
         Ok(Compiled { ptx, code })
     }
 }
 
-/// Up to the zero that ends a C string.
+/// A C string as Rust string.
 fn text(characters: &[c_char]) -> String {
     let bytes: Vec<u8> = characters.iter().map(|c| *c as u8).take_while(|b| *b != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The machine code for a chip, out of the cache if it is there. Not PTX: what NVRTC writes as PTX
-/// is refused by drivers older than itself.
+/// The machine code for a chip, from the cache if possible. Machine code rather than PTX, because a
+/// driver older than NVRTC rejects NVRTC's PTX.
 ///
 /// # Errors
 /// As [`compile`].
