@@ -43,7 +43,10 @@ impl Service {
     /// [`Error::Device`] if no thread can be started.
     pub(crate) fn start(opened: Opened) -> Result<Self> {
         let Opened { mut detector, prepare } = opened;
-        // Holds at most one question per client: a client asks again only after an answer.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "holds at most one question per client: a client asks again only after an answer"
+        )]
         let (questions, asked) = unbounded::<Question>();
         let work = move || {
             for Question { canvas, answer } in asked {
