@@ -1,59 +1,60 @@
-//! The JSON lines that come out, and their schema.
+//! The records of the output (JSON lines) and their schema.
 //!
-//! One object a line; `type` says what it is. A reader ignores types and fields that it does not
-//! know: that is how the format grows without breaking anyone. `docs/schema.json` is generated
-//! from these types.
+//! One object per line; `type` says which kind of record it is. Readers ignore types and fields
+//! that they do not know, so that the format can grow. `docs/schema.json` is generated from these
+//! types.
 
 use std::time::SystemTime;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Version of the record format, in every header. Grows when a field changes its meaning.
+/// Version of the record format, written into every header. It changes when a field changes its
+/// meaning.
 pub const SCHEMA: u32 = 1;
 
-/// One line.
+/// One record: one line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Record {
-    /// The first line: what is running, on what, with which networks.
+    /// The first line: program, source and networks.
     Header(Box<Header>),
-    /// The source is connected, or its picture has changed its size or rate.
+    /// The source is connected, or the size or rate of its frames has changed.
     Stream(Stream),
     /// One processed frame, with or without faces.
     Frame(Frame),
-    /// The stream was away.
+    /// The stream was interrupted.
     Gap(Gap),
-    /// The last line: what went in, what came out, what was lost.
+    /// The last line: counts and statistics of the run.
     End(End),
 }
 
 /// See [`Record::Header`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Header {
-    /// Version of this format.
+    /// Version of the record format.
     pub schema: u32,
     /// `mmface-live`.
     pub program: String,
-    /// The program's version.
+    /// Version of the program.
     pub version: String,
     /// Name of the stream: that of `--stream`, else the source.
     pub stream: String,
-    /// Where the pictures come from; credentials are masked.
+    /// The source of the frames; credentials are masked.
     pub source: String,
-    /// What computes the parameters.
+    /// The networks that compute the parameters.
     pub network: Network,
-    /// What the parameters mean.
+    /// The face model that gives the parameters their meaning.
     pub face_model: FaceModel,
-    /// `off`, `light`, `medium` or `strong`.
+    /// Strength of the smoothing: `off`, `light`, `medium` or `strong`.
     pub smoothing: String,
-    /// `icp`: the pose was aligned to the surface of the volume, before smoothing.
+    /// `icp` if the pose is aligned to the surface of the volume before smoothing.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refine: Option<String>,
-    /// Voxels along each side of the volumes; only where something asks for them.
+    /// Voxels along each side of the volumes; present only if volumes are used.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub volume: Option<u32>,
-    /// `network`: the volumes are those of the volume head; `model`: they are the fitted meshes, filled.
+    /// Origin of the volumes: `network` for the volume head, `model` for the filled fitted meshes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub volume_from: Option<String>,
     /// Start of the run: RFC 3339, UTC.
@@ -63,30 +64,30 @@ pub struct Header {
 /// The networks of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Network {
-    /// Which architecture and weights, by the manifest's name.
+    /// Architecture and weights, by their name in the manifest.
     pub variant: String,
     /// SHA-256 over the hashes of the networks' files.
     pub hash: String,
-    /// What runs them: `openvino` or `tensorrt`.
+    /// The library that runs the networks: `openvino` or `tensorrt`.
     pub backend: String,
-    /// The device that is really used: `cpu`, …
+    /// The device in use: `cpu` or `cuda`.
     pub device: String,
-    /// `f32`, `bf16` or `f16`.
+    /// The precision in use: `f32`, `bf16` or `f16`.
     pub precision: String,
-    /// False for weights that never saw a face: then the parameters mean nothing.
+    /// False for untrained weights, whose parameters are meaningless.
     pub trained: bool,
 }
 
 /// The face model of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FaceModel {
-    /// Its name.
+    /// Name of the face model.
     pub name: String,
     /// SHA-256 of its file.
     pub hash: String,
     /// Number of identity coefficients.
     pub identity: usize,
-    /// Names of the expression coefficients, in the order in which faces carry them.
+    /// Names of the expression coefficients, in the order of the faces' `expression`.
     pub expressions: Vec<String>,
 }
 
@@ -95,16 +96,16 @@ pub struct FaceModel {
 pub struct Stream {
     /// Name of the stream.
     pub stream: String,
-    /// Pixels in a row.
+    /// Width of the frames in pixels.
     pub width: u32,
-    /// Rows.
+    /// Height of the frames in pixels.
     pub height: u32,
-    /// Frames a second; 0 where the stream does not say.
+    /// Frames per second; 0 if the stream does not say.
     #[serde(serialize_with = "digits")]
     pub fps: f64,
-    /// Name of the encoding.
+    /// Name of the video codec.
     pub codec: String,
-    /// Counts the connections to the source, from 1.
+    /// Number of the connection to the source, from 1.
     pub connection: u32,
 }
 
@@ -113,44 +114,44 @@ pub struct Stream {
 pub struct Frame {
     /// Name of the stream.
     pub stream: String,
-    /// Counts every decoded frame from 0, also across reconnects.
+    /// Number of the decoded frame, from 0; not reset by reconnects.
     pub frame: u64,
-    /// The picture's file name; pictures only.
+    /// File name of the picture; only for pictures.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub file: Option<String>,
-    /// Seconds of the stream; of pictures, the place in their list, from 0.
+    /// Time in seconds of the stream; for pictures, the index in their list, from 0.
     #[serde(serialize_with = "fine")]
     pub pts: f64,
-    /// Wall clock at which the decoded frame was there: RFC 3339, UTC, milliseconds.
+    /// Wall clock time at which the frame was decoded: RFC 3339, UTC, milliseconds.
     pub time: String,
-    /// How long things took, in milliseconds.
+    /// Latencies in milliseconds.
     pub latency_ms: Latency,
     /// Frames lost since the last frame record, by cause.
     pub dropped: Dropped,
-    /// The faces.
+    /// The faces in the frame.
     pub faces: Vec<FaceRecord>,
 }
 
 /// Latencies of one frame, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Latency {
-    /// From the moment the decoded frame was there until its record was made.
+    /// From the end of decoding until the record was made.
     #[serde(serialize_with = "digits")]
     pub capture_to_record: f64,
-    /// The detection whose result was used on this frame; 0 for most frames.
+    /// Time of the detection whose result was used on this frame; 0 if none was.
     #[serde(serialize_with = "digits")]
     pub detect: f64,
-    /// Crops and networks.
+    /// Time of crops and networks.
     #[serde(serialize_with = "digits")]
     pub infer: f64,
 }
 
-/// Frames that were lost, by cause.
+/// Counts of lost frames, by cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Dropped {
-    /// A newer frame came before this one's turn (live sources only).
+    /// Dropped because a newer frame arrived before this one was processed (live sources only).
     pub busy: u64,
-    /// The decoder could not make a picture of it.
+    /// Damaged: the decoder produced no frame.
     pub damaged: u64,
 }
 
@@ -158,39 +159,39 @@ pub struct Dropped {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Face")]
 pub struct FaceRecord {
-    /// Who: stays with a face for as long as it is followed, never used again.
+    /// Id of the face: constant for as long as it is followed, never reused.
     pub id: u64,
-    /// How sure the presence head is that this is a face, 0…1.
+    /// Probability that this is a face (presence head), 0…1.
     #[serde(serialize_with = "digit")]
     pub confidence: f32,
-    /// [x, y, width, height] around the landmarks, pixels.
+    /// Box around the landmarks: [x, y, width, height], pixels.
     #[serde(rename = "box", serialize_with = "list")]
     pub bounds: [f32; 4],
     /// Scale: pixels per unit of the face model.
     #[serde(serialize_with = "digit")]
     pub f: f32,
-    /// [pitch, yaw, roll], degrees, in the convention of 300W-LP.
+    /// Rotation [pitch, yaw, roll] in degrees, in 300W-LP's convention.
     #[serde(serialize_with = "list")]
     pub r: [f32; 3],
-    /// The same rotation as a unit quaternion [w, x, y, z], w ≥ 0, model → camera.
+    /// The rotation from model space to camera space as a unit quaternion [w, x, y, z], w ≥ 0.
     #[serde(serialize_with = "list")]
     pub q: [f32; 4],
-    /// [x, y, z] of the model's origin, pixels.
+    /// Place [x, y, z] of the model's origin, pixels.
     #[serde(serialize_with = "list")]
     pub t: [f32; 3],
-    /// α_id, standard deviations.
+    /// Identity weights α_id, in standard deviations.
     #[serde(serialize_with = "list")]
     pub identity: Vec<f32>,
-    /// α_exp, 0…1, in the order of the header's names.
+    /// Expression weights α_exp, 0…1, in the order of the header's names.
     #[serde(serialize_with = "list")]
     pub expression: Vec<f32>,
-    /// 68 points [x, y] in pixels (i·bug: the contour follows the visible outline).
+    /// 68 landmarks [x, y] in pixels, i·bug's order; the contour follows the visible outline.
     #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "rows")]
     pub landmarks: Option<Vec<[f32; 2]>>,
-    /// 68 points [x, y, z] in pixels, fixed on the face, hidden ones too.
+    /// 68 landmarks [x, y, z] in pixels as fixed points of the mesh, hidden ones included.
     #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "rows")]
     pub landmarks3d: Option<Vec<[f32; 3]>>,
-    /// The mesh's vertices [x, y, z], pixels.
+    /// Vertices [x, y, z] of the mesh, pixels.
     #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "rows")]
     pub vertices: Option<Vec<[f32; 3]>>,
     /// The parameters before smoothing.
@@ -201,12 +202,12 @@ pub struct FaceRecord {
     pub volume: Option<Volume>,
 }
 
-/// Where the voxels of a face's volume lie.
+/// Place of a face's volume in the frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Volume {
     /// Voxels along each side.
     pub resolution: usize,
-    /// [x, y, z] = place · [slice, row, column, 1]: pixels, z toward the camera.
+    /// Matrix with [x, y, z] = place · [slice, row, column, 1]: pixels, z toward the camera.
     #[serde(serialize_with = "fine_rows")]
     pub place: [[f32; 4]; 3],
 }
@@ -214,19 +215,19 @@ pub struct Volume {
 /// Parameters as the networks gave them, before smoothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Raw {
-    /// Scale.
+    /// Scale: pixels per unit of the face model.
     #[serde(serialize_with = "digit")]
     pub f: f32,
-    /// [pitch, yaw, roll], degrees.
+    /// Rotation [pitch, yaw, roll] in degrees.
     #[serde(serialize_with = "list")]
     pub r: [f32; 3],
-    /// [x, y, z], pixels.
+    /// Place [x, y, z] of the model's origin, pixels.
     #[serde(serialize_with = "list")]
     pub t: [f32; 3],
-    /// α_id.
+    /// Identity weights α_id.
     #[serde(serialize_with = "list")]
     pub identity: Vec<f32>,
-    /// α_exp.
+    /// Expression weights α_exp.
     #[serde(serialize_with = "list")]
     pub expression: Vec<f32>,
 }
@@ -236,13 +237,13 @@ pub struct Raw {
 pub struct Gap {
     /// Name of the stream.
     pub stream: String,
-    /// When the last frame came: RFC 3339, UTC.
+    /// Time of the last frame before the gap: RFC 3339, UTC.
     pub from: String,
-    /// When frames came again.
+    /// Time of the first frame after the gap: RFC 3339, UTC.
     pub to: String,
-    /// Why the stream was away.
+    /// Why the stream was interrupted.
     pub reason: String,
-    /// The connection that ended the gap.
+    /// Number of the connection that ended the gap.
     pub connection: u32,
 }
 
@@ -251,70 +252,72 @@ pub struct Gap {
 pub struct End {
     /// Name of the stream.
     pub stream: String,
-    /// What became of the frames.
+    /// Counts of frames.
     pub frames: FrameCounts,
-    /// Different faces (ids).
+    /// Number of different face ids.
     pub faces: u64,
-    /// How often the source was connected again.
+    /// Number of reconnects to the source.
     pub reconnects: u32,
-    /// Length of the run on the wall clock.
+    /// Wall clock duration of the run in seconds.
     #[serde(serialize_with = "digits")]
     pub seconds: f64,
-    /// Processed frames a second.
+    /// Processed frames per second.
     #[serde(serialize_with = "digits")]
     pub fps: f64,
-    /// Capture to record, milliseconds.
+    /// Percentiles of the latency from decoding to record, milliseconds.
     pub latency_ms: Percentiles,
     /// Why the run ended.
     pub reason: String,
 }
 
-/// What became of the frames of a run.
+/// Counts of the frames of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FrameCounts {
-    /// Decoded.
+    /// Decoded frames.
     #[serde(rename = "in")]
     pub decoded: u64,
-    /// With a record.
+    /// Frames with a record.
     pub processed: u64,
-    /// Lost, by cause.
+    /// Lost frames, by cause.
     pub dropped: Dropped,
 }
 
-/// Three percentiles, milliseconds.
+/// Percentiles in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Percentiles {
-    /// Half of the frames took at most this.
+    /// Median.
     #[serde(serialize_with = "digits")]
     pub p50: f64,
-    /// 95 of 100.
+    /// 95th percentile.
     #[serde(serialize_with = "digits")]
     pub p95: f64,
-    /// 99 of 100.
+    /// 99th percentile.
     #[serde(serialize_with = "digits")]
     pub p99: f64,
 }
 
-/// Wall clock as records carry it: RFC 3339, UTC, milliseconds.
+/// A wall clock time as in records: RFC 3339, UTC, milliseconds.
 #[must_use]
 pub fn timestamp(time: SystemTime) -> String {
     chrono::DateTime::<chrono::Utc>::from(time).to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
-/// The JSON Schema of [`Record`], as it stands in `docs/schema.json`.
+/// The JSON Schema of [`Record`]; `docs/schema.json` is a copy.
 #[must_use]
 pub fn schema() -> String {
     let schema = schemars::schema_for!(Record);
     serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
 }
 
-/// Reads one line; `None` for a type that this version does not know.
+/// Reads one line; `None` for a record type that this version does not know.
 ///
 /// # Errors
-/// The second half of a sentence about the line.
+/// The reason why the line cannot be read, as the second half of a sentence.
 pub fn parse(line: &[u8]) -> std::result::Result<Option<Record>, String> {
     let broken = |e: serde_json::Error| {
-        let text = e.to_string(); // with a place within the line, which would be read as one in the file
+        // Without serde_json's "at line … column …", which would be mistaken for a line of the
+        // file.
+        let text = e.to_string();
         format!("cannot be understood ({})", text.split(" at line ").next().unwrap_or_default())
     };
     match serde_json::from_slice(line) {
@@ -330,7 +333,7 @@ pub fn parse(line: &[u8]) -> std::result::Result<Option<Record>, String> {
     }
 }
 
-/// About five digits, at most four of them after the point: what the numbers mean, not more.
+/// Rounds to about five significant digits, at most four decimals: the precision of the numbers.
 fn short(value: f64) -> f64 {
     let decimals = match value.abs() {
         v if v >= 1000.0 => 10.0,
@@ -350,7 +353,7 @@ fn digit<S: Serializer>(value: &f32, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_f64(short(f64::from(*value)))
 }
 
-/// Microseconds: frames of one stream must keep their order.
+/// Rounds to microseconds, so that frames of one stream keep their order.
 fn fine<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_f64((value * 1e6).round() / 1e6)
 }

@@ -1,40 +1,40 @@
-//! A face that moves: one glTF file with the expressions as morph targets.
+//! An animated face: one glTF file with the expressions as morph targets.
 
 use serde_json::{Value, json};
 
 use super::glb::{File, PIXEL};
 use crate::face::{FaceModel, Params, rotation};
 
-/// Offsets of morph targets below this part of a model unit (a fiftieth of a millimetre for the model
-/// that ships) are left out: nobody sees them, and the file is a quarter smaller.
-const LEAST: f32 = 0.002;
+/// Morph target offsets shorter than this (model units; a fiftieth of a millimetre for the model
+/// that ships) are left out. They are invisible, and without them the file is a quarter smaller.
+const MIN_OFFSET: f32 = 0.002;
 
-/// One moment.
+/// A key frame.
 #[derive(Debug, Clone)]
 pub struct Key {
-    /// Seconds, increasing.
+    /// Time in seconds; increasing.
     pub time: f32,
-    /// Pose and expression; the identity does not count.
+    /// Pose and expression; the identity is ignored.
     pub params: Params,
 }
 
-/// What is animated.
+/// The contents of an animation.
 #[derive(Debug, Clone, Copy)]
 pub struct Animation<'a> {
-    /// Who: the name of the node.
+    /// Name of the node: which face it is.
     pub name: &'a str,
-    /// α_id of the whole animation.
+    /// Identity weights α_id for the whole animation.
     pub identity: &'a [f32],
-    /// R, G, B of each vertex (sRGB); empty for none.
+    /// R, G, B of each vertex (sRGB), or empty.
     pub colours: &'a [[u8; 3]],
-    /// At least one.
+    /// Key frames, at least one.
     pub keys: &'a [Key],
 }
 
-/// The bytes of a `.glb` file. The mesh is that of the model with this identity and no expression, in
-/// model units; every expression is a morph target under its own name; the node's rotation,
-/// translation and scale are `q`, `t` and `f` of the records, a pixel being a millimetre and y
-/// pointing up.
+/// The animation as the bytes of a `.glb` file. The mesh is the model's with the given identity and
+/// no expression, in model units. Every expression is a morph target of the same name. The node's
+/// rotation, translation and scale are the records' `q`, `t` and `f`, with a pixel as a millimetre
+/// and y up.
 #[must_use]
 pub fn animated(model: &FaceModel, animation: &Animation) -> Vec<u8> {
     let mut file = File::default();
@@ -62,7 +62,8 @@ pub fn animated(model: &FaceModel, animation: &Animation) -> Vec<u8> {
     let mut rotations: Vec<[f32; 4]> = Vec::with_capacity(keys.len());
     for key in keys {
         let [w, x, y, z] = rotation::to_wxyz(&key.params.rotation);
-        // A quaternion and its negative are one rotation; between two keys lies the shorter way.
+        // A quaternion and its negative are the same rotation; this sign makes interpolation take
+        // the shorter way.
         let near = rotations.last().is_none_or(|[a, b, c, d]| a * x + b * y + c * z + d * w >= 0.0);
         rotations.push(if near { [x, y, z, w] } else { [-x, -y, -z, -w] });
     }
@@ -94,7 +95,7 @@ pub fn animated(model: &FaceModel, animation: &Animation) -> Vec<u8> {
     let node = json!({
         "name": animation.name,
         "mesh": 0,
-        // Where it is before it is played.
+        // The pose before the animation is played.
         "rotation": rotations.first(),
         "translation": translations.first(),
         "scale": scales.first(),
@@ -110,7 +111,7 @@ pub fn animated(model: &FaceModel, animation: &Animation) -> Vec<u8> {
 
 fn offset(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
     let offset = super::minus(a, b);
-    if super::dot(offset, offset) < LEAST * LEAST { [0.0; 3] } else { offset }
+    if super::dot(offset, offset) < MIN_OFFSET * MIN_OFFSET { [0.0; 3] } else { offset }
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! Colours of a mesh's points, from the frame that it was fitted to.
+//! Vertex colours of a mesh, taken from the frame to which it was fitted.
 
 use super::Mesh;
 use super::view::visible;
 use crate::crop;
 use crate::image::Image;
 
-/// Least cosine between a point's normal and the camera: what is seen more flatly takes the colour of
-/// the background.
+/// Least cosine between a point's normal and the direction to the camera. Points seen at a flatter
+/// angle would take the colour of the background.
 const FACING: f32 = 0.35;
 
-/// R, G, B of each point as the frame shows it. What the frame does not show (the far side, what is
-/// hidden, what is outside) takes the mean colour of its nearest neighbours in the mesh that it shows.
+/// R, G, B of each point in the frame. A point that the frame does not show (on the far side,
+/// hidden or outside the frame) gets the mean colour of its nearest known neighbours in the mesh.
 #[must_use]
 pub fn colours(mesh: &Mesh, image: &Image) -> Vec<[u8; 3]> {
     let inside = |p: &[f32; 3]| {
@@ -28,7 +28,7 @@ pub fn colours(mesh: &Mesh, image: &Image) -> Vec<[u8; 3]> {
     colours.iter().map(|c| c.map(|v| v as u8)).collect()
 }
 
-/// Fills unknown colours from their neighbours, ring by ring.
+/// Fills unknown colours from known neighbours, ring by ring.
 fn spread(colours: &mut [[f32; 3]], known: &mut [bool], triangles: &[[u32; 3]]) {
     let mut border: Vec<[u32; 3]> = triangles.to_vec();
     loop {
@@ -51,7 +51,7 @@ fn spread(colours: &mut [[f32; 3]], known: &mut [bool], triangles: &[[u32; 3]]) 
             known[to as usize] = true;
         }
     }
-    // Parts without a seen point (an eye behind its lid) take the mean of all that is known.
+    // Parts without any visible point (an eye behind its lid) get the mean of all known colours.
     let all: Vec<_> = colours.iter().zip(&*known).filter(|(_, known)| **known).collect();
     let mean = |k: usize| all.iter().map(|(c, _)| c[k]).sum::<f32>() / all.len().max(1) as f32;
     let mean = [mean(0), mean(1), mean(2)];

@@ -1,7 +1,7 @@
 //! Binary glTF 2.0, <https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html>.
 //!
-//! glTF's unit is the metre. A mesh keeps its pixels, and its node shows a pixel as a millimetre, so
-//! that a head is about as large in a viewer as a head is.
+//! glTF's unit is the metre. Meshes stay in pixels, and the node's scale makes a pixel a
+//! millimetre, so that a head has roughly its real size in a viewer.
 
 use serde_json::{Value, json};
 
@@ -10,14 +10,14 @@ use super::Mesh;
 /// Metres per pixel.
 pub(super) const PIXEL: f32 = 0.001;
 
-const BYTE_ORDER: [u8; 4] = *b"glTF";
+const MAGIC: [u8; 4] = *b"glTF";
 const FLOAT: u32 = 5126;
 const U16: u32 = 5123;
 const U32: u32 = 5125;
 const VERTICES: u32 = 34962;
 const INDICES: u32 = 34963;
 
-/// A mesh that does not move.
+/// A file with a mesh that is not animated.
 pub(super) fn still(mesh: &Mesh) -> Vec<u8> {
     let mut file = File::default();
     let points: Vec<_> = mesh.upright().collect();
@@ -29,7 +29,7 @@ pub(super) fn still(mesh: &Mesh) -> Vec<u8> {
     )
 }
 
-/// A file that grows: its numbers, and what they are.
+/// A glTF file under construction: binary data, buffer views and accessors.
 #[derive(Default)]
 pub(super) struct File {
     bytes: Vec<u8>,
@@ -38,7 +38,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Points (y up), unit normals, colours (sRGB; may be none) and triangles.
+    /// Adds a primitive: points (y up), their normals, colours (sRGB, or empty) and triangles.
     pub(super) fn primitive(
         &mut self,
         points: &[[f32; 3]],
@@ -50,7 +50,7 @@ impl File {
             "NORMAL": self.vectors(&super::normals(points, triangles), Some(VERTICES)),
         });
         if colours.len() == points.len() {
-            // glTF's colours are linear, a frame's are not.
+            // Colours in glTF are linear, those of a frame are sRGB.
             let linear = |c: u8| (65535.0 * to_linear(c)).round() as u16;
             let colours =
                 colours.iter().flat_map(|&[r, g, b]| [linear(r), linear(g), linear(b), u16::MAX]);
@@ -68,7 +68,7 @@ impl File {
         json!({ "attributes": attributes, "indices": indices, "material": 0 })
     }
 
-    /// Vectors of N floats, with their bounds.
+    /// Adds vectors of N floats, with their bounds; returns the accessor's index.
     pub(super) fn vectors<const N: usize>(
         &mut self,
         vectors: &[[f32; N]],
@@ -83,7 +83,8 @@ impl File {
         }))
     }
 
-    /// Offsets of which only those that are not 0 are kept.
+    /// Adds offsets as a sparse accessor, which stores only those that are not 0; returns its
+    /// index.
     pub(super) fn sparse(&mut self, offsets: &[[f32; 3]]) -> Value {
         let kept: Vec<(u16, [f32; 3])> = (0u16..)
             .zip(offsets)
@@ -125,7 +126,7 @@ impl File {
         json!(self.accessors.len() - 1)
     }
 
-    /// The file: one node with one mesh, moved by an animation or not.
+    /// Completes the file: one node with one mesh, and an optional animation.
     pub(super) fn finish(mut self, node: Value, mesh: Value, animation: Option<Value>) -> Vec<u8> {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
         let mut gltf = json!({
@@ -154,7 +155,7 @@ impl File {
         let length = 12 + 8 + text.len() + 8 + self.bytes.len();
         let word = |n: usize| (n as u32).to_le_bytes();
         let mut file = Vec::with_capacity(length);
-        file.extend(BYTE_ORDER.into_iter().chain(word(2)).chain(word(length)));
+        file.extend(MAGIC.into_iter().chain(word(2)).chain(word(length)));
         file.extend(word(text.len()).into_iter().chain(*b"JSON"));
         file.extend(text);
         file.extend(word(self.bytes.len()).into_iter().chain(*b"BIN\0"));
@@ -171,7 +172,7 @@ fn bounds<const N: usize>(vectors: &[[f32; N]]) -> (Vec<f32>, Vec<f32>) {
     (fold(0.0, f32::min), fold(0.0, f32::max))
 }
 
-/// IEC 61966-2-1.
+/// From sRGB to linear, 0…1 (IEC 61966-2-1).
 fn to_linear(c: u8) -> f32 {
     let c = f32::from(c) / 255.0;
     if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
@@ -179,18 +180,18 @@ fn to_linear(c: u8) -> f32 {
 
 /// Reads files back, for tests.
 #[cfg(test)]
-pub mod read {
+pub(crate) mod read {
     use super::*;
 
-    pub struct Glb {
-        pub json: Value,
+    pub(crate) struct Glb {
+        pub(crate) json: Value,
         pub bytes: Vec<u8>,
     }
 
     impl Glb {
         /// Checks the container and that each accessor lies within its view, each view within the
         /// bytes.
-        pub fn new(file: &[u8]) -> Self {
+        pub(crate) fn new(file: &[u8]) -> Self {
             let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().expect("a word"));
             assert_eq!((&file[..4], word(4), word(8) as usize), (&b"glTF"[..], 2, file.len()));
             let length = word(12) as usize;
@@ -227,7 +228,7 @@ pub mod read {
         }
 
         /// The floats of an accessor.
-        pub fn floats(&self, accessor: &Value) -> Vec<f32> {
+        pub(crate) fn floats(&self, accessor: &Value) -> Vec<f32> {
             let view = &self.json["accessors"][number(accessor)]["bufferView"];
             let view = &self.json["bufferViews"][number(view)];
             let start = number(&view["byteOffset"]);
@@ -236,7 +237,7 @@ pub mod read {
         }
     }
 
-    pub fn number(value: &Value) -> usize {
+    pub(crate) fn number(value: &Value) -> usize {
         value.as_u64().expect("a count") as usize
     }
 }

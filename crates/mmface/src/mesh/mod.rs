@@ -1,8 +1,8 @@
-//! Triangle meshes, and the files that hold them.
+//! Triangle meshes and mesh files.
 //!
-//! In the program a mesh lies in frame pixels, as everything does: x right, y down, z toward the
-//! camera. In files y points up, so that viewers show the head upright, and the axes are
-//! right-handed: file = (x, −y, z).
+//! In memory a mesh is in pixels of the frame: x to the right, y down, z toward the camera. In
+//! files y points up, so that viewers show the head upright and axes are right-handed: file = (x,
+//! −y, z).
 
 mod animation;
 mod colour;
@@ -14,21 +14,21 @@ pub use animation::{Animation, Key, animated};
 pub use colour::colours;
 pub use view::visible;
 
-/// A mesh in frame pixels.
+/// A mesh in pixels of the frame.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Mesh {
-    /// x right, y down, z toward the camera.
+    /// Vertices: x to the right, y down, z toward the camera.
     pub points: Vec<[f32; 3]>,
-    /// Corners, counter-clockwise seen from outside.
+    /// Vertex indices, counter-clockwise as seen from outside.
     pub triangles: Vec<[u32; 3]>,
-    /// R, G, B of each point (sRGB); empty for none.
+    /// R, G, B of each vertex (sRGB), or empty.
     pub colours: Vec<[u8; 3]>,
 }
 
-/// Kinds of files.
+/// Formats of mesh files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Format {
-    /// Wavefront OBJ, colours behind the coordinates.
+    /// Wavefront OBJ, with colours after the coordinates.
     Obj,
     /// Stanford PLY, binary.
     Ply,
@@ -38,7 +38,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The files' extension.
+    /// The file name extension.
     #[must_use]
     pub fn extension(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ impl Format {
 }
 
 impl Mesh {
-    /// The bytes of a file.
+    /// The mesh as the bytes of a file.
     #[must_use]
     pub fn to_bytes(&self, format: Format) -> Vec<u8> {
         match format {
@@ -60,13 +60,13 @@ impl Mesh {
         }
     }
 
-    /// The points as files have them: y up.
+    /// The points in the axes of files: y up.
     fn upright(&self) -> impl Iterator<Item = [f32; 3]> {
         self.points.iter().map(|&[x, y, z]| [x, -y, z])
     }
 
-    /// Unit normals of the points, pointing out, y up: those of the triangles around each, weighted
-    /// by area.
+    /// Unit normals of the points, pointing outwards, with y up: the mean of the adjacent
+    /// triangles' normals, weighted by area.
     #[must_use]
     pub fn normals(&self) -> Vec<[f32; 3]> {
         let upright: Vec<_> = self.upright().collect();
@@ -74,7 +74,7 @@ impl Mesh {
     }
 }
 
-/// Unit normals of points whose y points up.
+/// Unit normals of points given with y up.
 fn normals(points: &[[f32; 3]], triangles: &[[u32; 3]]) -> Vec<[f32; 3]> {
     let mut sums = vec![[0.0f32; 3]; points.len()];
     for triangle in triangles {
@@ -86,7 +86,7 @@ fn normals(points: &[[f32; 3]], triangles: &[[u32; 3]]) -> Vec<[f32; 3]> {
     }
     for sum in &mut sums {
         let length = dot(*sum, *sum).sqrt();
-        // A point of no triangle looks at the camera.
+        // A point without a triangle gets a normal towards the camera.
         *sum = if length > 0.0 { sum.map(|v| v / length) } else { [0.0, 0.0, 1.0] };
     }
     sums

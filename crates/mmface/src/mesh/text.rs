@@ -1,14 +1,14 @@
-//! OBJ and PLY.
+//! The formats OBJ and PLY.
 
 use std::io::Write as _;
 
 use super::Mesh;
 
-/// Wavefront OBJ. Colours (0…1) stand behind the coordinates, as MeshLab and Blender read them.
+/// Wavefront OBJ. Colours (0…1) follow the coordinates, as MeshLab and Blender expect.
 pub(super) fn obj(mesh: &Mesh) -> Vec<u8> {
     let mut out = b"# mmface-live: frame pixels, x right, y up, z toward the camera\n".to_vec();
     for (i, [x, y, z]) in mesh.upright().enumerate() {
-        // Writing into memory does not fail.
+        // Writing to a Vec does not fail.
         let _ = write!(out, "v {x:.3} {y:.3} {z:.3}");
         if let Some(colour) = mesh.colours.get(i) {
             let [r, g, b] = colour.map(|c| f32::from(c) / 255.0);

@@ -1,10 +1,10 @@
-//! What the camera sees of a mesh.
+//! Visibility of a mesh's points, with a coarse depth buffer.
 
-/// Cells along the longer side of the depth picture: about as fine as the meshes are.
+/// Cells along the longer side of the depth buffer; about as fine as the meshes.
 const CELLS: f32 = 160.0;
 
-/// For each point (x right, y down, z toward the camera), whether it is in sight: no triangle lies
-/// before it. Its own triangles do not hide it.
+/// For each point (x to the right, y down, z toward the camera), whether no triangle hides it. A
+/// point is not hidden by its own triangles.
 #[must_use]
 pub fn visible(points: &[[f32; 3]], triangles: &[[u32; 3]]) -> Vec<bool> {
     let (low, high) = bounds(points);
@@ -20,7 +20,8 @@ pub fn visible(points: &[[f32; 3]], triangles: &[[u32; 3]]) -> Vec<bool> {
     let seen = |&p: &[f32; 3]| {
         let [x, y, z] = place(p);
         let (x, y) = ((x + 0.5) as usize, (y + 0.5) as usize);
-        // A steep surface climbs by some cells within one.
+        // The tolerance is for steep surfaces, whose depth changes by more than a cell within a
+        // cell.
         x < width && y < height && z + 2.0 * cell >= depth[y * width + x]
     };
     points.iter().map(seen).collect()
@@ -32,10 +33,10 @@ fn bounds(points: &[[f32; 3]]) -> ([f32; 2], [f32; 2]) {
     })
 }
 
-/// Raises the depth of the cells whose middles lie in the triangle, if it faces the camera.
+/// Draws a triangle into the depth buffer, if it faces the camera.
 fn fill(depth: &mut [f32], width: usize, height: usize, [a, b, c]: [[f32; 3]; 3]) {
     let area = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1]);
-    // y points down, so what is counter-clockwise has a negative area.
+    // y points down, so counter-clockwise triangles have a negative area.
     if area.is_nan() || area > -1e-9 {
         return;
     }

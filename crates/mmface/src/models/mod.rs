@@ -1,5 +1,5 @@
-//! Model files: a folder with `manifest.toml`, which says which files make a variant and what their
-//! hashes are.
+//! Model files: a folder with a `manifest.toml`, which lists the files of each variant and their
+//! hashes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -36,20 +36,20 @@ struct FaceModelFile {
     sha256: String,
 }
 
-/// One set of networks: an architecture with its weights.
+/// A set of networks: an architecture with its weights.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Variant {
-    /// Its name in the manifest.
+    /// Name in the manifest.
     #[serde(skip)]
     pub name: String,
-    /// Whether the weights ever saw a face.
+    /// Whether the weights have been trained. Untrained weights serve tests only.
     pub trained: bool,
-    /// How its crops lie.
+    /// How crops are placed around landmarks.
     pub crop: CropRule,
-    /// From which presence on a crop counts as a face.
+    /// Presence from which on a crop counts as showing a face, 0…1.
     pub presence_threshold: f32,
-    /// How much the PMN's points count beside the mesh's landmarks on a face that looks into the
-    /// camera, 0…1.
+    /// Weight of the PMN's points against the mesh's landmarks on a face that looks into the
+    /// camera, 0…1; see [`FaceModel::with_seen_landmarks`].
     #[serde(default)]
     pub points_weight: f32,
     networks: BTreeMap<String, NetworkFile>,
@@ -63,7 +63,7 @@ struct NetworkFile {
     outputs: Vec<Tensor>,
 }
 
-/// What goes out of a network; its shape may have names in it.
+/// An output of a network. Its shape may contain names of dimensions.
 #[derive(Debug, Clone, Deserialize)]
 struct Tensor {
     name: String,
@@ -71,11 +71,11 @@ struct Tensor {
 }
 
 impl Models {
-    /// The models of an installation or a checkout: searched beside the running program, then in the
-    /// working directory.
+    /// Opens the models of an installation or a checkout. They are searched for next to the running
+    /// program, then in the working directory.
     ///
     /// # Errors
-    /// [`Error::Models`] if there are none, or as [`open`](Self::open).
+    /// [`Error::Models`] if none are found, or as [`open`](Self::open).
     pub fn find() -> Result<Self> {
         let manifest = ["share/mmface-live/engines/manifest.toml", "engines/manifest.toml"];
         let path = locate::find(None, "", &manifest).map_err(|why| {
@@ -84,7 +84,7 @@ impl Models {
         Self::open(path.parent().unwrap_or(&path))
     }
 
-    /// Where they are.
+    /// The folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -93,7 +93,7 @@ impl Models {
     /// Reads the manifest in `folder`.
     ///
     /// # Errors
-    /// [`Error::Models`] if it is missing, unreadable or of another version.
+    /// [`Error::Models`] if it is missing, unreadable or of another schema version.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("manifest.toml");
         let text = String::from_utf8(read(&path)?)
@@ -112,10 +112,11 @@ impl Models {
         Ok(Self { folder: folder.to_path_buf(), manifest })
     }
 
-    /// The variant of that name.
+    /// The variant `name`.
     ///
     /// # Errors
-    /// [`Error::Setting`] with the names that there are, [`Error::Models`] if its numbers make no sense.
+    /// [`Error::Setting`], with the available names, for an unknown name; [`Error::Models`] if its
+    /// numbers are out of range.
     pub fn variant(&self, name: &str) -> Result<Variant> {
         let Some(variant) = self.manifest.variants.get(name) else {
             let names: Vec<_> = self.manifest.variants.keys().map(String::as_str).collect();
@@ -142,20 +143,21 @@ impl Models {
         Ok(Variant { name: name.into(), ..variant.clone() })
     }
 
-    /// How to turn boxes of that detector into crops.
+    /// How first crops are placed around the boxes of detector `name`.
     ///
     /// # Errors
-    /// [`Error::Models`] if the manifest does not say.
+    /// [`Error::Models`] if the manifest does not describe the detector.
     pub fn detector(&self, name: &str) -> Result<DetectorRule> {
         self.manifest.detectors.get(name).copied().ok_or_else(|| {
             Error::Models(format!("the manifest does not describe the detector {name:?}"))
         })
     }
 
-    /// The face model, checked, with its SHA-256.
+    /// The face model and the SHA-256 of its file, which has been verified.
     ///
     /// # Errors
-    /// [`Error::Models`] or [`Error::ModelHash`].
+    /// [`Error::Models`] if the file is missing or unusable, [`Error::ModelHash`] if its hash is
+    /// wrong.
     pub fn face_model(&self) -> Result<(FaceModel, String)> {
         let file = &self.manifest.face_model;
         let path = self.folder.join(&file.file);
@@ -163,10 +165,12 @@ impl Models {
         Ok((model, file.sha256.clone()))
     }
 
-    /// The bytes of one of a variant's networks (`vmn`, `pmn`, `volume-64`), checked.
+    /// The bytes of one of a variant's networks (`vmn`, `pmn`, `volume-64`, …). The hash is
+    /// verified.
     ///
     /// # Errors
-    /// [`Error::Models`] or [`Error::ModelHash`].
+    /// [`Error::Models`] if there is no such network or file, [`Error::ModelHash`] if its hash is
+    /// wrong.
     pub fn network(&self, variant: &Variant, network: &str) -> Result<Vec<u8>> {
         let file = variant.file(network)?;
         self.checked(&file.file, &file.sha256)
@@ -196,7 +200,7 @@ impl Variant {
         })
     }
 
-    /// The SHA-256 of one of its networks, as the manifest says it.
+    /// The SHA-256 of one of the variant's networks, from the manifest.
     ///
     /// # Errors
     /// [`Error::Models`] if there is no such network.
@@ -204,19 +208,20 @@ impl Variant {
         self.file(network).map(|file| file.sha256.as_str())
     }
 
-    /// Whether the parametric network speaks of this face model: as many coefficients as modes.
+    /// Checks that the parametric network has as many identity and expression coefficients as the
+    /// face model has modes.
     ///
     /// # Errors
-    /// [`Error::Models`] if it does not.
+    /// [`Error::Models`] if the numbers differ.
     pub fn check(&self, model: &FaceModel) -> Result<()> {
         let outputs = self.networks.get("pmn").map_or(&[][..], |pmn| &pmn.outputs);
         let modes = [("identity", model.identities), ("expression", model.expressions.len())];
         for (name, modes) in modes {
             let output = outputs.iter().find(|tensor| tensor.name == name);
             match output.and_then(|tensor| tensor.shape.last()?.as_integer()) {
-                Some(told) if told != modes as i64 => {
+                Some(count) if count != modes as i64 => {
                     return Err(Error::Models(format!(
-                        "{} gives {told} {name} coefficients, the face model {} has {modes} modes; \
+                        "{} gives {count} {name} coefficients, the face model {} has {modes} modes; \
                          take both from one export",
                         self.name, model.name
                     )));
@@ -227,7 +232,7 @@ impl Variant {
         Ok(())
     }
 
-    /// Whether the parametric network says where the landmarks are.
+    /// Whether the parametric network has the output `points`: the landmarks as seen directly.
     #[must_use]
     pub fn has_points(&self) -> bool {
         let pmn = self.networks.get("pmn");
@@ -240,10 +245,10 @@ impl Variant {
         self.networks.contains_key(network)
     }
 
-    /// The name of the network that makes volumes of r×r×r voxels of the features.
+    /// The name of the volume head with r×r×r voxels.
     ///
     /// # Errors
-    /// [`Error::Models`] with the resolutions that there are.
+    /// [`Error::Models`], with the available resolutions, if there is none.
     pub fn volume(&self, resolution: u32) -> Result<String> {
         let name = format!("volume-{resolution}");
         if self.has_network(&name) {
@@ -260,12 +265,12 @@ impl Variant {
         )))
     }
 
-    /// The names of its networks.
+    /// The names of all networks.
     pub fn networks(&self) -> impl Iterator<Item = &str> {
         self.networks.keys().map(String::as_str)
     }
 
-    /// One hash for all networks of the variant.
+    /// SHA-256 over the hashes of all networks, hexadecimal.
     #[must_use]
     pub fn hash(&self) -> String {
         let all: Vec<_> = self.networks.values().map(|n| n.sha256.as_str()).collect();
@@ -273,7 +278,7 @@ impl Variant {
     }
 }
 
-/// Reads a whole file of the models.
+/// Reads a model file.
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path)
         .map_err(|e| Error::Models(format!("cannot read {}: {e}; restore it", path.display())))

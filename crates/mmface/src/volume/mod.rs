@@ -1,4 +1,4 @@
-//! The volume of a face: which part of the space about it is filled, slice by slice in depth.
+//! The volume of a face: which voxels of a cube around it are filled.
 
 mod icp;
 mod solid;
@@ -10,11 +10,12 @@ pub use surface::surface;
 
 use crate::crop::{CROP, CropMap};
 
-/// Occupancy of r×r×r voxels about a face, and where they lie.
+/// Occupancy of r×r×r voxels around a face, and their place in the frame.
 ///
-/// Voxel (slice k, row j, column i) is centred at the crop pixel `((i + ½) 256/r − ½, (j + ½) 256/r − ½)`
-/// and at the depth `128 − (k + ½) 256/r` in crop pixels, toward the camera: the first slice is the
-/// nearest. Depth 0 is the middle of the face's volume, where `t_z` puts it too.
+/// The voxel in slice k, row j and column i is centred at the crop pixel
+/// `((i + ½) 256/r − ½, (j + ½) 256/r − ½)` and at the depth `128 − (k + ½) 256/r`, in crop pixels
+/// toward the camera. So the first slice is the nearest. Depth 0 is the centre of the face's
+/// volume; `t_z` uses the same origin.
 #[derive(Debug, Clone)]
 pub struct Volume {
     resolution: usize,
@@ -23,39 +24,40 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// A volume seen in the crop of `map`: r·r·r values, 255 times the probability that a voxel is
-    /// filled. `None` where the count is that of no cube.
+    /// A volume seen in the crop `map`. `values`: r·r·r bytes, 255 times the probability that a
+    /// voxel is filled, in the order slice, row, column. `None` if their number is not that of a
+    /// cube with 1 ≤ r ≤ 1024.
     #[must_use]
     pub fn new(values: Vec<u8>, map: CropMap) -> Option<Self> {
         let resolution = (1..=1024).find(|r: &usize| r.pow(3) >= values.len())?;
         (resolution.pow(3) == values.len()).then_some(Self { resolution, values, map })
     }
 
-    /// Voxels along each side.
+    /// Number of voxels along each side.
     #[must_use]
     pub fn resolution(&self) -> usize {
         self.resolution
     }
 
-    /// The crop that it was seen in.
+    /// The crop in which the volume was seen.
     #[must_use]
     pub fn map(&self) -> &CropMap {
         &self.map
     }
 
-    /// 255 times the probability that a voxel is filled; slices, in them rows, in them columns.
+    /// 255 times the probability that a voxel is filled, in the order slice, row, column.
     #[must_use]
     pub fn values(&self) -> &[u8] {
         &self.values
     }
 
-    /// Which voxels are filled: more likely so than not.
+    /// For each voxel, whether it is filled: whether the probability is at least ½.
     pub fn filled(&self) -> impl Iterator<Item = bool> + '_ {
         self.values.iter().map(|value| *value >= 128)
     }
 
-    /// The mean of several views of one face, as it is seen in the crop of the first. `None` without
-    /// views, or where their resolutions differ.
+    /// The mean of several views of a face, resampled in the crop of the first view. `None` if
+    /// there are no views or their resolutions differ.
     #[must_use]
     pub fn mean(mut views: Vec<Self>) -> Option<Self> {
         let (resolution, map) = views.first().map(|view| (view.resolution, view.map))?;
@@ -72,8 +74,8 @@ impl Volume {
         views.pop()
     }
 
-    /// Adds the values, interpolated, to those of a volume of the same resolution in the crop of `map`;
-    /// beyond its faces a volume goes on as it ends.
+    /// Resamples this volume (trilinear) in the crop `map` at the same resolution and adds the
+    /// values to `sum`. Outside the cube the border values are repeated.
     fn add_to(&self, sum: &mut [f32], map: &CropMap) {
         let r = self.resolution;
         let side = CROP as f32 / r as f32;
@@ -84,12 +86,13 @@ impl Volume {
             (below, at - below as f32)
         };
         let (right, below) = (usize::from(r > 1), if r > 1 { r } else { 0 });
-        // Where the centre of each of a slice's voxels lies in a slice of this volume.
+        // For each voxel of a slice: where its centre lies in a slice of this volume.
         let centre = |index: usize| (index as f32 + 0.5) * side - 0.5;
         let index = |pixel: f32| (pixel + 0.5) / side - 0.5;
         let taps: Vec<(usize, f32, f32)> = (0..r * r)
             .map(|i| {
-                let [x, y] = self.map.crop_from_frame(map.frame_from_crop([centre(i % r), centre(i / r)]));
+                let [x, y] =
+                    self.map.crop_from_frame(map.frame_from_crop([centre(i % r), centre(i / r)]));
                 let ((column, across), (row, down)) = (split(index(x)), split(index(y)));
                 (row * r + column, across, down)
             })
@@ -113,14 +116,14 @@ impl Volume {
         }
     }
 
-    /// Side of a voxel in frame pixels.
+    /// Side of a voxel in pixels of the frame.
     #[must_use]
     pub fn step(&self) -> f32 {
         self.map.scale * CROP as f32 / self.resolution as f32
     }
 
-    /// Where a voxel lies, which may be between voxels: [slice, row, column] → x, y in frame pixels,
-    /// z in pixels toward the camera.
+    /// Place of a voxel: x, y in pixels of the frame, z in pixels toward the camera. Indices
+    /// [slice, row, column] need not be whole.
     #[must_use]
     pub fn place(&self, [slice, row, column]: [f32; 3]) -> [f32; 3] {
         let side = CROP as f32 / self.resolution as f32;
@@ -129,7 +132,7 @@ impl Volume {
         [x, y, self.map.scale * (CROP as f32 / 2.0 - (slice + 0.5) * side)]
     }
 
-    /// [`place`](Self::place) as a matrix: [x, y, z] = rows · [slice, row, column, 1].
+    /// [`place`](Self::place) as a matrix: [x, y, z] = matrix · [slice, row, column, 1].
     #[must_use]
     pub fn affine(&self) -> [[f32; 4]; 3] {
         let origin = self.place([0.0; 3]);
@@ -140,15 +143,15 @@ impl Volume {
         })
     }
 
-    /// The values as a file of NumPy's format 1.0: u8, shape (r, r, r), C order.
-    ///
-    /// <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
+    /// The values as a NumPy file, format 1.0: u8, shape (r, r, r), C order. See
+    /// <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
     #[must_use]
     pub fn to_npy(&self) -> Vec<u8> {
         let r = self.resolution;
         let text =
             format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({r}, {r}, {r}), }}");
-        // Magic, version, length and text fill whole blocks of 64 bytes; the text ends a line.
+        // Magic, version, length and header text together fill whole blocks of 64 bytes. The header
+        // text ends with a line feed.
         let before = 10;
         let length = (before + text.len() + 1).next_multiple_of(64) - before;
         let mut file = b"\x93NUMPY\x01\x00".to_vec();

@@ -1,21 +1,22 @@
-//! The solid that a closed mesh bounds, as volumes have it.
+//! The solid inside a closed mesh, on the grid of a volume.
 
 use super::Volume;
 use crate::crop::{CROP, CropMap};
 
-/// What is filled of the columns behind a crop: all between the front and the back of a mesh. Hollows
-/// between them count as filled, as in the volumes that the networks were taught.
+/// For each column of voxels behind a crop, the extent between a mesh's front and back. Hollows in
+/// between count as filled, as in the volumes that the networks were trained on.
 #[derive(Debug, Clone)]
 pub struct Solid {
     map: CropMap,
     resolution: usize,
-    /// Front and back of each column, row by row, in voxels of depth from the middle toward the camera;
-    /// front < back where there is nothing.
+    /// [front, back] of each column, row by row: depth in voxels from the centre toward the camera.
+    /// front < back in a column without the mesh.
     columns: Vec<[f32; 2]>,
 }
 
 impl Solid {
-    /// The solid of a mesh (frame pixels; `triangles` of indices into `points`) in the crop of `map`.
+    /// The solid of a mesh in the crop `map`. `points` in pixels of the frame; `triangles` are
+    /// indices into `points`.
     #[must_use]
     pub fn new(
         points: &[[f32; 3]],
@@ -53,7 +54,8 @@ impl Solid {
         Self { map: *map, resolution, columns }
     }
 
-    /// How deep each voxel lies inside, in voxels; negative outside. Slices, rows, columns.
+    /// For each voxel the depth below the surface, in voxels; negative outside. In the order slice,
+    /// row, column.
     pub fn depths(&self) -> impl Iterator<Item = f32> + '_ {
         (0..self.resolution).flat_map(|slice| self.slice(slice))
     }
@@ -63,25 +65,26 @@ impl Solid {
         self.columns.iter().map(move |[front, back]| (front - depth).min(depth - back))
     }
 
-    /// Which voxels are filled. Slices, rows, columns.
+    /// For each voxel, whether it is filled. In the order slice, row, column.
     pub fn filled(&self) -> impl Iterator<Item = bool> + '_ {
         self.depths().map(|depth| depth >= 0.0)
     }
 
-    /// As a volume; a voxel that the surface passes in depth is filled in part.
+    /// The solid as a volume. A voxel that the surface cuts in depth is partially filled.
     #[must_use]
     pub fn volume(&self) -> Volume {
-        // To the nearest: a cast cuts off, and stops at 0 and 255.
+        // Rounds to nearest; the cast saturates at 0 and 255.
         let part = |depth: f32| (255.0 * (depth + 0.5) + 0.5) as u8;
         let r = self.resolution;
         let mut values = Vec::with_capacity(r * r * r);
-        // Slice by slice, so that the compiler sees a plain loop.
+        // One slice at a time, so that the inner loop is simple enough for the compiler to
+        // vectorise.
         (0..r).for_each(|slice| values.extend(self.slice(slice).map(part)));
         Volume { resolution: r, values, map: self.map }
     }
 
-    /// The share of all r³ voxels, 0…1, that are filled here and not there, or there and not here.
-    /// `None` if there are more or fewer there. Both must belong to one crop.
+    /// Share of the r³ voxels, 0…1, whose occupancy differs from `there` (a volume in the same
+    /// crop). `None` if `there` has another number of voxels.
     #[must_use]
     pub fn mismatch(&self, there: impl Iterator<Item = bool>) -> Option<f64> {
         let (mut here, mut differ, mut count) = (self.filled(), 0usize, 0usize);

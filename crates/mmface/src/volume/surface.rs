@@ -1,4 +1,4 @@
-//! From a volume to the mesh of its surface.
+//! Extracts the surface of a volume as a mesh.
 
 use fast_surface_nets::ndshape::RuntimeShape;
 use fast_surface_nets::{SurfaceNetsBuffer, surface_nets};
@@ -6,28 +6,30 @@ use fast_surface_nets::{SurfaceNetsBuffer, surface_nets};
 use super::Volume;
 use crate::mesh::Mesh;
 
-/// What a voxel takes of its neighbours along each axis, from the second, and of itself, before the surface is found:
-/// probabilities near 0 and 1 have the stairs of the voxels, their mean does not. A deviation of one
-/// voxel; a ball of a radius of R voxels shrinks by about 1/R of one.
+/// Weights of a binomial blur along each axis: of the second neighbours, the first neighbours and
+/// the voxel itself. It removes the stair steps of nearly binary probabilities. Standard deviation:
+/// one voxel. A ball with a radius of R voxels shrinks by about 1/R voxels.
 const BLUR: [f32; 3] = [1.0 / 16.0, 4.0 / 16.0, 6.0 / 16.0];
-/// Side of the feature map that volumes are made from: finer volumes are upsampled from it, so their
-/// stairs are longer than a voxel, and they are blurred and smoothed as many times more.
+/// Resolution of the feature map that volumes are computed from. Finer volumes are upsampled from
+/// it, so their steps are longer than a voxel; they are blurred and smoothed correspondingly more
+/// often.
 const FEATURES: usize = 64;
-/// Empty, as the distance from probability ½.
+/// Value of an empty voxel: 127.5 − 255 p, with probability p = 0.
 const EMPTY: f32 = 127.5;
-/// Rounds of smoothing of the mesh.
+/// Rounds of mesh smoothing.
 const ROUNDS: usize = 6;
-/// A point moves by this part of the way to the middle of its neighbours, and in the next step by so
-/// much away from it: the surface does not shrink (Taubin, *A Signal Processing Approach to Fair
-/// Surface Design*, SIGGRAPH 1995).
+/// Taubin smoothing (*A Signal Processing Approach to Fair Surface Design*, SIGGRAPH 1995): a point
+/// moves by the first part of the way towards the mean of its neighbours, then by the second part
+/// away from it, so that the surface does not shrink.
 const STEPS: [f32; 2] = [0.5, -0.53];
 
-/// The surface between empty and filled (probability ½) in frame pixels: surface nets of the
-/// blurred volume, of these the largest connected part, smoothed a little. Closed: what lies outside
-/// of the volume counts as empty. Without points where nothing is filled.
+/// The surface where the probability is ½, in pixels of the frame: the blurred volume's surface net
+/// (naive surface nets), of which the largest connected part is kept and slightly smoothed. The
+/// mesh is closed, because everything outside the volume counts as empty. It has no points if
+/// nothing is filled.
 #[must_use]
 pub fn surface(volume: &Volume) -> Mesh {
-    // Two empty voxels all around: the blur reaches so far, and the last ones make no faces.
+    // Two empty voxels on every side: the blur reaches two voxels, and the border gets no faces.
     let side = volume.resolution() + 4;
     let mut field = vec![EMPTY; side * side * side];
     for (index, row) in volume.values().chunks_exact(volume.resolution()).enumerate() {
@@ -50,8 +52,8 @@ pub fn surface(volume: &Volume) -> Mesh {
     Mesh { points: points.iter().map(place).collect(), triangles, colours: Vec::new() }
 }
 
-/// Blurs along one axis, whose neighbours are `step` apart. All that lies within two voxels of the
-/// border is empty and stays so.
+/// Blurs along one axis; neighbours are `step` apart. Values within two voxels of the border stay
+/// empty.
 fn blur(field: &mut Vec<f32>, step: usize) {
     let count = field.len() - 4 * step;
     let at = |k: usize| &field[k * step..k * step + count];
@@ -63,9 +65,9 @@ fn blur(field: &mut Vec<f32>, step: usize) {
     *field = out;
 }
 
-/// The connected part with the most triangles.
+/// The connected part with the most triangles (union-find).
 fn largest(points: &[[f32; 3]], triangles: &[[u32; 3]]) -> (Vec<[f32; 3]>, Vec<[u32; 3]>) {
-    // Each point leads, by way of others, to the representative of its part.
+    // Each point's parent; a root represents its connected part.
     let mut parent: Vec<u32> = (0..points.len() as u32).collect();
     fn root(parent: &mut [u32], mut point: u32) -> u32 {
         while parent[point as usize] != point {
@@ -109,7 +111,7 @@ fn smooth(points: &mut [[f32; 3]], triangles: &[[u32; 3]], rounds: usize) {
     for step in STEPS.repeat(rounds) {
         sums.fill([0.0; 4]);
         for &[a, b, c] in triangles {
-            // In a closed mesh each edge has two triangles: every neighbour counts twice.
+            // In a closed mesh each edge belongs to two triangles, so every neighbour counts twice.
             for (to, from) in [(a, b), (b, c), (c, a), (a, c), (c, b), (b, a)] {
                 let [x, y, z] = points[from as usize];
                 let sum = &mut sums[to as usize];

@@ -1,11 +1,11 @@
-//! Iterative closest points: the parametric mesh's pose, aligned to the surface of the volume
-//! (MMFace-ICP-r).
+//! Iterative closest point (ICP): aligns the pose of the parametric mesh to the surface of the
+//! volume (MMFace-ICP-r, Yi et al. 2019).
 //!
-//! Point to plane (Chen & Medioni, 1992), for the seven numbers of a similarity: only points of the
-//! face's skin that the camera sees, against the front of the surface; Tukey's weights, so that what
-//! the volume gets wrong does not count; started from the parameters. At the end the start itself is
-//! weighed against the surface, by how well the surface fits the mesh at all: a clean volume decides
-//! alone, a poor one hardly moves the pose.
+//! Point-to-plane ICP (Chen & Medioni, 1992) for the seven parameters of a similarity transform.
+//! The source is the visible skin of the mesh, the target the front of the volume's surface.
+//! Tukey's weights suppress outliers, that is, errors of the volume. It starts from the given
+//! parameters. The last rounds add the start as a prior, weighted by how well the surface fits the
+//! mesh: a clean volume decides alone, a poor one hardly moves the pose.
 
 use std::sync::Arc;
 
@@ -17,62 +17,66 @@ use crate::crop::CROP;
 use crate::face::{FaceModel, Params};
 use crate::mesh::{Mesh, visible};
 
-/// Points of the mesh that take part.
+/// Number of mesh points that take part.
 const POINTS: usize = 1200;
-/// Fewer partners than this say nothing about a pose.
-const ENOUGH: usize = 100;
+/// Least number of pairs for an estimate of the pose.
+const MIN_PAIRS: usize = 100;
+/// Most rounds.
 const ROUNDS: usize = 30;
-/// A round that moves points by less (crop pixels) is the last.
-const STILL: f64 = 0.02;
-/// How far a partner may be, crop pixels: at first …
-const FAR: f64 = 32.0;
-/// … and voxels at last; from round to round it shrinks by …
-const NEAR: f64 = 3.0;
-/// … this.
+/// Converged if a round moves points by less than this many crop pixels.
+const CONVERGED: f64 = 0.02;
+/// Largest distance of a pair in the first round, crop pixels.
+const MAX_REACH: f64 = 32.0;
+/// Largest distance of a pair in the last rounds, voxels.
+const MIN_REACH: f64 = 3.0;
+/// Factor of that distance from round to round.
 const SHRINK: f64 = 0.75;
-/// Least cosine between the normals of partners, and between a normal and the camera.
-const ALIKE: f64 = 0.6;
+/// Least cosine between the normals of a pair.
+const MIN_COSINE: f64 = 0.6;
+/// Least cosine between a normal and the direction to the camera.
 const FACING: f32 = 0.3;
-/// Tukey's constant: 95 % as good as least squares where the errors are normal.
+/// Tukey's constant for an efficiency of 95 % with normally distributed errors.
 const TUKEY: f64 = 4.685;
-/// Added to the diagonal of the normal equations (whose columns are all in pixels), as a part of its
-/// mean: what the surface does not tell stays as it is.
+/// Added to the diagonal of the normal equations (whose columns are all in pixels), as a part of
+/// the mean diagonal element. Keeps parameters unchanged that the surface does not determine.
 const DAMPING: f64 = 1e-3;
-/// Rounds at the end in which the start is weighed against the surface.
-const WEIGHED: usize = 5;
-/// Errors of the networks' pose: turn (degrees), scale (part), shift across and in depth (crop pixels).
-const ERRORS: (f64, f64, (f64, f64)) = (2.5, 0.02, (1.5, 1.6));
-/// A start that is farther off than this (degrees, part of the scale, crop pixels) was none: the
-/// volume is.
-const TRUSTED: (f64, f64, f64) = (20.0, 0.2, 32.0);
+/// Number of final rounds with the start as a prior.
+const PRIOR_ROUNDS: usize = 5;
+/// Standard deviations of the networks' pose: rotation (degrees), scale (ratio), shift in the image
+/// plane and in depth (crop pixels).
+const PRIOR: (f64, f64, (f64, f64)) = (2.5, 0.02, (1.5, 1.6));
+/// Largest correction that is accepted: rotation (degrees), scale (ratio), shift (crop pixels). If
+/// the result is farther away, the volume is wrong and is ignored.
+const MAX_CORRECTION: (f64, f64, f64) = (20.0, 0.2, 32.0);
 
-/// Size of a face in crop pixels, about: √(width × height) of its landmarks' box.
-const FACE: f64 = 150.0;
-/// What the spacing of two meshes' points is like, crop pixels.
-const FINEST: f64 = 2.0;
+/// Typical face size in crop pixels: √(width × height) of the landmarks' box.
+const FACE_SIZE: f64 = 150.0;
+/// Stands for the voxel size where two meshes are aligned: typical distance of their points, crop
+/// pixels.
+const POINT_SPACING: f64 = 2.0;
 
-/// How far a fitted face lies from the true surface: mean point-to-plane distances of its visible skin
-/// from the nearest points whose normals agree within 53°, as parts of the face's size.
+/// Distance of a fitted face from the true surface: mean point-to-plane distance of its visible
+/// skin to the nearest points whose normals agree within 53°, divided by the face's size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Distance {
-    /// Where it lies.
+    /// Without alignment.
     pub as_is: f64,
-    /// After the similarity (turn, shift, scale) that lays it best on the true surface.
+    /// After the similarity transform (rotation, shift, scale) that aligns it best to the true
+    /// surface.
     pub aligned: f64,
 }
 
-/// Aligns faces of one model.
+/// Aligns faces of one face model.
 pub struct Aligner {
     model: Arc<FaceModel>,
     /// For each vertex, whether it is skin of the face.
     skin: Vec<bool>,
 }
 
-/// A point and the direction in which its surface looks: crop pixels about the crop's centre, axes of
-/// the camera (y up).
+/// A point and its surface normal, in crop pixels from the crop's centre, in camera axes (y up).
 type Oriented = (Vector3<f64>, Vector3<f64>);
 
-/// p → centre + shift + scale · turn · (p − centre).
+/// The similarity transform p → centre + shift + scale · turn · (p − centre).
 #[derive(Debug, Clone, Copy)]
 struct Similarity {
     centre: Vector3<f64>,
@@ -82,13 +86,13 @@ struct Similarity {
 }
 
 impl Aligner {
-    /// Knows which vertices are skin.
+    /// An aligner for faces of `model`.
     #[must_use]
     pub fn new(model: Arc<FaceModel>) -> Self {
         let mut skin = vec![false; model.vertex_count()];
         let face = model.regions.iter().position(|name| name == "face");
         for (triangle, region) in model.triangles.iter().zip(&model.triangle_region) {
-            // A model without regions is skin all over.
+            // In a model without regions, everything is skin.
             if face.is_none_or(|face| face == usize::from(*region)) {
                 triangle.iter().for_each(|i| skin[*i as usize] = true);
             }
@@ -96,8 +100,9 @@ impl Aligner {
         Self { model, skin }
     }
 
-    /// The parameters with the rotation, translation and scale that lay the mesh on the surface of
-    /// the volume. `None` where the volume does not tell: it is empty, or far from the parameters.
+    /// Changes rotation, translation and scale so that the mesh fits the surface of the volume.
+    /// `None` if the volume cannot be used: it is empty, or the result would be too far from
+    /// `params`.
     #[must_use]
     pub fn align(&self, params: &Params, volume: &Volume) -> Option<Params> {
         let map = volume.map();
@@ -108,7 +113,7 @@ impl Aligner {
         let voxel = CROP as f64 / volume.resolution() as f64;
         let moved = align(&source, &target, voxel)?;
 
-        // The same similarity, of the frame's pixels instead of the crop's.
+        // Converts the similarity from crop pixels to frame pixels.
         let Axes { centre, scale } = crop;
         let middle = centre + scale * moved.centre;
         let t = Vector3::new(params.t[0], -params.t[1], params.t[2]).cast::<f64>();
@@ -121,29 +126,29 @@ impl Aligner {
         })
     }
 
-    /// How far the fitted mesh `vertices` of a face of `size` frame pixels lies from a true one.
-    /// `None` where hardly any of it has a partner there.
+    /// The distance of a fitted mesh (`vertices`, of a face of `size` frame pixels) from the true
+    /// mesh. `None` if too few points of it have a counterpart.
     #[must_use]
     pub fn distance(&self, vertices: &[[f32; 3]], truth: &Mesh, size: f64) -> Option<Distance> {
         let sum = vertices
             .iter()
             .fold(Vector3::zeros(), |sum, [x, y, z]| sum + Vector3::new(*x, -*y, *z).cast::<f64>());
-        // As if the face lay in its crop, for whose pixels the reaches are made.
-        let axes = Axes { centre: sum / vertices.len() as f64, scale: size / FACE };
+        // Scaled to the typical size in a crop, to which the limits apply.
+        let axes = Axes { centre: sum / vertices.len() as f64, scale: size / FACE_SIZE };
         let target = axes.oriented(truth, &|_, z| z > FACING / 2.0);
         let source = self.seen(vertices.to_vec(), &axes);
         let mut search = Search::new(&source, &target)?;
         let mean = |search: &Search| {
             let pairs = search.pairs(f64::INFINITY);
             let sum: f64 = pairs.iter().map(|(residual, _)| residual.abs()).sum();
-            (pairs.len() >= ENOUGH).then(|| sum / pairs.len() as f64 / FACE)
+            (pairs.len() >= MIN_PAIRS).then(|| sum / pairs.len() as f64 / FACE_SIZE)
         };
         let as_is = mean(&search)?;
-        search.settle(FINEST)?;
+        search.settle(POINT_SPACING)?;
         Some(Distance { as_is, aligned: mean(&search)? })
     }
 
-    /// What the camera sees of the skin of the mesh with these vertices.
+    /// The visible skin points of the mesh with the given vertices.
     fn seen(&self, points: Vec<[f32; 3]>, axes: &Axes) -> Vec<Oriented> {
         let triangles = self.model.triangles.clone();
         let seen = visible(&points, &triangles);
@@ -154,14 +159,15 @@ impl Aligner {
     }
 }
 
-/// Crop pixels about a centre, y up, of frame pixels.
+/// Converts frame pixels to crop pixels around a centre, with y up.
 struct Axes {
     centre: Vector3<f64>,
     scale: f64,
 }
 
 impl Axes {
-    /// Points of a mesh with their normals; `wanted` is asked with their index and their normal's z.
+    /// The points of a mesh with their normals; `wanted` selects points by index and the normal's
+    /// z.
     fn oriented(&self, mesh: &Mesh, wanted: &dyn Fn(usize, f32) -> bool) -> Vec<Oriented> {
         let local = |&[x, y, z]: &[f32; 3]| {
             (Vector3::new(x, -y, z).cast::<f64>() - self.centre) / self.scale
@@ -174,11 +180,11 @@ impl Axes {
     }
 }
 
-/// The similarity that lays `source` on `target`.
+/// The similarity transform that aligns `source` to `target`.
 fn align(source: &[Oriented], target: &[Oriented], voxel: f64) -> Option<Similarity> {
     let mut search = Search::new(source, target)?;
     let reach = search.settle(voxel)?;
-    let (turn, scale, shift) = TRUSTED;
+    let (turn, scale, shift) = MAX_CORRECTION;
     let moved = search.moved;
     let near = moved.turn.angle().to_degrees() < turn
         && (moved.scale - 1.0).abs() < scale
@@ -186,29 +192,30 @@ fn align(source: &[Oriented], target: &[Oriented], voxel: f64) -> Option<Similar
     if !near {
         return None;
     }
-    // What the size of voxels adds is independent from point to point and cancels.
+    // The contribution of the voxel size is independent from point to point and averages out.
     let noise = (search.noise.powi(2) - voxel * voxel / 12.0).max(0.0).sqrt();
-    for _ in 0..WEIGHED {
+    for _ in 0..PRIOR_ROUNDS {
         search.round(reach, voxel, Some(noise))?;
     }
     Some(search.moved)
 }
 
-/// Where the source lies so far.
+/// State of an alignment.
 struct Search<'a> {
     source: &'a [Oriented],
     target: &'a [Oriented],
     tree: ImmutableKdTree<f32, 3>,
-    /// How far a point moves by one radian, or by one part of scale: crop pixels.
+    /// Root mean square distance of the source's points from their centre: how far a point moves
+    /// for one radian of rotation, or for doubling the scale; crop pixels.
     radius: f64,
     moved: Similarity,
-    /// Deviation of the residuals of the last round, crop pixels.
+    /// Robust standard deviation of the last round's residuals, crop pixels.
     noise: f64,
 }
 
 impl<'a> Search<'a> {
     fn new(source: &'a [Oriented], target: &'a [Oriented]) -> Option<Self> {
-        if source.len().min(target.len()) < ENOUGH {
+        if source.len().min(target.len()) < MIN_PAIRS {
             return None;
         }
         let places: Vec<[f32; 3]> = target.iter().map(|(p, _)| p.cast::<f32>().into()).collect();
@@ -222,8 +229,9 @@ impl<'a> Search<'a> {
         Some(Self { source, target, tree, radius, moved, noise: 0.0 })
     }
 
-    /// Pairs each point with the nearest one within `reach` that looks the same way: residual along
-    /// the normal, and how it changes with turn, shift and scale, all in crop pixels.
+    /// Pairs each source point with the nearest target point, if that is within `reach` and its
+    /// normal is similar. Returns the residual along the normal and its derivative by rotation,
+    /// shift and scale, all in crop pixels.
     fn pairs(&self, reach: f64) -> Vec<(f64, SVector<f64, 7>)> {
         let Similarity { centre, turn, shift, scale } = self.moved;
         let pair = |(p, n): &Oriented| {
@@ -232,7 +240,7 @@ impl<'a> Search<'a> {
             let at: [f32; 3] = place.cast::<f32>().into();
             let near = self.tree.query(&at).nearest_one::<SquaredEuclidean<f32>>().execute();
             let (q, m) = &self.target[near.item as usize];
-            let fits = (turn * n).dot(m) > ALIKE && f64::from(near.distance) < reach * reach;
+            let fits = (turn * n).dot(m) > MIN_COSINE && f64::from(near.distance) < reach * reach;
             let (turned, scaled) = (arm.cross(m) / self.radius, arm.dot(m) / self.radius);
             let row = [turned.x, turned.y, turned.z, m.x, m.y, m.z, scaled];
             fits.then(|| (m.dot(&(q - place)), SVector::from(row)))
@@ -240,24 +248,25 @@ impl<'a> Search<'a> {
         self.source.iter().filter_map(pair).collect()
     }
 
-    /// Steps until they are short; the reach of the last one. `None` without partners.
+    /// Runs rounds until convergence and returns the final reach. `None` without enough pairs.
     fn settle(&mut self, voxel: f64) -> Option<f64> {
-        let mut reach = FAR;
+        let mut reach = MAX_REACH;
         for _ in 0..ROUNDS {
-            reach = (reach * SHRINK).max(NEAR * voxel);
+            reach = (reach * SHRINK).max(MIN_REACH * voxel);
             let step = self.round(reach, voxel, None)?;
-            if step < STILL && reach <= NEAR * voxel {
+            if step < CONVERGED && reach <= MIN_REACH * voxel {
                 break;
             }
         }
         Some(reach)
     }
 
-    /// One step, and how long it was. With `noise` the start counts too, as a measurement with the
-    /// networks' errors beside a surface with that noise. `None` without partners.
+    /// One Gauss-Newton step; returns its length. With `noise` (the standard deviation of the
+    /// surface) the start is added as a prior with the networks' standard deviations. `None`
+    /// without enough pairs.
     fn round(&mut self, reach: f64, voxel: f64, noise: Option<f64>) -> Option<f64> {
         let pairs = self.pairs(reach);
-        if pairs.len() < ENOUGH {
+        if pairs.len() < MIN_PAIRS {
             return None;
         }
         let mut sizes: Vec<f64> = pairs.iter().map(|(residual, _)| residual.abs()).collect();
@@ -278,10 +287,10 @@ impl<'a> Search<'a> {
             let turned = turn.scaled_axis() * radius;
             let so_far =
                 [turned.x, turned.y, turned.z, shift.x, shift.y, shift.z, scale.ln() * radius];
-            // The errors of a volume are alike all over a face: its residuals count as one.
+            // A volume's errors are correlated over the whole face, so all residuals count as one.
             let each = noise * noise * pairs.len() as f64;
-            let (turn, scale) = (ERRORS.0.to_radians() * radius, ERRORS.1 * radius);
-            let (across, deep) = ERRORS.2;
+            let (turn, scale) = (PRIOR.0.to_radians() * radius, PRIOR.1 * radius);
+            let (across, deep) = PRIOR.2;
             let errors = [turn, turn, turn, across, across, deep, scale];
             for (i, (so_far, error)) in so_far.into_iter().zip(errors).enumerate() {
                 let weight = each / (error * error);
