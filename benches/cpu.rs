@@ -6,73 +6,89 @@
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use mmface_live::crop::{self, CROP, CropMap};
-use mmface_live::detect;
-use mmface_live::face::Params;
-use mmface_live::frame::Image;
-use mmface_live::nets::{self, Device, Engines, Options, Precision};
-use mmface_live::source::{Input, Source};
-use mmface_live::volume::{Aligner, Solid, Volume, surface};
+use mmface::backend::{self, Batch, Options};
+use mmface::crop::{self, CROP, CropMap};
+use mmface::detect::{self, Kind};
+use mmface::face::Params;
+use mmface::volume::{Aligner, Solid, Volume, surface};
+use mmface::{Device, Models, Precision};
+use mmface_live::counters::Counters;
+use mmface_live::frame::Frame;
+use mmface_live::source::{self, Input, Source};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A frame of the demo clip, as the decoder hands it over.
-fn frame() -> Image {
-    let path = Path::new(ROOT).join("vendor/media/WolfgangLanger_Pexels.mp4");
-    let options = mmface_live::source::Options::new(Input::File(path));
-    let source = Source::open(options).expect("the demo clip; run `make setup`");
-    source.frames.recv().expect("a frame").image
+/// The first frame of a clip or picture, as the decoder hands it over.
+fn frame(name: &str) -> Frame {
+    let path = Path::new(ROOT).join("vendor/media").join(name);
+    let options = source::Options::new(Input::File(path));
+    let source = Source::open(options, Arc::new(Counters::default()));
+    let source = source.expect("the demo clip; run `make setup`");
+    source.frames.recv().expect("a frame")
+}
+
+const CLIP: &str = "WolfgangLanger_Pexels.mp4";
+
+fn models() -> Models {
+    Models::open(&Path::new(ROOT).join("engines")).expect("the models")
 }
 
 fn crops(c: &mut Criterion) {
-    let image = frame();
+    let frame = frame(CLIP);
+    let image = frame.image();
     let map = CropMap::square([320.0, 180.0], 200.0, 0.2);
     let mut out = vec![0; 3 * CROP * CROP];
     c.bench_function("cpu/crop", |b| b.iter(|| crop::sample(&image, black_box(&map), &mut out)));
 }
 
 fn detectors(c: &mut Criterion) {
-    let image = frame();
-    for size in [320, 512, 640] {
-        let mut detector =
-            detect::open(detect::Kind::Centerface, None, Some(size)).expect("a detector");
-        c.bench_function(&format!("cpu/detect/centerface-{size}"), |b| {
-            b.iter(|| detector.detect(&image).expect("detects"));
-        });
+    let frame = frame(CLIP);
+    let image = frame.image();
+    let mut bench = |name: &str, kind: Kind, sizes: &[u32]| {
+        for size in sizes {
+            let options = detect::Options { kind, ..detect::Options::default() };
+            let mut detector = detect::open(&options).expect("a detector");
+            c.bench_function(&format!("cpu/detect/{name}-{size}"), |b| {
+                b.iter(|| detector.detect(&image, Some(*size)).expect("detects"));
+            });
+        }
+    };
+    #[cfg(feature = "opencv")]
+    {
+        bench("centerface", Kind::CenterFaceOpenCv, &[320, 512, 640]);
+        bench("haar", Kind::Haar, &[640]);
     }
-    let mut detector = detect::open(detect::Kind::Haar, None, Some(640)).expect("a detector");
-    c.bench_function("cpu/detect/haar-640", |b| {
-        b.iter(|| detector.detect(&image).expect("detects"))
-    });
+    bench("centerface-openvino", Kind::CenterFaceOpenVino, &[320, 512, 640]);
 }
 
 fn networks(c: &mut Criterion) {
-    let image = frame();
-    let engines = Engines::open(&Path::new(ROOT).join("engines")).expect("engines");
-    let variant = engines.variant("mmface-lite").expect("a variant");
+    let frame = frame(CLIP);
+    let image = frame.image();
+    let models = models();
+    let variant = models.variant("mmface-lite").expect("a variant");
     let map = CropMap::square([320.0, 180.0], 200.0, 0.0);
     for precision in [Precision::Bf16, Precision::F32] {
         let options =
             Options { device: Device::Cpu, precision: Some(precision), ..Options::default() };
         // A CPU without bf16 has one figure fewer.
-        let Ok(mut backend) = nets::open(&engines, &variant, &options) else { continue };
+        let Ok(backend) = backend::open(&models, &variant, &options) else { continue };
+        let mut session = backend.session().expect("a session");
         for faces in [1, 4] {
-            let maps = vec![map; faces];
+            let crops = vec![map; faces];
             c.bench_function(&format!("cpu/crop+vmn+pmn/{precision}/{faces}"), |b| {
-                b.iter(|| {
-                    let ticket = backend.submit(&image, &maps).expect("submits");
-                    backend.collect(ticket).expect("collects")
-                });
+                let batch =
+                    Batch { image: &image, frame: 1, crops: &crops, volumes: false, next: None };
+                b.iter(|| session.infer(&batch).expect("infers"));
             });
         }
     }
 }
 
 fn model(c: &mut Criterion) {
-    let engines = Engines::open(&Path::new(ROOT).join("engines")).expect("engines");
-    let (model, _) = engines.face_model().expect("a face model");
+    let (model, _) = models().face_model().expect("a face model");
     let pose = [10.0, 5.0, 20.0, 3.0, 128.0, 128.0, 0.0];
     let (identity, expression) = (vec![0.5; model.identities], vec![0.2; model.expressions.len()]);
     let params = Params::from_outputs(pose, &identity, &expression).expect("finite");
@@ -82,12 +98,11 @@ fn model(c: &mut Criterion) {
 
 /// What a volume costs beside the parameters, and what is made of it.
 fn volumes(c: &mut Criterion) {
-    let picture = Path::new(ROOT).join("vendor/media/astronaut.png");
-    let source = Source::open(mmface_live::source::Options::new(Input::File(picture)));
-    let image = source.expect("the portrait").frames.recv().expect("a frame").image;
-    let engines = Engines::open(&Path::new(ROOT).join("engines")).expect("engines");
-    let variant = engines.variant("mmface-lite").expect("a variant");
-    let (model, _) = engines.face_model().expect("a face model");
+    let frame = frame("astronaut.png");
+    let image = frame.image();
+    let models = models();
+    let variant = models.variant("mmface-lite").expect("a variant");
+    let (model, _) = models.face_model().expect("a face model");
     let model = Arc::new(model);
     let aligner = Aligner::new(model.clone());
     let map = CropMap::square([224.5, 127.0], 138.0, 0.0);
@@ -95,12 +110,24 @@ fn volumes(c: &mut Criterion) {
         let options =
             Options { device: Device::Cpu, volume: Some(resolution), ..Options::default() };
         // A resolution without weights has no figure.
-        let Ok(mut backend) = nets::open(&engines, &variant, &options) else { continue };
-        let ticket = backend.submit(&image, &[map]).expect("submits");
-        let output = backend.collect(ticket).expect("collects").remove(0);
-        let mut head = || backend.volume(0).expect("a volume");
-        c.bench_function(&format!("cpu/volume/head-{resolution}"), |b| b.iter(&mut head));
-        let volume = Volume::new(head(), map).expect("a cube");
+        let Ok(backend) = backend::open(&models, &variant, &options) else { continue };
+        let mut session = backend.session().expect("a session");
+        let batch = Batch { image: &image, frame: 1, crops: &[map], volumes: true, next: None };
+        let seen = session.infer(&batch).expect("infers").remove(0);
+        let (output, values) = (seen.output, seen.volume.expect("a volume"));
+        // The head alone: a batch with volumes less one without.
+        let without = Batch { volumes: false, ..batch };
+        c.bench_function(&format!("cpu/volume/head-{resolution}"), |b| {
+            b.iter_custom(|count| {
+                let mut time = |batch: &Batch| {
+                    let started = Instant::now();
+                    (0..count).for_each(|_| drop(session.infer(batch).expect("infers")));
+                    started.elapsed()
+                };
+                time(&batch).saturating_sub(time(&without))
+            })
+        });
+        let volume = Volume::new(values, map).expect("a cube");
         c.bench_function(&format!("cpu/volume/surface-{resolution}"), |b| {
             b.iter(|| surface(black_box(&volume)))
         });

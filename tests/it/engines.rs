@@ -1,98 +1,28 @@
-//! Everything about the GPU that needs no GPU, with NVIDIA's real libraries: kernels and engines for
-//! all chips, the cache of engines, and what is said where something is missing.
+//! Everything about the GPU that needs no GPU, with NVIDIA's real libraries: the cache of engines, and
+//! what is said where something is missing.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
 
-use mmface_live::nets::Engines;
-use mmface_live::nets::tensorrt::{Chip, Compiled, build, check, compile_kernel, gpu};
+use mmface::backend::tensorrt::gpu;
 use tempfile::TempDir;
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
-fn chip(number: u32) -> Chip {
-    Chip::new(number / 10, number % 10)
-}
-
-#[test]
-fn the_kernel_compiles_for_every_chip() {
-    for number in [75, 80, 86, 89, 90, 100, 120] {
-        let Compiled { ptx, code } = compile_kernel(chip(number)).unwrap();
-        assert!(code.starts_with(b"\x7fELF"), "{number}");
-        assert!(ptx.contains(&format!(".target sm_{number}")), "{number}");
-        assert!(ptx.contains(".visible .entry crop("), "{number}");
-    }
-    let error = compile_kernel(chip(99)).unwrap_err().to_string();
-    assert!(error.contains("NVRTC") && error.contains("sm_99"), "{error}");
-}
-
-/// Every network that ships, by its name in the manifest, and the paper-size ones.
-fn networks() -> Vec<(String, Vec<u8>)> {
-    let engines = Engines::open(&Path::new(ROOT).join("engines")).unwrap();
-    let mut all = Vec::new();
-    for name in engines.variants() {
-        let variant = engines.variant(name).unwrap();
-        for network in variant.networks() {
-            let onnx = engines.network(&variant, network).unwrap();
-            all.push((format!("{network} of {name}"), onnx));
-        }
-    }
-    for network in ["vmn", "pmn"] {
-        let path = Path::new(ROOT).join(format!("tests/data/paper-{network}.onnx"));
-        all.push((format!("{network} of mmface-paper"), std::fs::read(path).unwrap()));
-    }
-    all
-}
-
-#[test]
-fn tensorrt_builds_every_network_for_two_chips() {
-    for (title, onnx) in networks() {
-        for number in [80, 89] {
-            let engine = build(&title, &onnx, chip(number)).unwrap();
-            assert!(engine.len() > 10_000, "{title} for {number}: {} bytes", engine.len());
-        }
-    }
-}
-
-#[test]
-fn turing_takes_the_networks_in_f16_only() {
-    let turing = chip(75);
-    for (title, onnx) in networks() {
-        if title.contains("-f16 of") {
-            build(&title, &onnx, turing).unwrap();
-        } else if title.starts_with("pmn of") {
-            let error = build(&title, &onnx, turing).unwrap_err().to_string();
-            assert!(error.contains("FP32 3D convolution"), "{error}");
-        }
-    }
-}
-
-#[test]
-fn what_cannot_be_built_is_told_with_tensorrts_reason() {
-    let error = build("garbage", b"no network", chip(89)).unwrap_err();
-    assert_eq!(error.exit_code(), 4);
-    assert!(error.to_string().contains("TensorRT cannot build garbage for sm_89: "), "{error}");
-    let (title, onnx) = &networks()[0];
-    let error = build(title, onnx, chip(90)).unwrap_err().to_string();
-    assert!(error.contains("sm_90") && error.contains("tensorrt-enterprise"), "{error}");
-    assert!(check(b"no engine").is_err());
-}
-
-fn mmface(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mmface-live"));
-    command.args(arguments).current_dir(ROOT).env_remove("RUST_LOG");
-    command
-}
-
-fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    text(&output.stdout) + &text(&output.stderr)
-}
+use crate::common::program::{Done, Running, on_any_device, shell};
 
 /// Exit code, and everything that was said.
+fn said(done: &Done) -> (i32, String) {
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    (done.code.unwrap_or(-1), text + &done.stderr)
+}
+
 fn run(arguments: &[&str]) -> (i32, String) {
-    let output = mmface(arguments).output().unwrap();
-    (output.status.code().unwrap_or(-1), said(&output))
+    run_with(arguments, &[])
+}
+
+/// The same in another environment.
+fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+    let mut command = on_any_device(arguments);
+    command.envs(variables.iter().copied());
+    said(&Running::start(command).finish())
 }
 
 fn cache() -> (TempDir, PathBuf) {
@@ -144,12 +74,10 @@ fn a_cache_that_cannot_be_written_is_told() {
 #[test]
 fn missing_libraries_are_named_with_their_cure() {
     for folder in ["/nonexistent", "/tmp"] {
-        let output = mmface(&["engines", "build", "--target", "sm_89"])
-            .env("MMFACE_TENSORRT", folder)
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(4), "{}", said(&output));
-        assert!(said(&output).contains("make setup-gpu"), "{}", said(&output));
+        let build = ["engines", "build", "--target", "sm_89"];
+        let (code, said) = run_with(&build, &[("MMFACE_TENSORRT", folder)]);
+        assert_eq!(code, 4, "{said}");
+        assert!(said.contains("make setup-gpu"), "{said}");
     }
 }
 
@@ -163,25 +91,32 @@ fn wrong_words_are_told() {
 const PICTURE: &str = "vendor/media/astronaut.png";
 
 #[test]
-fn without_a_gpu_cuda_is_an_error_and_auto_takes_the_cpu() {
-    if gpu().is_ok() {
-        return;
-    }
-    let (code, cuda) = run(&["--file", PICTURE, "--device", "cuda"]);
-    assert_eq!(code, 5, "{cuda}");
-    assert!(cuda.contains("NVIDIA driver") && cuda.contains("--device cpu"), "{cuda}");
-    assert!(!cuda.contains("panic") && !cuda.contains("\"type\""), "{cuda}");
-
-    let (code, auto) = run(&["--file", PICTURE]);
-    assert_eq!(code, 0, "{auto}");
-    assert_eq!(auto.matches("the CPU is used: there is no NVIDIA driver").count(), 1, "{auto}");
-
+fn the_cpu_is_taken_without_a_word_about_gpus() {
     let (code, cpu) = run(&["--file", PICTURE, "--device", "cpu"]);
     assert_eq!(code, 0, "{cpu}");
     assert!(!cpu.contains("NVIDIA"), "{cpu}");
-
     let (code, f16) = run(&["--file", PICTURE, "--device", "cpu", "--precision", "f16"]);
     assert_eq!(code, 2, "{f16}");
+    assert!(f16.contains("--precision"), "{f16}");
+}
+
+#[test]
+fn without_a_gpu_cuda_is_an_error_and_auto_takes_the_cpu() {
+    let Err(why) = gpu() else {
+        println!("skipped: there is a GPU here");
+        return;
+    };
+    // Without a driver this says so; with one, what is wrong with it.
+    let why = why.to_string();
+    let (code, cuda) = run(&["--file", PICTURE, "--device", "cuda"]);
+    assert_eq!(code, 5, "{cuda}");
+    assert!(cuda.contains(&why) && cuda.contains("--device cpu"), "{cuda}");
+    assert!(!cuda.contains("\"type\""), "{cuda}");
+
+    let (code, auto) = run(&["--file", PICTURE]);
+    assert_eq!(code, 0, "{auto}");
+    assert_eq!(auto.matches(&format!("the CPU is used: {why}")).count(), 1, "{auto}");
+    assert!(auto.contains("\"device\":\"cpu\""), "{auto}");
 
     let (code, here) = run(&["engines", "build"]);
     assert_eq!(code, 5, "{here}");
@@ -191,14 +126,10 @@ fn without_a_gpu_cuda_is_an_error_and_auto_takes_the_cpu() {
 
 #[test]
 fn a_reader_who_has_gone_is_no_bug() {
-    let told = std::process::Command::new("sh")
-        .args(["-c", "{ sleep 0.2; \"$0\" engines list; echo \"code $?\" >&2; } | true"])
-        .arg(env!("CARGO_BIN_EXE_mmface-live"))
-        .current_dir(crate::common::root())
-        .output()
-        .unwrap();
-    let told = String::from_utf8(told.stderr).unwrap();
-    assert_eq!(told.trim(), "code 0");
+    let program = on_any_device(["engines", "list"]);
+    let script = "{ sleep 0.2; \"$0\" \"$@\"; echo \"code $?\" >&2; } | true";
+    let done = Running::start(shell(script, &program)).finish();
+    assert_eq!(done.stderr.trim(), "code 0");
 }
 
 #[test]
@@ -218,9 +149,9 @@ fn the_doctor_looks_at_everything() {
 #[test]
 fn a_run_on_the_cpu_loads_nothing_of_nvidia() {
     // The loader tells of every library that it opens.
-    let output =
-        mmface(&["--file", PICTURE, "--device", "cpu"]).env("LD_DEBUG", "files").output().unwrap();
-    let told = said(&output);
+    let on_cpu = ["--file", PICTURE, "--device", "cpu"];
+    let (code, told) = run_with(&on_cpu, &[("LD_DEBUG", "files")]);
+    assert_eq!(code, 0);
     assert!(told.contains("libopenvino"), "the loader says nothing");
     for library in ["libcuda", "libnvrtc", "libtensorrt", "libnvinfer"] {
         assert!(!told.contains(library), "{library} is loaded");

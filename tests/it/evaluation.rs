@@ -197,11 +197,9 @@ fn a_stopped_evaluation_says_what_it_has() {
     let [list, written] = ["list.jsonl", "records.jsonl"].map(|name| folder.path().join(name));
     std::fs::write(&list, lines).unwrap();
     let arguments = [Path::new("eval"), &list, Path::new("--records"), &written];
-    let running = Running::start(command(arguments));
+    let mut running = Running::start(command(arguments));
     let so_far = || std::fs::read_to_string(&written).unwrap_or_default().lines().count();
-    while so_far() < 4 {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    running.wait_until(|| so_far() >= 4);
     running.signal("INT");
     let done = running.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);

@@ -1,15 +1,11 @@
-//! Faces: found, kept under one id, let go, and none where there is none.
+//! Faces of clips and pictures, as the records tell of them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::common::program::{Records, records, run};
+use crate::common::program::{records, run};
 use crate::common::{clip, media};
 use crate::records::TALK;
-
-fn watch(name: &str) -> Records {
-    records(["--file", clip(name).to_str().unwrap()])
-}
 
 /// At least 98 % of the frames show one face, always the same.
 fn one_face(frames: &[Vec<u64>]) {
@@ -23,7 +19,6 @@ fn one_face(frames: &[Vec<u64>]) {
 #[test]
 fn one_face_keeps_its_id() {
     one_face(&TALK.ids_within(0.0..f64::MAX));
-    one_face(&watch("single_face.mp4").ids_within(0.0..f64::MAX));
 }
 
 /// Landmarks lie where the picture shows them: mouth under nose under eyes, the face in the frame and
@@ -44,31 +39,6 @@ fn landmarks_lie_on_the_face() {
         assert!((350.0..550.0).contains(&x) && (150.0..360.0).contains(&y), "nose at {x}, {y}");
         assert!((180.0..300.0).contains(&face.bounds[3]), "{:?}", face.bounds);
     }
-}
-
-#[test]
-fn no_face_is_no_face() {
-    let seen = watch("no_face.mp4");
-    assert_eq!(seen.frames.len(), 96);
-    assert_eq!(seen.faces().count(), 0);
-}
-
-/// The scene changes after 2.4 s: before that a face, then a sky.
-#[test]
-fn a_face_that_is_gone_leaves_the_records_within_half_a_second() {
-    let seen = watch("face_noface.mov");
-    assert_eq!(seen.frames.len(), 169);
-    one_face(&seen.ids_within(0.0..2.4));
-    assert!(seen.ids_within(2.9..f64::MAX).concat().is_empty());
-}
-
-/// The same the other way round: the face comes at 4.0 s and stays to 6.3 s.
-#[test]
-fn a_face_that_appears_is_soon_in_the_records() {
-    let seen = watch("noface_face.mov");
-    assert_eq!(seen.frames.len(), 169);
-    assert!(seen.ids_within(0.0..3.9).concat().is_empty());
-    one_face(&seen.ids_within(4.2..6.3));
 }
 
 /// Pictures that show a face, as their names tell, and how many.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mmface_live::record::Record;
+use mmface::record::Record;
 
 use crate::common::clip;
 use crate::common::program::{Running, command, records, run};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mmface_live::record::Record;
+use mmface::record::Record;
 
 use crate::common::clip;
 use crate::common::program::{Records, Running, command, records, run};

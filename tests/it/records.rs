@@ -3,17 +3,19 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use mmface_live::face::{FaceModel, Params, rotation};
-use mmface_live::record::{Face, Record};
+use mmface::face::{FaceModel, Params, rotation};
+use mmface::record::{FaceRecord, Record};
 use nalgebra::{Quaternion, UnitQuaternion};
 
 use crate::common::program::{Records, records, run};
-use crate::common::{clip, engines, media};
+use crate::common::{clip, media, models};
 
 /// A man who talks: 472 frames.
 pub static TALK: LazyLock<Records> = LazyLock::new(|| {
     let clip = clip("WolfgangLanger_Pexels.mp4");
-    records(["--file", clip.to_str().unwrap(), "--landmarks", "--raw"])
+    let seen = records(["--file", clip.to_str().unwrap(), "--landmarks", "--raw"]);
+    assert!(seen.faces().count() > 460, "{} faces", seen.faces().count());
+    seen
 });
 
 #[test]
@@ -48,7 +50,7 @@ fn every_frame_of_a_recording_has_its_record() {
     let numbers: Vec<_> = TALK.frames.iter().map(|frame| frame.frame).collect();
     assert_eq!(numbers, (0..472).collect::<Vec<_>>());
     assert_eq!((TALK.end.frames.decoded, TALK.end.frames.processed), (472, 472));
-    assert_eq!(TALK.end.frames.dropped, mmface_live::record::Dropped::default());
+    assert_eq!(TALK.end.frames.dropped, mmface::record::Dropped::default());
     assert_eq!(TALK.end.reason, "end of stream");
     let [stream] = &TALK.streams[..] else { panic!("{:?}", TALK.streams) };
     assert_eq!((stream.width, stream.height, stream.codec.as_str()), (640, 360, "H.264"));
@@ -69,14 +71,14 @@ fn the_header_says_what_runs() {
     let network = &header.network;
     assert_eq!((network.backend.as_str(), network.device.as_str()), ("openvino", "cpu"));
     assert!(["f32", "bf16"].contains(&network.precision.as_str()));
-    let (model, hash) = engines().face_model().unwrap();
+    let (model, hash) = models().face_model().unwrap();
     assert_eq!((&header.face_model.name, &header.face_model.hash), (&model.name, &hash));
     assert_eq!(header.face_model.expressions, model.expressions);
     assert!(header.started.ends_with('Z'));
 }
 
 /// The face of a record as parameters.
-fn params(face: &Face) -> Params {
+fn params(face: &FaceRecord) -> Params {
     let [w, x, y, z] = face.q;
     Params {
         f: face.f,
@@ -90,7 +92,7 @@ fn params(face: &Face) -> Params {
 
 #[test]
 fn what_a_record_says_twice_agrees() {
-    let (model, _) = engines().face_model().unwrap();
+    let (model, _) = models().face_model().unwrap();
     for face in TALK.faces() {
         let size = face.bounds[2].hypot(face.bounds[3]);
         let params = params(face);
@@ -129,18 +131,19 @@ fn close<const N: usize>(told: &[[f32; N]], computed: &[[f32; N]], size: f32) {
 
 #[test]
 fn vertices_are_those_of_the_model() {
-    let (model, _) = engines().face_model().unwrap();
+    let (model, _) = models().face_model().unwrap();
     let picture = clip("single_face.jpg");
     let seen = records(["--file", picture.to_str().unwrap(), "--vertices"]);
     assert_eq!(seen.frames.len(), 1);
     assert_eq!(seen.frames[0].file.as_deref(), Some("single_face.jpg"));
+    assert_eq!(seen.faces().count(), 1);
     for face in seen.faces() {
         assert!(face.landmarks.is_none() && face.raw.is_none(), "only what was asked for");
         check_vertices(&model, face);
     }
 }
 
-fn check_vertices(model: &FaceModel, face: &Face) {
+fn check_vertices(model: &FaceModel, face: &FaceRecord) {
     let vertices = face.vertices.as_ref().unwrap();
     assert_eq!(vertices.len(), model.vertex_count());
     close(vertices, &model.vertices(&params(face)), face.bounds[2].hypot(face.bounds[3]) * 2.0);
@@ -151,6 +154,7 @@ fn without_smoothing_faces_are_raw() {
     let clip = clip("single_face.mp4");
     let seen = records(["--file", clip.to_str().unwrap(), "--smooth", "off", "--raw"]);
     assert_eq!(seen.header.smoothing, "off");
+    assert!(seen.faces().count() > 65, "{} faces", seen.faces().count());
     for face in seen.faces() {
         let raw = face.raw.as_ref().unwrap();
         assert_eq!((face.f, face.r, face.t), (raw.f, raw.r, raw.t));
@@ -160,7 +164,7 @@ fn without_smoothing_faces_are_raw() {
 
 #[test]
 fn smoothing_calms_and_tells_the_raw_values() {
-    let differs = |face: &Face| face.raw.as_ref().is_some_and(|raw| raw.t != face.t);
+    let differs = |face: &FaceRecord| face.raw.as_ref().is_some_and(|raw| raw.t != face.t);
     assert_eq!(TALK.header.smoothing, "medium");
     assert!(TALK.faces().any(differs));
 }
@@ -172,12 +176,13 @@ fn a_file_gives_the_same_records_every_time() {
         let mut seen = records(["--file", clip.to_str().unwrap(), "--landmarks"]);
         for frame in &mut seen.frames {
             frame.time = String::new();
-            frame.latency_ms = mmface_live::record::Latency::default();
+            frame.latency_ms = mmface::record::Latency::default();
         }
         seen.frames
     };
     let (once, again) = (frames(), frames());
     assert_eq!(once.len(), 72);
+    assert!(once.iter().filter(|frame| frame.faces.len() == 1).count() > 65);
     for (a, b) in once.iter().zip(&again) {
         assert_eq!(a, b);
     }

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mmface_live::face::Params;
-use mmface_live::record::{Face, Record};
+use mmface::face::Params;
+use mmface::record::{FaceRecord, Record};
 use mmface_live::sink::report::Digest;
 use nalgebra::UnitQuaternion;
 use serde_json::Value;
 
-use crate::common::program::{Records, run};
-use crate::common::{clip, engines};
+use crate::common::program::{Records, Running, run};
+use crate::common::{clip, models};
 
 /// A run with a page, and the page that `view` makes of its records.
 struct Pages {
@@ -34,6 +34,7 @@ static PAGES: LazyLock<Pages> = LazyLock::new(|| {
     let done = run(["view", &json, "-o", &path("view.html")]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let records = Records::read(&std::fs::read(&json).unwrap());
+    assert!(records.faces().count() > 65, "{} faces", records.faces().count());
     Pages { folder, records }
 });
 
@@ -72,6 +73,7 @@ fn curves_are_those_of_the_records() {
         assert_eq!(data["header"]["stream"], records.header.stream.as_str());
         assert_eq!(data["end"]["frames"]["in"], 72);
         let latency = floats(&data["timing"]["points"]["low"]);
+        assert_eq!(latency.len(), 5 * records.frames.len());
         for (row, frame) in latency.chunks_exact(5).zip(&records.frames) {
             near(row[0], frame.latency_ms.capture_to_record as f32, 0.06);
             near(row[2], frame.latency_ms.infer as f32, 0.06);
@@ -84,7 +86,7 @@ fn curves_are_those_of_the_records() {
             let id = track["id"].as_u64().unwrap();
             let seen =
                 records.frames.iter().flat_map(|f| f.faces.iter().map(move |face| (f.pts, face)));
-            let seen: Vec<(f64, &Face)> = seen.filter(|(_, face)| face.id == id).collect();
+            let seen: Vec<(f64, &FaceRecord)> = seen.filter(|(_, face)| face.id == id).collect();
             let (time, low) = (floats(&track["points"]["time"]), floats(&track["points"]["low"]));
             assert_eq!((time.len(), low.len()), (seen.len(), seen.len() * main.len()));
             assert_eq!(low, floats(&track["points"]["high"]), "nothing was thinned");
@@ -104,7 +106,7 @@ fn curves_are_those_of_the_records() {
 /// Neutral mesh and expressions, as the page puts them together, are the model's.
 #[test]
 fn the_mesh_is_that_of_the_face_model() {
-    let (model, _) = engines().face_model().unwrap();
+    let (model, _) = models().face_model().unwrap();
     let data = PAGES.data("view.html");
     let (mesh, track) = (&data["mesh"], &data["tracks"][0]);
     let id = track["id"].as_u64().unwrap();
@@ -192,7 +194,7 @@ fn what_is_no_recording_is_told() {
     assert_eq!(view(newer.as_bytes()).code, Some(0));
     assert!(folder.path().join("some.html").exists(), "beside the records");
 
-    let (_, hash) = engines().face_model().unwrap();
+    let (_, hash) = models().face_model().unwrap();
     let stranger = whole.replacen(&hash, "other", 1);
     let done = view(stranger.as_bytes());
     assert!(done.code == Some(0) && done.stderr.contains("another face model"), "{}", done.stderr);
@@ -211,9 +213,8 @@ fn a_page_that_cannot_be_written_is_told() {
             .contains("another file")
     );
     let mut command = crate::common::program::command(["view", json, "-o", "/dev/null"]);
-    let done = command.env("MMFACE_PLOTLY", "/nonexistent").output().unwrap();
-    assert_eq!(done.status.code(), Some(4));
-    assert!(String::from_utf8_lossy(&done.stderr).contains("make setup"));
+    command.env("MMFACE_PLOTLY", "/nonexistent");
+    assert!(Running::start(command).finish().failure(4).contains("make setup"));
 }
 
 /// An hour of one face, and a crowd that passes: the curves stay small and keep their extremes.
@@ -267,6 +268,7 @@ fn time_goes_on_across_connections() {
             digest.add(&Record::Frame(frame)).unwrap();
         }
     }
+    assert_eq!(digest.timing.time.len(), 4);
     for (time, wanted) in digest.timing.time.iter().zip([7.0, 7.1, 37.1, 37.2]) {
         near(*time, wanted, 1e-4);
     }

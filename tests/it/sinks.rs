@@ -1,19 +1,17 @@
 //! Where records and drawn frames go.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use mmface_live::record::Record;
-use mmface_live::source::{Input, Options, Source};
+use mmface::record::Record;
 
-use crate::common::program::{Records, Running, command, records, run};
-use crate::common::{clip, media, root};
+use crate::common::program::{Records, Running, command, records, run, shell};
+use crate::common::{clip, decoded, media};
 
 /// Sizes of all frames of a video.
 fn frames(path: &Path) -> Vec<(u32, u32)> {
-    let source = Source::open(Options::new(Input::File(path.into()))).unwrap();
-    source.frames.iter().map(|frame| (frame.image.width, frame.image.height)).collect()
+    decoded(path).iter().map(|frame| (frame.image().width, frame.image().height)).collect()
 }
 
 struct Outputs {
@@ -141,11 +139,7 @@ fn frames_too_small_for_a_video_are_told() {
 #[test]
 fn a_run_under_nohup_outlives_its_terminal() {
     let program = command(["--pipeline", "videotestsrc num-buffers=300"]);
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
-    shell.arg(program.get_program()).args(program.get_args());
-    shell.current_dir(root()).stdin(Stdio::null());
-    let mut program = Running::start(shell);
+    let mut program = Running::start(shell("trap '' HUP; exec \"$0\" \"$@\"", &program));
     program.read_until(|record| matches!(record, Record::Frame(_)));
     program.signal("HUP");
     let seen = program.finish().records();

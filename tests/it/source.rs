@@ -1,11 +1,13 @@
 //! Sources: files, pictures, pipelines, RTSP.
 
 use std::path::Path;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mmface::image::{Colour, Layout};
 use mmface_live::Error;
-use mmface_live::frame::{Frame, Layout, Matrix, StreamInfo};
+use mmface_live::counters::Counters;
+use mmface_live::frame::{Frame, Still, StreamInfo};
 use mmface_live::source::{End, Event, Input, Options, Source, Transport};
 use tempfile::TempDir;
 
@@ -14,6 +16,22 @@ use crate::common::{clip, media};
 
 /// No test takes so long; whatever does hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Opens a source with counters of its own.
+fn open(options: Options) -> mmface_live::Result<(Source, Arc<Counters>)> {
+    let counters = Arc::new(Counters::default());
+    Ok((Source::open(options, counters.clone())?, counters))
+}
+
+/// The size of a frame.
+fn size(frame: &Frame) -> (u32, u32) {
+    (frame.image().width, frame.image().height)
+}
+
+/// The name of a picture.
+fn name(frame: &Frame) -> Option<&str> {
+    frame.still.as_ref().map(|still| &*still.name)
+}
 
 /// Everything that a source gave.
 #[derive(Default)]
@@ -54,7 +72,7 @@ impl Seen {
 
     /// Opens a source and takes everything it gives.
     fn all(input: Input) -> Self {
-        let source = Source::open(Options::new(input)).unwrap();
+        let (source, _) = open(Options::new(input)).unwrap();
         let mut seen = Self::default();
         seen.watch(&source, |_| false);
         seen
@@ -86,7 +104,7 @@ fn folder() -> TempDir {
 
 /// The sentence with which a source refuses to open.
 fn refused(input: Input) -> String {
-    let error = Source::open(Options::new(input)).unwrap_err();
+    let error = open(Options::new(input)).err().unwrap();
     assert!(matches!(error, Error::Source(_)), "{error:?}");
     error.to_string()
 }
@@ -95,7 +113,7 @@ fn refused(input: Input) -> String {
 fn every_frame_of_a_video_comes_in_order() {
     let folder = folder();
     let path = media::video(&folder.path().join("red.mp4"), 45, "pattern=red");
-    let source = Source::open(Options::new(file(&path))).unwrap();
+    let (source, counters) = open(Options::new(file(&path))).unwrap();
     let mut seen = Seen::default();
     // A reader that is slower than the decoder still gets all of them.
     seen.watch(&source, |_| {
@@ -110,12 +128,12 @@ fn every_frame_of_a_video_comes_in_order() {
     assert_eq!(seen.connected, [info]);
     for (i, frame) in seen.frames.iter().enumerate() {
         assert!((frame.pts - i as f64 / 30.0).abs() < 0.002, "frame {i} is at {}", frame.pts);
-        assert_eq!((frame.connection, &frame.file), (1, &None));
+        assert_eq!((frame.connection, &frame.still), (1, &None));
     }
     let length = source.length();
     assert_eq!((length.frames, length.seconds.map(f64::round)), (Some(45), Some(2.0)));
-    assert_eq!(source.counters.decoded.load(Relaxed), 45);
-    assert_eq!(source.counters.dropped_busy.load(Relaxed), 0);
+    assert_eq!(counters.decoded.get(), 45);
+    assert_eq!(counters.dropped_busy.get(), 0);
     assert!(!source.is_live());
 }
 
@@ -124,13 +142,13 @@ fn pixels_are_those_of_the_video() {
     let folder = folder();
     let path = media::video(&folder.path().join("red.mp4"), 2, "pattern=red");
     let seen = Seen::all(file(&path));
-    let image = &seen.frames[1].image;
+    let image = seen.frames[1].image();
     assert_eq!((image.width, image.height, image.layout), (320, 240, Layout::I420));
-    assert_eq!((image.matrix, image.full_range), (Matrix::Bt601, false));
+    assert_eq!(image.colour, Colour::BT601);
     // Red in BT.601 of limited range.
     for (plane, (value, rows)) in [(81, 240), (90, 120), (240, 120)].into_iter().enumerate() {
-        let (bytes, stride) = (image.planes.plane(plane), image.planes.stride(plane));
-        let middle = bytes[stride * rows / 2 + 50];
+        let samples = image.packed(plane).unwrap();
+        let middle = samples[samples.len() / rows * (rows / 2) + 50];
         assert!(middle.abs_diff(value) <= 3, "plane {plane}: {middle} instead of {value}");
     }
 }
@@ -149,7 +167,7 @@ fn a_turned_video_is_upright() {
     let seen = Seen::all(file(&path));
     assert_eq!(seen.frames.len(), 3);
     assert_eq!((seen.connected[0].width, seen.connected[0].height), (240, 320));
-    assert!(seen.frames.iter().all(|f| (f.image.width, f.image.height) == (240, 320)));
+    assert!(seen.frames.iter().all(|frame| size(frame) == (240, 320)));
 }
 
 #[test]
@@ -163,7 +181,7 @@ fn a_turned_picture_is_upright() {
     bytes.splice(2..2, exif.iter().copied());
     std::fs::write(&path, bytes).unwrap();
     let seen = Seen::all(file(&path));
-    assert_eq!((seen.frames[0].image.width, seen.frames[0].image.height), (48, 64));
+    assert_eq!(size(&seen.frames[0]), (48, 64));
 }
 
 #[test]
@@ -201,7 +219,7 @@ fn realtime_plays_a_file_like_a_camera() {
     let folder = folder();
     let path = media::video(&folder.path().join("v.mp4"), 30, "");
     let options = Options { realtime: true, ..Options::new(file(&path)) };
-    let source = Source::open(options).unwrap();
+    let (source, counters) = open(options).unwrap();
     assert!(source.is_live());
     let mut seen = Seen::default();
     seen.watch(&source, |_| {
@@ -210,7 +228,7 @@ fn realtime_plays_a_file_like_a_camera() {
     });
     assert_eq!(seen.reason(), "end of stream");
     assert_eq!(seen.numbers().last(), Some(&29));
-    let dropped = source.counters.dropped_busy.load(Relaxed);
+    let dropped = counters.dropped_busy.get();
     assert!(dropped > 0);
     assert_eq!(seen.frames.len() as u64 + dropped, 30);
 }
@@ -233,8 +251,9 @@ fn a_picture_is_one_frame_with_a_name() {
     let seen = Seen::all(file(&path));
     assert_eq!((seen.frames.len(), seen.reason()), (1, "end of stream"));
     let frame = &seen.frames[0];
-    assert_eq!((frame.image.width, frame.image.height), (321, 241));
-    assert_eq!((frame.file.as_deref(), frame.image.full_range), (Some("face.jpg"), true));
+    assert_eq!(size(frame), (321, 241));
+    assert_eq!(frame.still, Some(Still { index: 0, name: "face.jpg".into() }));
+    assert!(frame.image().colour.full_range);
     assert_eq!(seen.connected[0].codec, "JPEG");
 }
 
@@ -319,9 +338,11 @@ fn frames_that_are_damaged_inside_a_video_are_counted() {
     }
     let path = folder.path().join("holes.mp4");
     std::fs::write(&path, &bytes).unwrap();
-    let source = Source::open(Options::new(file(&path))).unwrap();
-    let shown = source.frames.iter().count() as u64;
-    let damaged = source.counters.damaged.load(Relaxed);
+    let (source, counters) = open(Options::new(file(&path))).unwrap();
+    let mut seen = Seen::default();
+    seen.watch(&source, |_| false);
+    let shown = seen.frames.len() as u64;
+    let damaged = counters.damaged.get();
     assert_eq!((shown + damaged, damaged > 0), (472, true), "{shown} shown");
 }
 
@@ -336,17 +357,19 @@ fn pictures_of_a_folder_come_in_the_order_of_their_names() {
     media::picture(&path("f.tif"), 50, 30);
     std::fs::write(path("c.jpg"), "broken").unwrap();
     std::fs::write(path("notes.txt"), "no picture").unwrap();
-    let source = Source::open(Options::new(Input::Images(folder.path().into()))).unwrap();
+    let (source, counters) = open(Options::new(Input::Images(folder.path().into()))).unwrap();
     assert_eq!(source.length().frames, Some(6));
     let mut seen = Seen::default();
     seen.watch(&source, |_| false);
-    let names: Vec<_> = seen.frames.iter().filter_map(|f| f.file.as_deref()).collect();
+    let names: Vec<_> = seen.frames.iter().filter_map(name).collect();
     assert_eq!(names, ["a.jpg", "b.PNG", "d.webp", "e.bmp", "f.tif"]);
-    let sizes: Vec<_> = seen.frames.iter().map(|f| (f.image.width, f.image.height)).collect();
+    let indices: Vec<_> = seen.frames.iter().flat_map(|f| &f.still).map(|s| s.index).collect();
+    assert_eq!(indices, [0, 1, 3, 4, 5], "the broken one has its place");
+    let sizes: Vec<_> = seen.frames.iter().map(size).collect();
     assert_eq!(sizes, [(320, 240), (64, 48), (65, 49), (40, 30), (50, 30)]);
     assert_eq!(seen.numbers(), [0, 1, 2, 3, 4]);
     assert_eq!((seen.connected.len(), seen.reason()), (5, "end of stream"));
-    assert_eq!(source.counters.damaged.load(Relaxed), 1);
+    assert_eq!(counters.damaged.get(), 1);
 }
 
 #[test]
@@ -385,16 +408,18 @@ fn a_pipeline_may_thin_a_video_out() {
     let clip = clip("single_face.mp4");
     let thin = "decodebin ! videorate ! video/x-raw,framerate=5/1";
     let source = Input::Pipeline(format!("filesrc location={} ! {thin}", clip.display()));
-    let source = Source::open(Options::new(source)).unwrap();
-    let count = source.frames.iter().count();
+    let (source, counters) = open(Options::new(source)).unwrap();
+    let mut seen = Seen::default();
+    seen.watch(&source, |_| false);
+    let count = seen.frames.len();
     assert!((5..20).contains(&count), "{count} frames");
-    assert_eq!(source.counters.damaged.load(Relaxed), 0);
+    assert_eq!(counters.damaged.get(), 0);
 }
 
 #[test]
 fn pipelines_that_make_no_sense_are_wrong_use() {
     for text in ["nosuchelement", "videotestsrc ! ", "videotestsrc ! audioconvert", ""] {
-        let error = Source::open(Options::new(Input::Pipeline(text.into()))).unwrap_err();
+        let error = open(Options::new(Input::Pipeline(text.into()))).err().unwrap();
         assert_eq!(error.exit_code(), 2, "{text}: {error}");
         assert!(error.to_string().contains("--pipeline"), "{error}");
     }
@@ -403,14 +428,14 @@ fn pipelines_that_make_no_sense_are_wrong_use() {
 #[test]
 fn live_sources_keep_the_newest_frame() {
     let live = "videotestsrc is-live=true num-buffers=30 ! video/x-raw,framerate=60/1";
-    let source = Source::open(Options::new(Input::Pipeline(live.into()))).unwrap();
+    let (source, counters) = open(Options::new(Input::Pipeline(live.into()))).unwrap();
     let mut seen = Seen::default();
     seen.watch(&source, |_| {
         std::thread::sleep(Duration::from_millis(100));
         false
     });
     assert!(source.is_live());
-    let dropped = source.counters.dropped_busy.load(Relaxed);
+    let dropped = counters.dropped_busy.get();
     assert!(dropped > 0);
     assert_eq!(seen.frames.len() as u64 + dropped, 30);
     assert_eq!(seen.numbers().last(), Some(&29), "the last frame is the newest");
@@ -421,7 +446,7 @@ fn live_sources_keep_the_newest_frame() {
 fn a_stuck_decoder_is_not_waited_for() {
     let stuck = Input::Pipeline("videotestsrc ! valve drop=true".into());
     let options = Options { silence: Duration::from_millis(100), ..Options::new(stuck) };
-    let source = Source::open(options).unwrap();
+    let (source, _) = open(options).unwrap();
     let mut seen = Seen::default();
     seen.watch(&source, |_| false);
     assert!(seen.error().contains("no frame for"), "{}", seen.error());
@@ -430,7 +455,7 @@ fn a_stuck_decoder_is_not_waited_for() {
 #[test]
 fn a_source_stops_when_asked_and_when_dropped() {
     let endless = || Options::new(Input::Pipeline("videotestsrc".into()));
-    let source = Source::open(endless()).unwrap();
+    let (source, _) = open(endless()).unwrap();
     let mut seen = Seen::default();
     seen.watch(&source, |seen| seen.frames.len() == 3);
     source.stop();
@@ -438,7 +463,7 @@ fn a_source_stops_when_asked_and_when_dropped() {
     assert_eq!(seen.reason(), "stopped");
     assert!(seen.end.unwrap().error.is_none());
     // Nobody fetches these frames: the source waits for room, and is dropped.
-    drop(Source::open(endless()).unwrap());
+    drop(open(endless()).unwrap());
 }
 
 #[test]
@@ -448,7 +473,7 @@ fn rtsp_plays_with_user_and_password() {
     assert_eq!(input.label(), format!("rtsp://me:***@127.0.0.1:{}/live", server.port()));
     for transport in [Transport::Auto, Transport::Udp] {
         let options = Options { rtsp_transport: transport, ..Options::new(input.clone()) };
-        let source = Source::open(options).unwrap();
+        let (source, _) = open(options).unwrap();
         assert!(source.is_live());
         let mut seen = Seen::default();
         seen.watch(&source, |seen| seen.frames.len() >= 10);
@@ -482,7 +507,7 @@ fn rtsp_failures_are_final_and_keep_the_password() {
 fn a_lost_stream_is_connected_again() {
     let server = RtspServer::start(LIVE, 0, None);
     let (url, port) = (server.url(""), server.port());
-    let source = Source::open(Options::new(Input::Rtsp(url))).unwrap();
+    let (source, counters) = open(Options::new(Input::Rtsp(url))).unwrap();
     let mut seen = Seen::default();
     seen.watch(&source, |seen| seen.frames.len() >= 5);
     drop(server);
@@ -493,14 +518,14 @@ fn a_lost_stream_is_connected_again() {
     assert_eq!(seen.gaps[0].1, 2);
     assert_eq!(seen.connected.iter().map(|i| i.connection).collect::<Vec<_>>(), [1, 2]);
     assert!(seen.numbers().is_sorted_by(|a, b| a < b), "numbers count on");
-    assert_eq!(source.counters.reconnects.load(Relaxed), 1);
+    assert_eq!(counters.reconnects.get(), 1);
 }
 
 #[test]
 fn a_lost_stream_is_an_error_where_reconnecting_is_off() {
     let server = RtspServer::start(LIVE, 0, None);
     let options = Options { reconnect: false, ..Options::new(Input::Rtsp(server.url(""))) };
-    let source = Source::open(options).unwrap();
+    let (source, _) = open(options).unwrap();
     let mut seen = Seen::default();
     seen.watch(&source, |seen| seen.frames.len() >= 5);
     drop(server);
@@ -513,7 +538,7 @@ fn silence_is_noticed() {
     let server = RtspServer::start(LIVE, 0, None);
     let silence = Duration::from_secs(1);
     let options = Options { silence, ..Options::new(Input::Rtsp(server.url(""))) };
-    let source = Source::open(options).unwrap();
+    let (source, _) = open(options).unwrap();
     let mut seen = Seen::default();
     seen.watch(&source, |seen| seen.frames.len() >= 5);
     server.mute(true);
@@ -528,7 +553,7 @@ fn silence_is_noticed() {
 fn the_end_of_a_live_stream_is_told_apart() {
     let short = LIVE.replace("is-live=true", "is-live=true num-buffers=20");
     let server = RtspServer::start(&short, 0, None);
-    let source = Source::open(Options::new(Input::Rtsp(server.url("")))).unwrap();
+    let (source, _) = open(Options::new(Input::Rtsp(server.url("")))).unwrap();
     let mut seen = Seen::default();
     seen.watch(&source, |seen| seen.frames.last().is_some_and(|f| f.connection == 2));
     assert_eq!(seen.gaps[0].0, "the stream ended");
@@ -538,8 +563,17 @@ fn the_end_of_a_live_stream_is_told_apart() {
 fn a_server_that_never_answers_is_left() {
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("rtsp://{}/live", server.local_addr().unwrap());
-    let source = Source::open(Options::new(Input::Rtsp(url))).unwrap();
-    let (_client, _) = server.accept().unwrap();
+    let (source, _) = open(Options::new(Input::Rtsp(url))).unwrap();
+    server.set_nonblocking(true).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    let _client = loop {
+        match server.accept() {
+            Ok((client, _)) => break client,
+            Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::WouldBlock, "{e}"),
+        }
+        assert!(Instant::now() < deadline, "nobody connects");
+        std::thread::sleep(Duration::from_millis(5));
+    };
     source.stop();
     let mut seen = Seen::default();
     seen.watch(&source, |_| false);
@@ -549,7 +583,7 @@ fn a_server_that_never_answers_is_left() {
 #[test]
 fn a_camera_without_tcp_is_reached_over_udp() {
     let server = RtspServer::start_udp_only(LIVE);
-    let source = Source::open(Options::new(Input::Rtsp(server.url("")))).unwrap();
+    let (source, _) = open(Options::new(Input::Rtsp(server.url("")))).unwrap();
     let mut seen = Seen::default();
     seen.watch(&source, |seen| seen.frames.len() >= 5);
 }

@@ -36,6 +36,8 @@ pub mod models;
 pub mod record;
 mod runtime;
 pub mod smooth;
+#[cfg(test)]
+mod testing;
 mod track;
 mod tracker;
 pub mod volume;

@@ -1,16 +1,32 @@
 use super::*;
 use clap::Parser;
 
-fn config(line: &str) -> Result<Config> {
+fn arguments(line: &str) -> RunArgs {
     let words = std::iter::once("mmface-live").chain(line.split_whitespace());
-    Config::new(crate::cli::Cli::try_parse_from(words).expect("parses").run)
+    crate::cli::Cli::try_parse_from(words).expect("parses").run
+}
+
+fn config(line: &str) -> Result<Config> {
+    Config::new(arguments(line))
+}
+
+/// Why a line is refused.
+fn refused(line: &str) -> Error {
+    config(line).err().unwrap_or_else(|| panic!("{line} is not refused"))
+}
+
+/// The names of the wanted sinks, with their files.
+fn sinks(line: &str) -> Vec<(&'static str, Option<PathBuf>)> {
+    let config = config(&format!("--file a.mp4 {line}")).expect("fits");
+    let sinks = config.run.sinks.iter();
+    sinks.map(|plan| (plan.name(), plan.file().map(Path::to_path_buf))).collect()
 }
 
 #[test]
 fn one_source_is_needed() {
     assert!(config("--file a.mp4").is_ok());
-    assert_eq!(config("").expect_err("none").exit_code(), 2);
-    assert_eq!(config("--file a.mp4 --camera 0").expect_err("two").exit_code(), 2);
+    assert_eq!(refused("").exit_code(), 2);
+    assert_eq!(refused("--file a.mp4 --camera 0").exit_code(), 2);
 }
 
 #[test]
@@ -20,10 +36,11 @@ fn flags_win_over_the_file() {
     std::fs::write(&path, "file = \"a.mp4\"\nfaces = 2\nlandmarks = true\nsmooth = \"off\"\n")
         .expect("written");
     let line = format!("--config {} --camera 1 --faces 7", path.display());
-    let config = config(&line).expect("fits");
-    assert_eq!(config.source.input, Input::Camera("1".into()));
-    assert_eq!((config.faces, config.landmarks), (7, true));
-    assert_eq!(config.smooth, Strength::Off);
+    let run = config(&line).expect("fits").run;
+    assert_eq!(run.source.input, Input::Camera("1".into()));
+    assert_eq!((run.tracker.faces, run.tracker.smoothing), (7, Strength::Off));
+    let merged = arguments(&line).over(read(&path).expect("is read"));
+    assert!(merged.landmarks && !merged.vertices);
 }
 
 #[test]
@@ -32,7 +49,7 @@ fn a_camera_is_a_number_or_a_path() {
     let path = folder.path().join("x.toml");
     let camera = |text: &str| {
         std::fs::write(&path, format!("camera = {text}\n")).expect("written");
-        config(&format!("--config {}", path.display())).map(|config| config.source.input)
+        config(&format!("--config {}", path.display())).map(|config| config.run.source.input)
     };
     assert_eq!(camera("1").expect("fits"), Input::Camera("1".into()));
     assert_eq!(camera("\"/dev/video1\"").expect("fits"), Input::Camera("/dev/video1".into()));
@@ -44,7 +61,7 @@ fn a_configuration_is_not_written_over() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.toml");
     std::fs::write(&path, format!("file = \"a.mp4\"\njson = {path:?}\n")).expect("written");
-    let error = config(&format!("--config {}", path.display())).expect_err("the same file");
+    let error = refused(&format!("--config {}", path.display()));
     assert!(error.to_string().contains("--json would write over the configuration"), "{error}");
 }
 
@@ -53,7 +70,7 @@ fn a_wrong_key_is_named_with_its_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.toml");
     std::fs::write(&path, "faces = 2\nfcaes = 3\n").expect("written");
-    let error = config(&format!("--config {}", path.display())).expect_err("a wrong key");
+    let error = refused(&format!("--config {}", path.display()));
     assert!(error.to_string().contains("line 2") && error.to_string().contains("fcaes"));
 }
 
@@ -61,7 +78,7 @@ fn a_wrong_key_is_named_with_its_line() {
 fn absurd_numbers_are_refused() {
     for line in ["--faces 0", "--faces 1000", "--detect-size 9", "--detect-every 0", "--threads 0"]
     {
-        assert_eq!(config(&format!("--file a {line}")).expect_err(line).exit_code(), 2);
+        assert_eq!(refused(&format!("--file a {line}")).exit_code(), 2);
     }
 }
 
@@ -77,27 +94,29 @@ fn outputs_do_not_write_over_each_other() {
 
 #[test]
 fn meshes_go_to_folders_and_animations_to_files() {
-    use sink::meshes::Target;
-    let mesh = |line: &str| config(&format!("--file a.mp4 {line}")).map(|c| c.mesh);
-    let folder = |format| Some(Target::Folder("out".into(), format));
-    assert_eq!(mesh("--mesh out").expect("fits"), folder(crate::mesh::Format::Glb));
-    let ply = mesh("--mesh out --mesh-format ply").expect("fits");
-    assert_eq!(ply, folder(crate::mesh::Format::Ply));
-    assert_eq!(mesh("--mesh a.GLB").expect("fits"), Some(Target::Animation("a.GLB".into())));
-    for line in
-        ["--mesh a.obj", "--mesh a.glb --mesh-format obj", "--mesh a.glb --mesh-from volume"]
-    {
-        assert_eq!(mesh(line).expect_err(line).exit_code(), 2);
+    for line in ["--mesh out", "--mesh out --mesh-format ply"] {
+        assert_eq!(sinks(line), [("records", None), ("meshes", None)]);
     }
-    assert!(mesh("--mesh-from volume").is_err() && mesh("--mesh-format glb").is_err());
-    assert!(config("--images a --mesh a.glb").is_err());
+    let animation = ("animation", Some("a.GLB".into()));
+    assert_eq!(sinks("--mesh a.GLB"), [("records", None), animation]);
+    for line in [
+        "--mesh a.obj",
+        "--mesh a.glb --mesh-format obj",
+        "--mesh a.glb --mesh-from volume",
+        "--mesh-from volume",
+        "--mesh-format glb",
+    ] {
+        assert_eq!(refused(&format!("--file a.mp4 {line}")).exit_code(), 2);
+    }
+    assert_eq!(refused("--images a --mesh a.glb").exit_code(), 2);
 }
 
 #[test]
 fn volumes_are_computed_where_something_asks() {
     let volume = |line: &str| {
         let config = config(&format!("--file a.mp4 {line}")).expect("fits");
-        (config.volumes.is_some(), config.nets.volume)
+        assert_eq!(config.run.tracker.volumes, config.runtime.volume.is_some());
+        (config.run.volumes.is_some(), config.runtime.volume)
     };
     assert_eq!(volume("--mesh out"), (false, None));
     assert_eq!(volume("--volume 128"), (false, None));

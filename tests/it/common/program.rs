@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mmface_live::record::{End, Face, Frame, Header, Record, Stream};
+use mmface::record::{End, FaceRecord, Frame, Header, Record, Stream};
 use serde_json::Value;
 
 /// No run of a test takes so long, not even on a busy machine; whatever does hangs.
@@ -20,13 +20,31 @@ pub static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     jsonschema::validator_for(&serde_json::from_slice(&text).unwrap()).unwrap()
 });
 
-/// The program, in the checkout, with nothing of the caller's environment that would change it.
+/// The program on the CPU, unless the arguments name a device: where there is a GPU it is to say the
+/// same as elsewhere. In the checkout, with nothing of the caller's environment that would change it.
 pub fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = on_any_device(arguments);
+    let first = command.get_args().next().unwrap_or_default();
+    let computes = first == "eval" || first.as_encoded_bytes().starts_with(b"-");
+    if computes && command.get_args().all(|argument| argument != "--device") {
+        command.args(["--device", "cpu"]);
+    }
+    command
+}
+
+/// The same, on the device that the arguments name or else on the one that the program chooses.
+pub fn on_any_device<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mmface-live"));
     command.args(arguments).current_dir(super::root()).stdin(Stdio::null());
-    for name in
-        ["RUST_LOG", "MMFACE_ENGINES", "MMFACE_OPENVINO", "MMFACE_DETECTOR_MODEL", "MMFACE_PLOTLY"]
-    {
+    for name in [
+        "RUST_LOG",
+        "MMFACE_ENGINES",
+        "MMFACE_ENGINE_CACHE",
+        "MMFACE_OPENVINO",
+        "MMFACE_DETECTOR_MODEL",
+        "MMFACE_PLOTLY",
+        "MMFACE_TENSORRT",
+    ] {
         command.env_remove(name);
     }
     command
@@ -40,6 +58,33 @@ pub fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Done {
 /// Runs the program, which must succeed, and reads its records.
 pub fn records<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Records {
     run(arguments).records()
+}
+
+/// The exit code of a command whose outputs go elsewhere.
+pub fn exit_code(mut command: Command) -> Option<i32> {
+    let mut child = command.spawn().unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("{command:?} does not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The program as a shell starts it: `$0` and what follows are program and arguments.
+pub fn shell(script: &str, program: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(program.get_program()).args(program.get_args());
+    shell.current_dir(super::root()).stdin(Stdio::null());
+    for (name, _) in program.get_envs().filter(|(_, value)| value.is_none()) {
+        shell.env_remove(name);
+    }
+    shell
 }
 
 /// A program that runs. Dropping it kills it.
@@ -104,6 +149,17 @@ impl Running {
             }
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => self.hangs(),
+        }
+    }
+
+    /// Waits until `enough`; the program must not end before.
+    pub fn wait_until(&mut self, enough: impl Fn() -> bool) {
+        while !enough() {
+            assert_eq!(self.child.try_wait().unwrap(), None, "the program ended too early");
+            if Instant::now() > self.deadline {
+                self.hangs();
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -237,7 +293,7 @@ impl Records {
     }
 
     /// All faces of all frames.
-    pub fn faces(&self) -> impl Iterator<Item = &Face> {
+    pub fn faces(&self) -> impl Iterator<Item = &FaceRecord> {
         self.frames.iter().flat_map(|frame| &frame.faces)
     }
 

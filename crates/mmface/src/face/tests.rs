@@ -1,6 +1,7 @@
 //! The rotation convention, against a labelled picture.
 
 use super::{FaceModel, Params, rotation};
+use crate::testing::MODEL;
 
 /// `Pose_Para` of the sample `IBUG_image_008_1_0` of 300W-LP: pitch, yaw, roll, in degrees.
 const ANGLES: [f32; 3] = [-7.583_607, -44.008_65, 3.207_636_4];
@@ -54,21 +55,17 @@ fn centred(points: &[[f32; 2]]) -> Vec<[f32; 2]> {
 /// (The order of the three factors hardly shows at these angles: `rotation` tests it by itself.)
 #[test]
 fn labelled_angles_lay_the_face_on_the_labelled_points() {
-    let path =
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("engines/face-model.safetensors");
-    let bytes = std::fs::read(&path).expect("the face model ships");
-    let model = FaceModel::from_bytes(&bytes, &path).expect("it is one");
-    let right = residual(&model, ANGLES);
+    let right = residual(&MODEL, ANGLES);
     assert!(right < 7.5, "{right} pixels off");
     for signs in 1..8 {
         let wrong: [f32; 3] =
             std::array::from_fn(|k| if signs >> k & 1 == 1 { -ANGLES[k] } else { ANGLES[k] });
-        let off = residual(&model, wrong);
+        let off = residual(&MODEL, wrong);
         assert!(off > 1.3 * right, "{wrong:?} is {off} pixels off, the labelled angles {right}");
     }
     let [pitch, yaw, roll] = ANGLES;
     for mixed in [[yaw, pitch, roll], [roll, yaw, pitch], [pitch, roll, yaw]] {
-        let off = residual(&model, mixed);
+        let off = residual(&MODEL, mixed);
         assert!(off > 1.3 * right, "{mixed:?} is {off} pixels off, the labelled angles {right}");
     }
 }

@@ -1,13 +1,14 @@
-//! What the presets do to known motion with the noise of a good network. `cargo test smooth::measured
-//! -- --nocapture` prints the table of docs/conventions.md.
+//! Measures what the presets do to known motion with a realistic noise.
+//! `cargo test smooth::measured -- --nocapture` prints the table of docs/conventions.md.
 
 use std::f32::consts::TAU;
 
 use nalgebra::{UnitQuaternion, Vector3};
 
-use super::tests::{MODEL, expression, face};
+use super::tests::{expression, face};
 use super::{Smoother, Strength, face_size};
 use crate::face::{Params, rotation};
+use crate::testing::MODEL;
 
 /// Standard deviations of what a network says of one face in frame after frame, each coordinate.
 const NOISE_PLACE: f32 = 0.005; // face sizes

@@ -1,19 +1,10 @@
 //! What smoothing does and does not do, whatever its strength.
 
-use std::path::Path;
-use std::sync::{Arc, LazyLock};
-
 use proptest::prelude::*;
 
 use super::{Smoother, Strength};
-use crate::face::{FaceModel, Params, rotation};
-
-/// The face model that ships.
-pub(super) static MODEL: LazyLock<Arc<FaceModel>> = LazyLock::new(|| {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors"));
-    let bytes = std::fs::read(path).expect("the face model is there");
-    Arc::new(FaceModel::from_bytes(&bytes, path).expect("the face model is sound"))
-});
+use crate::face::{Params, rotation};
+use crate::testing::MODEL;
 
 /// An average face that looks into the camera, with a little of every expression.
 pub(super) fn face() -> Params {

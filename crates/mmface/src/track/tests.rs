@@ -1,11 +1,10 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::face::rotation;
-
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
+use crate::testing::MODEL;
 
 fn tracker(max_faces: usize) -> Tracks {
-    let bytes = std::fs::read(MODEL).expect("the face model");
-    let model = FaceModel::from_bytes(&bytes, std::path::Path::new(MODEL)).expect("a face model");
     let settings = Settings {
         max_faces,
         detect_every: 1.0,
@@ -15,7 +14,7 @@ fn tracker(max_faces: usize) -> Tracks {
         crop: CropRule { size: 256, scale: 1.45, raise: 0.06 },
         detector: DetectorRule { centre: [0.0, 0.0], scale: 1.5 },
     };
-    Tracks::new(settings, Arc::new(model))
+    Tracks::new(settings, MODEL.clone())
 }
 
 /// What the networks say of a crop of the one face there is: 8 pixels a centimetre, looking ahead,
@@ -38,13 +37,23 @@ fn detection(x: f32, score: f32) -> Detection {
 
 /// One frame: detections, if any, then the networks, which see a face in every crop or in none.
 fn frame(tracker: &mut Tracks, pts: f64, found: &[Detection], presence: f32) -> Vec<Tracked> {
+    frame_of(tracker, pts, found, |map| output(map, presence))
+}
+
+/// The same with what the networks say of each crop.
+fn frame_of(
+    tracker: &mut Tracks,
+    pts: f64,
+    found: &[Detection],
+    mut says: impl FnMut(&CropMap) -> Output,
+) -> Vec<Tracked> {
     let detected = tracker.candidates(found);
-    let outputs = detected.iter().map(|(map, _)| output(map, presence)).collect();
+    let outputs = detected.iter().map(|(map, _)| says(map)).collect();
     let candidates = tracker.recrop(pts, &detected, outputs);
-    let outputs = candidates.iter().map(|(map, _)| output(map, presence)).collect();
+    let outputs = candidates.iter().map(|(map, _)| says(map)).collect();
     tracker.start_tracks(pts, &candidates, outputs);
     let crops = tracker.crops(pts);
-    let outputs = crops.iter().map(|(_, map)| output(map, presence)).collect();
+    let outputs = crops.iter().map(|(_, map)| says(map)).collect();
     tracker.update(pts, &crops, outputs)
 }
 
@@ -86,7 +95,7 @@ fn a_doubtful_face_has_to_prove_itself() {
     assert!(frame(&mut tracker, 1.0, &[detection(300.0, 0.4)], 0.9).is_empty());
     assert!(frame(&mut tracker, 1.033, &[], 0.0).is_empty());
     assert!(frame(&mut tracker, 1.066, &[], 0.9).is_empty());
-    assert_eq!(tracker.ids(), 1);
+    assert_eq!(tracker.next_id, 2, "one id was given");
 }
 
 #[test]
@@ -253,4 +262,127 @@ fn every_view_of_a_picture_shows_the_same_face() {
         assert!(off.iter().all(|v| v.abs() < 0.02), "{off:?}");
     }
     assert_eq!([left, right].map(|eye| (params.expression[eye] * 100.0).round()), [100.0, 0.0]);
+}
+
+/// What happens in a frame of the property test.
+#[derive(Debug, Clone)]
+struct Step {
+    /// Seconds since the frame before; may be negative.
+    seconds: f64,
+    before: Before,
+    detections: Vec<Detection>,
+    /// Said of one crop after the other, again from the first where there are more crops.
+    says: Vec<Says>,
+}
+
+#[derive(Debug, Clone)]
+enum Before {
+    Nothing,
+    Cut,
+    Reset,
+}
+
+/// What the networks say of a crop.
+#[derive(Debug, Clone)]
+enum Says {
+    /// A face near the middle of it: off by crop pixels, scaled.
+    Face { off: [f32; 2], scale: f32, presence: f32 },
+    /// Anything.
+    Noise { pose: [f32; 7], coefficient: f32, presence: f32, points: Vec<[f32; 2]> },
+}
+
+impl Says {
+    fn output(&self) -> Output {
+        let (pose, coefficient, presence, points) = match self {
+            Self::Face { off: [x, y], scale, presence } => {
+                let pose = [9.0 * scale, 0.0, 0.0, 0.0, 128.0 + x, 128.0 + y, 0.0];
+                (pose, 0.1, *presence, Vec::new())
+            }
+            Self::Noise { pose, coefficient, presence, points } => {
+                (*pose, *coefficient, *presence, points.clone())
+            }
+        };
+        let identity = vec![coefficient; MODEL.identities];
+        let expression = vec![coefficient; MODEL.expressions.len()];
+        Output { pose, identity, expression, presence, points }
+    }
+}
+
+/// Numbers as they should be, and now and then one that should not be.
+fn number(sane: std::ops::Range<f32>) -> impl Strategy<Value = f32> {
+    let odd = prop::sample::select(vec![f32::NAN, f32::INFINITY, -1.0, 0.0, 1e-30, 3e38]);
+    prop_oneof![20 => sane, 1 => odd]
+}
+
+fn any_detection() -> impl Strategy<Value = Detection> {
+    let place = (number(-100.0..1400.0), number(-100.0..800.0));
+    let size = (number(20.0..400.0), number(20.0..400.0));
+    (place, size, number(0.3..1.0), number(-3.2..3.2))
+        .prop_map(|((x, y), (w, h), score, angle)| Detection { bounds: [x, y, w, h], score, angle })
+}
+
+fn any_says() -> impl Strategy<Value = Says> {
+    let off = [-40f32..40.0, -40f32..40.0];
+    let presence = || number(0.0..1.0);
+    let face = (off, 0.7f32..1.4, prop_oneof![3 => Just(0.95), 1 => presence()])
+        .prop_map(|(off, scale, presence)| Says::Face { off, scale, presence });
+    let point = [number(-50.0..300.0), number(-50.0..300.0)];
+    let points = prop_oneof![Just(vec![]), point.prop_map(|point| vec![point; 68])];
+    let pose = prop::array::uniform7(number(-200.0..300.0));
+    let noise = (pose, number(-3.0..3.0), presence(), points).prop_map(
+        |(pose, coefficient, presence, points)| Says::Noise { pose, coefficient, presence, points },
+    );
+    prop_oneof![4 => face, 1 => noise]
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let seconds = prop_oneof![12 => 0.01f64..0.1, 2 => 0.0..5.0, 1 => -5.0f64..0.0, 1 => Just(0.0)];
+    let before =
+        prop_oneof![12 => Just(Before::Nothing), 1 => Just(Before::Cut), 1 => Just(Before::Reset)];
+    let detections =
+        prop_oneof![2 => Just(vec![]), 1 => prop::collection::vec(any_detection(), 0..6)];
+    (seconds, before, detections, prop::collection::vec(any_says(), 1..8))
+        .prop_map(|(seconds, before, detections, says)| Step { seconds, before, detections, says })
+}
+
+proptest! {
+    /// Whatever detector and networks say, and whatever the clock does: no more faces than asked for,
+    /// none twice, finite, and every new id is higher than all before.
+    #[test]
+    fn faces_are_counted_and_ids_go_up_whatever_comes(
+        max_faces in 1usize..5, immediate in prop::bool::weighted(0.2),
+        steps in prop::collection::vec(any_step(), 1..60),
+    ) {
+        let mut tracker = tracker(max_faces);
+        tracker.settings.immediate = immediate;
+        let (mut pts, mut highest) = (0.0, 0);
+        let mut known = std::collections::BTreeSet::new();
+        for step in steps {
+            pts += step.seconds;
+            match step.before {
+                Before::Nothing => {}
+                Before::Cut => tracker.cut(pts),
+                Before::Reset => {
+                    tracker.reset();
+                    // Nobody of before comes back.
+                    known.clear();
+                }
+            }
+            let mut says = step.says.iter().cycle();
+            let mut next = |_: &CropMap| says.next().map(Says::output).expect("never empty");
+            let shown = frame_of(&mut tracker, pts, &step.detections, &mut next);
+            prop_assert!(shown.len() <= max_faces, "{} faces of {max_faces}", shown.len());
+            for (place, face) in shown.iter().enumerate() {
+                prop_assert!(shown[..place].iter().all(|other| other.id < face.id), "ids in order");
+                if known.insert(face.id) {
+                    prop_assert!(face.id > highest, "{} after {highest}", face.id);
+                    highest = face.id;
+                }
+                let Params { f, t, .. } = &face.params;
+                let numbers = t.iter().chain([f, &face.confidence]);
+                let mut numbers = numbers.chain(face.landmarks.iter().flatten());
+                prop_assert!(numbers.all(|v| v.is_finite()), "{face:?}");
+            }
+        }
+    }
 }

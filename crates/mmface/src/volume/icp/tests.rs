@@ -1,13 +1,8 @@
 use super::*;
 use crate::crop::CropMap;
 use crate::face::rotation;
+use crate::testing::MODEL;
 use crate::volume::Solid;
-
-fn model() -> Arc<FaceModel> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/face-model.safetensors");
-    let bytes = std::fs::read(path).expect("the face model");
-    Arc::new(FaceModel::from_bytes(&bytes, path.as_ref()).expect("a face model"))
-}
 
 /// The volume of a mesh as the networks were taught it: filled between front and back along each
 /// column. `soft`: over how many voxels of depth it goes from empty to filled.
@@ -37,7 +32,7 @@ const MAP: CropMap = CropMap { centre: [410.0, 295.0], scale: 1.7, angle: 0.25, 
 
 #[test]
 fn a_disturbed_pose_comes_back() {
-    let model = model();
+    let model = MODEL.clone();
     let aligner = Aligner::new(model.clone());
     for (r, soft) in [(64, 3.0), (64, 0.0), (128, 1.0)] {
         for (angles, turn) in [([5.0, 3.0, 2.0], 1.0), ([-8.0, 25.0, -6.0], -1.0)] {
@@ -64,7 +59,7 @@ fn a_disturbed_pose_comes_back() {
 #[test]
 #[ignore = "a measurement: cargo test --lib icp -- --ignored --nocapture"]
 fn what_it_costs() {
-    let model = model();
+    let model = MODEL.clone();
     let aligner = Aligner::new(model.clone());
     let truth = pose(11.0, [5.0, 3.0, 2.0], [128.0, 128.0, -35.0], &model);
     let map = CropMap::square([127.5; 2], 256.0, 0.0);
@@ -94,7 +89,7 @@ fn what_it_costs() {
 
 #[test]
 fn what_is_wrong_in_the_volume_does_not_count() {
-    let model = model();
+    let model = MODEL.clone();
     let truth = pose(19.0, [3.0, -8.0, 0.0], [415.0, 300.0, -55.0], &model);
     let volume = voxelised(&model, &truth, MAP, 64, 1.0);
     // A block before one cheek: a hand that the volume takes for the face.
@@ -115,7 +110,7 @@ fn what_is_wrong_in_the_volume_does_not_count() {
 
 #[test]
 fn a_volume_that_says_nothing_changes_nothing() {
-    let model = model();
+    let model = MODEL.clone();
     let params = pose(19.0, [0.0; 3], [415.0, 300.0, -55.0], &model);
     let aligner = Aligner::new(model.clone());
     let empty = Volume::new(vec![0; 64 * 64 * 64], MAP).expect("a cube");

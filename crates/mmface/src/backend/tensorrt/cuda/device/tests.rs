@@ -5,16 +5,15 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::ffi::c_void;
-use std::path::Path;
 
 use cudarc::driver::result::launch_kernel;
 use cudarc::driver::sys::{CUdeviceptr, CUstream};
 
 use super::*;
-use crate::backend::slots::Slots;
+use crate::backend::slots::{ImageKey, Slots};
 use crate::backend::tensorrt::cuda::{driver, nvrtc};
 use crate::crop::{CROP, sample};
-use crate::source::{Input, Options, Source};
+use crate::image::{Layout, Plane};
 
 /// The networks' two steps: what the first writes, the second reads.
 const STAND_IN: &str = r#"
@@ -105,31 +104,51 @@ fn device(count: usize, graphs: bool) -> Slots<Cuda> {
     Slots::new(Cuda::new(context, kernel, networks, count, graphs).unwrap(), count)
 }
 
-/// A clip's frames.
-fn clip(file: &str, count: usize) -> Vec<Image> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/media").join(file);
-    let source = Source::open(Options::new(Input::File(path))).unwrap();
-    source.frames.iter().take(count).map(|frame| frame.image).collect()
+const SMALL: [u32; 2] = [640, 360];
+const LARGE: [u32; 2] = [1280, 720];
+
+/// Pictures of noise, always the same.
+fn noise(count: u64, [width, height]: [u32; 2]) -> Vec<Image<'static>> {
+    let picture = |number: u64| {
+        let mut state = number;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        let sizes = Layout::I420.planes(width, height);
+        let planes = sizes.into_iter().map(|size| {
+            let bytes: Vec<_> = (0..size.row * size.rows).map(|_| next()).collect();
+            Plane::new(bytes, size.row)
+        });
+        Image::new(Layout::I420, width, height, planes).unwrap()
+    };
+    (0..count).map(picture).collect()
 }
 
-const SMALL: &str = "WolfgangLanger_Pexels.mp4";
-const LARGE: &str = "face_noface.mov";
+/// An image, what it is called, and crops in it.
+type Frame<'a> = (ImageKey, &'a Image<'static>, Vec<CropMap>);
+
+fn key(frame: usize) -> ImageKey {
+    ImageKey { session: 0, frame: frame as u64 }
+}
 
 /// Frames of two sizes by turns, and crops that move about in them: one to four, at times more than
 /// the networks take at once.
-fn clips(count: usize) -> Vec<(Image, Vec<CropMap>)> {
-    let (small, large) = (clip(SMALL, count), clip(LARGE, count));
-    assert_ne!(small[0].width, large[0].width);
+fn frames<'a>(
+    count: usize,
+    small: &'a [Image<'static>],
+    large: &'a [Image<'static>],
+) -> Vec<Frame<'a>> {
     let image = |i: usize| match i / 40 % 2 {
-        0 => small[i % small.len()].clone(),
-        _ => large[i % large.len()].clone(),
+        0 => &small[i % small.len()],
+        _ => &large[i % large.len()],
     };
     let map = |i: usize, k: usize| {
         let way = (i * 7 + k * 40) as f32;
         CropMap::square([280.0 + way % 90.0, 150.0 + way % 50.0], 220.0, (way % 13.0) / 20.0)
     };
     let faces = |i: usize| if i % 50 == 49 { MAX_BATCH } else { 1 + i % 4 };
-    (0..count).map(|i| (image(i), (0..faces(i)).map(|k| map(i, k)).collect())).collect()
+    (0..count).map(|i| (key(i), image(i), (0..faces(i)).map(|k| map(i, k)).collect())).collect()
 }
 
 /// The sums of the colours, as the CPU cuts the crops.
@@ -154,11 +173,14 @@ fn check(outputs: &[Output], wanted: &[Vec<f32>]) {
 
 /// As the pipeline does it, with the next frame on its way up or not, and with a second batch in
 /// flight where there are two slots.
-fn run(slots: &mut Slots<Cuda>, frames: &[(Image, Vec<CropMap>)], wanted: &[Vec<Vec<f32>>]) {
+fn run(slots: &mut Slots<Cuda>, frames: &[Frame], wanted: &[Vec<Vec<f32>>]) {
+    let submit = |slots: &mut Slots<Cuda>, (key, image, maps): &Frame| {
+        slots.submit(*key, image, maps).unwrap()
+    };
     for (i, pair) in frames.windows(2).enumerate() {
-        let ticket = slots.submit(&pair[0].0, &pair[0].1).unwrap();
+        let ticket = submit(slots, &pair[0]);
         if i % 3 > 0 {
-            slots.prefetch(&pair[1].0).unwrap();
+            slots.prefetch(pair[1].0, pair[1].1).unwrap();
         }
         check(&slots.collect(ticket).unwrap(), &wanted[i]);
     }
@@ -166,9 +188,9 @@ fn run(slots: &mut Slots<Cuda>, frames: &[(Image, Vec<CropMap>)], wanted: &[Vec<
         return;
     }
     for (i, pair) in frames.chunks_exact(2).enumerate() {
-        let tickets: Vec<_> = pair.iter().map(|(image, maps)| slots.submit(image, maps)).collect();
+        let tickets = [submit(slots, &pair[0]), submit(slots, &pair[1])];
         for (ticket, wanted) in tickets.into_iter().zip(&wanted[2 * i..]) {
-            check(&slots.collect(ticket.unwrap()).unwrap(), wanted);
+            check(&slots.collect(ticket).unwrap(), wanted);
         }
     }
 }
@@ -176,8 +198,9 @@ fn run(slots: &mut Slots<Cuda>, frames: &[(Image, Vec<CropMap>)], wanted: &[Vec<
 #[test]
 #[ignore = "needs a GPU"]
 fn a_gpu_computes_what_the_cpu_does_with_any_buffering() {
-    let frames = clips(300);
-    let wanted: Vec<_> = frames.iter().map(|(image, maps)| sums(image, maps)).collect();
+    let (small, large) = (noise(12, SMALL), noise(12, LARGE));
+    let frames = frames(300, &small, &large);
+    let wanted: Vec<_> = frames.iter().map(|(_, image, maps)| sums(image, maps)).collect();
     for (count, graphs) in [(2, true), (2, false), (1, true), (1, false)] {
         let mut slots = device(count, graphs);
         for _ in 0..3 {
@@ -198,8 +221,9 @@ fn memory(context: &CudaContext) -> [f64; 2] {
 #[test]
 #[ignore = "needs a GPU"]
 fn ten_thousand_frames_need_no_more_memory_of_a_gpu() {
-    let frames = clips(100);
-    let wanted: Vec<_> = frames.iter().map(|(image, maps)| sums(image, maps)).collect();
+    let (small, large) = (noise(12, SMALL), noise(12, LARGE));
+    let frames = frames(100, &small, &large);
+    let wanted: Vec<_> = frames.iter().map(|(_, image, maps)| sums(image, maps)).collect();
     let mut slots = device(2, true);
     let mut ten_thousand = || {
         for _ in 0..50 {
@@ -216,18 +240,22 @@ fn ten_thousand_frames_need_no_more_memory_of_a_gpu() {
 #[test]
 #[ignore = "needs a GPU"]
 fn how_fast_a_gpu_is_without_its_networks() {
-    let frames = clip(LARGE, 60);
+    let frames = noise(12, LARGE);
     println!("{:?}, p50 ms of frame up, crops, results down", frames[0]);
     for (count, graphs) in [(2, true), (2, false), (1, true), (1, false)] {
         for faces in [1, 8, MAX_BATCH] {
             let maps = vec![CropMap::square([300.0, 200.0], 220.0, 0.1); faces];
+            let wanted: Vec<_> = frames.iter().map(|image| sums(image, &maps)).collect();
             let mut slots = device(count, graphs);
             let mut times: Vec<_> = (0..600)
                 .map(|i| {
                     let started = Instant::now();
-                    let ticket = slots.submit(&frames[i % frames.len()], &maps).unwrap();
-                    slots.collect(ticket).unwrap();
-                    started.elapsed().as_secs_f64() * 1e3
+                    let image = &frames[i % frames.len()];
+                    let ticket = slots.submit(key(i), image, &maps).unwrap();
+                    let outputs = slots.collect(ticket).unwrap();
+                    let took = started.elapsed().as_secs_f64() * 1e3;
+                    check(&outputs, &wanted[i % frames.len()]);
+                    took
                 })
                 .collect();
             times.sort_by(f64::total_cmp);

@@ -7,11 +7,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use mmface_live::Result;
-use mmface_live::crop::CropMap;
-use mmface_live::frame::Image;
-use mmface_live::nets::Output;
-use mmface_live::nets::slots::{Event, SlotDevice, Slots, Stream};
+use mmface::backend::Output;
+use mmface::backend::slots::{Event, ImageKey, SlotDevice, Slots, Stream};
+use mmface::crop::CropMap;
+use mmface::{Error, Image, Result};
 use proptest::prelude::*;
 use sim::{Kind, Lane, Log, Sim, Sloppy, Span, image};
 
@@ -45,6 +44,11 @@ fn maps(frame: u32, faces: usize) -> Vec<CropMap> {
     (0..faces).map(map).collect()
 }
 
+/// What a frame is called. Two sessions take turns, and each counts its own frames.
+fn key(frame: usize) -> ImageKey {
+    ImageKey { session: frame as u64 % 2, frame: frame as u64 / 2 }
+}
+
 /// The results must be those of the frame, face by face.
 fn is_right(outputs: &[Output], frame: u32, faces: usize) -> bool {
     let wanted = maps(frame, faces);
@@ -59,14 +63,18 @@ fn is_right(outputs: &[Output], frame: u32, faces: usize) -> bool {
 fn play(sim: Sim, slots: usize, steps: &[Step]) -> std::result::Result<Rc<RefCell<Log>>, String> {
     let log = sim.log.clone();
     let mut slots = Slots::new(sim, slots);
-    let mut frames: Vec<Image> = vec![image(0)];
+    let mut frames = vec![image(0)];
     let mut flying = VecDeque::new();
     let mut last = 0;
     let mut failed = false;
+    let submit = |slots: &mut Slots<Sim>, frames: &[Image], at: usize, faces| {
+        let ticket = slots.submit(key(at), &frames[at], &maps(at as u32, faces));
+        ticket.map(|ticket| Some((ticket, faces)))
+    };
     for step in steps {
         let next = frames.len() - 1;
         let outcome = match *step {
-            Step::Prefetch => slots.prefetch(&frames[next]).map(|()| None),
+            Step::Prefetch => slots.prefetch(key(next), &frames[next]).map(|()| None),
             Step::Skip => {
                 frames.push(image(next as u32 + 1));
                 Ok(None)
@@ -74,11 +82,9 @@ fn play(sim: Sim, slots: usize, steps: &[Step]) -> std::result::Result<Rc<RefCel
             Step::Submit(faces) => {
                 last = next;
                 frames.push(image(next as u32 + 1));
-                slots.submit(&frames[last], &maps(last as u32, faces)).map(|t| Some((t, faces)))
+                submit(&mut slots, &frames, last, faces)
             }
-            Step::Again(faces) => {
-                slots.submit(&frames[last], &maps(last as u32, faces)).map(|t| Some((t, faces)))
-            }
+            Step::Again(faces) => submit(&mut slots, &frames, last, faces),
             Step::Collect => match flying.pop_front() {
                 Some((ticket, frame, faces)) => slots.collect(ticket).map(|outputs| {
                     if !is_right(&outputs, frame, faces) {
@@ -99,9 +105,8 @@ fn play(sim: Sim, slots: usize, steps: &[Step]) -> std::result::Result<Rc<RefCel
                 }
             }
             Ok(None) => {}
-            Err(error) if error.exit_code() == 5 => failed = true,
-            Err(error)
-                if error.exit_code() == 70 && matches!(step, Step::Submit(_) | Step::Again(_)) => {}
+            Err(Error::Gpu(_)) => failed = true,
+            Err(Error::Bug(_)) if matches!(step, Step::Submit(_) | Step::Again(_)) => {}
             Err(error) => return Err(format!("{step:?}: {error}")),
         }
     }
@@ -218,9 +223,10 @@ fn follow(slots: usize, frames: u32) -> Vec<Span> {
     let mut slots = Slots::new(Shared(Rc::new(RefCell::new(sim))), slots);
     let pictures: Vec<_> = (0..=frames).map(image).collect();
     for frame in 0..frames {
-        let ticket = slots.submit(&pictures[frame as usize], &maps(frame, 1)).unwrap();
+        let at = frame as usize;
+        let ticket = slots.submit(key(at), &pictures[at], &maps(frame, 1)).unwrap();
         if frame + 1 < frames {
-            slots.prefetch(&pictures[frame as usize + 1]).unwrap();
+            slots.prefetch(key(at + 1), &pictures[at + 1]).unwrap();
         }
         assert!(is_right(&slots.collect(ticket).unwrap(), frame, 1));
         slots.device().0.borrow_mut().think(frame);
@@ -281,7 +287,7 @@ fn two_slots_gain_what_is_hidden() {
 
 #[test]
 fn the_drawing_in_the_docs_is_this_one() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gpu-timeline.svg");
+    let path = crate::common::root().join("docs/gpu-timeline.svg");
     let drawn = draw::timelines(&[
         ("one slot", &follow(1, 4)),
         (
@@ -293,5 +299,5 @@ fn the_drawing_in_the_docs_is_this_one() {
         std::fs::write(&path, &drawn).unwrap();
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == drawn, "draw it anew: MMFACE_UPDATE_DOCS=1 cargo test the_drawing");
+    assert!(there == drawn, "draw it anew: MMFACE_UPDATE_DOCS=1 cargo test -p mmface the_drawing");
 }

@@ -1,11 +1,11 @@
 //! What OpenVINO computes is what PyTorch computed.
 
-use mmface_live::crop::CropMap;
-use mmface_live::frame::Image;
-use mmface_live::nets::{self, Device, Options, Output, Precision};
+use mmface::backend::{self, Batch, Options, Output};
+use mmface::crop::CropMap;
+use mmface::{Device, Error, Image, Precision};
 use safetensors::SafeTensors;
 
-use crate::common::{engines, root};
+use crate::common::{models, root};
 
 /// f32 differs by the order of additions only: 5e-7 where it was measured.
 const F32_TOLERANCE: f32 = 1e-4;
@@ -14,14 +14,18 @@ const BF16_TOLERANCE: f32 = 2e-2;
 
 /// The crops of the reference through the Rust runtime, as one batch and one by one.
 fn outputs(precision: Precision) -> Option<Vec<Output>> {
-    let engines = engines();
-    let variant = engines.variant("mmface-lite").unwrap();
+    let models = models();
+    let variant = models.variant("mmface-lite").unwrap();
     let options = Options { device: Device::Cpu, precision: Some(precision), ..Options::default() };
-    let mut backend = match nets::open(&engines, &variant, &options) {
-        Err(error) if error.to_string().contains("does not compute in bf16") => return None,
+    let backend = match backend::open(&models, &variant, &options) {
+        Err(Error::Precision(why)) if precision == Precision::Bf16 => {
+            assert!(why.contains("does not compute in bf16"), "{why}");
+            return None;
+        }
         backend => backend.unwrap(),
     };
     assert_eq!(backend.describe().precision, precision);
+    let mut session = backend.session().unwrap();
     let reference = reference();
     let reference = SafeTensors::deserialize(&reference).unwrap();
     let planes = reference.tensor("image").unwrap();
@@ -30,16 +34,21 @@ fn outputs(precision: Precision) -> Option<Vec<Output>> {
     let whole = CropMap::square([127.5; 2], 256.0, 0.0);
     let images = planes.data().chunks_exact(3 * 256 * 256).map(|planes| {
         let pixels = (0..256 * 256).flat_map(|i| [0, 1, 2].map(|c| planes[c * 256 * 256 + i]));
-        Image::from_rgb(256, 256, pixels.collect()).unwrap()
+        Image::rgb(256, 256, pixels.collect::<Vec<u8>>()).unwrap()
     });
     Some(
         images
-            .map(|image| {
-                let alone = backend.submit(&image, &[whole]).unwrap();
-                let alone = backend.collect(alone).unwrap().remove(0);
-                let batch = backend.submit(&image, &[whole, whole]).unwrap();
-                for other in backend.collect(batch).unwrap() {
-                    compare("in a batch", &other, &alone, BF16_TOLERANCE);
+            .zip(1..)
+            .map(|(image, frame)| {
+                let mut infer = |crops: &[CropMap]| {
+                    let batch = Batch { image: &image, frame, crops, volumes: false, next: None };
+                    session.infer(&batch).unwrap()
+                };
+                let alone = infer(&[whole]).remove(0).output;
+                let together = infer(&[whole, whole]);
+                assert_eq!(together.len(), 2);
+                for other in together {
+                    compare("in a batch", &other.output, &alone, BF16_TOLERANCE);
                 }
                 alone
             })
@@ -111,7 +120,9 @@ fn bf16_comes_close_to_it() {
         println!("skipped: this CPU does not compute in bf16");
         return;
     };
-    for (found, expected) in found.iter().zip(&expected()) {
+    let expected = expected();
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
         compare("bf16", found, expected, BF16_TOLERANCE);
     }
 }

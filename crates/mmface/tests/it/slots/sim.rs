@@ -10,11 +10,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use mmface_live::crop::CropMap;
-use mmface_live::frame::Image;
-use mmface_live::nets::Output;
-use mmface_live::nets::slots::{Event, SlotDevice, Stream};
-use mmface_live::{Error, Result};
+use mmface::backend::Output;
+use mmface::backend::slots::{Event, SlotDevice, Stream};
+use mmface::crop::CropMap;
+use mmface::{Error, Image, Result};
 
 /// Where something happens: the CPU, the copy stream, a slot's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,12 +115,12 @@ pub struct Sim {
 }
 
 /// A picture of one pixel that tells its number.
-pub fn image(number: u32) -> Image {
-    Image::from_rgb(1, 1, number.to_le_bytes()[..3].to_vec()).unwrap()
+pub fn image(number: u32) -> Image<'static> {
+    Image::rgb(1, 1, number.to_le_bytes()[..3].to_vec()).unwrap()
 }
 
 fn number(image: &Image) -> u32 {
-    let bytes = image.planes.plane(0);
+    let bytes = &image.planes[0].bytes;
     u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0])
 }
 
@@ -145,7 +144,7 @@ impl Sim {
         let mut log = self.log.borrow_mut();
         log.calls += 1;
         if self.fails_at == Some(log.calls) {
-            return Err(Error::Device("the simulated device is lost".into()));
+            return Err(Error::Gpu("the simulated device is lost".into()));
         }
         Ok(())
     }
