@@ -1,10 +1,7 @@
 //! CenterFace, run by OpenVINO.
 
-use std::collections::HashMap;
-
-use openvino::prepostprocess::Pipeline;
 use openvino::{
-    CompiledModel, Core, DeviceType, ElementType, InferRequest, InferenceError, Layout,
+    CompiledModel, Core, DeviceType, Dimension, ElementType, InferRequest, InferenceError,
     PartialShape, RwPropertyKey, Shape, Tensor,
 };
 
@@ -13,80 +10,71 @@ use super::{Canvas, Detection, Detector};
 use crate::backend::library;
 use crate::{Error, Result};
 
-/// Most compiled networks to keep. Images of different sizes make canvases of different sizes, and
-/// a network is compiled for one canvas size.
-const MAX_NETWORKS: usize = 6;
+/// Sides of canvases, pixels.
+const SIDES: [i64; 2] = [32, 8192];
 
+/// One network for canvases of any size: the pictures of a folder have many, and to compile a network
+/// for each takes longer than to run one whose shape is open.
 pub(super) struct CenterFace {
-    core: Core,
-    model: Vec<u8>,
-    networks: HashMap<[i32; 2], Network>,
-}
-
-/// The network compiled for one canvas size.
-struct Network {
     request: InferRequest,
-    canvas: Tensor,
+    /// Pixels of the last canvas, [1, 3, height, width].
+    input: Option<Tensor>,
+    size: [i32; 2],
     // A compiled model must outlive its requests.
     _model: CompiledModel,
 }
 
 impl CenterFace {
-    /// Reads the network. The error is a reason, to be used within a sentence.
+    /// Reads and compiles the network. The error is a reason, to be used within a sentence.
     pub(super) fn open(model: Vec<u8>, threads: Option<u32>) -> std::result::Result<Self, String> {
-        let mut core = library::core().map_err(|e| e.to_string())?;
+        let core = library::core().map_err(|e| e.to_string())?;
+        Self::compile(core, &model, threads).map_err(|e| e.to_string())
+    }
+
+    fn compile(
+        mut core: Core,
+        bytes: &[u8],
+        threads: Option<u32>,
+    ) -> std::result::Result<Self, InferenceError> {
         let mut settings = vec![(RwPropertyKey::HintPerformanceMode, "LATENCY".to_string())];
         if let Some(threads) = threads {
             settings.push((RwPropertyKey::InferenceNumThreads, threads.to_string()));
         }
         for (key, value) in &settings {
-            core.set_property(&DeviceType::CPU, key, value).map_err(|e| e.to_string())?;
+            core.set_property(&DeviceType::CPU, key, value)?;
         }
-        core.read_model_from_buffer(&model, None).map_err(|e| e.to_string())?;
-        Ok(Self { core, model, networks: HashMap::new() })
+        let mut model = core.read_model_from_buffer(bytes, None)?;
+        let fixed = |size| Dimension::new(size, size);
+        let side = || Dimension::new(SIDES[0], SIDES[1]);
+        let shape = PartialShape::new(4, &[fixed(1), fixed(3), side(), side()])?;
+        model.reshape_single_input(&shape)?;
+        let mut compiled = core.compile_model(&model, DeviceType::CPU)?;
+        let request = compiled.create_infer_request()?;
+        Ok(Self { request, input: None, size: [0; 2], _model: compiled })
     }
 
     fn run(&mut self, canvas: &Canvas) -> std::result::Result<Vec<Detection>, InferenceError> {
         let size = canvas.scaling.canvas;
-        if !self.networks.contains_key(&size) {
-            if self.networks.len() >= MAX_NETWORKS {
-                self.networks.clear();
-            }
-            let network = Network::compile(&mut self.core, &self.model, size)?;
-            self.networks.insert(size, network);
+        if self.size != size || self.input.is_none() {
+            let [width, height] = size.map(i64::from);
+            let input = Tensor::new(ElementType::F32, &Shape::new(&[1, 3, height, width])?)?;
+            self.request.set_input_tensor(&input)?;
+            (self.input, self.size) = (Some(input), size);
         }
-        let Some(network) = self.networks.get_mut(&size) else { return Ok(Vec::new()) };
-        network.canvas.get_raw_data_mut()?.copy_from_slice(&canvas.pixels);
-        network.request.infer()?;
-        let outputs = OUTPUTS.map(|name| network.request.get_tensor(name));
+        if let Some(input) = &mut self.input {
+            let values = input.get_data_mut::<f32>()?;
+            let area = canvas.pixels.len() / 3;
+            for (channel, plane) in values.chunks_exact_mut(area).enumerate() {
+                let samples = canvas.pixels.iter().skip(channel).step_by(3);
+                plane.iter_mut().zip(samples).for_each(|(to, from)| *to = f32::from(*from));
+            }
+        }
+        self.request.infer()?;
+        let outputs = OUTPUTS.map(|name| self.request.get_tensor(name));
         let outputs = outputs.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
         let maps = outputs.iter().map(|tensor| tensor.get_data::<f32>());
         let maps = maps.collect::<std::result::Result<Vec<_>, _>>()?;
         Ok(faces(&maps, size))
-    }
-}
-
-impl Network {
-    /// Compiles the network for canvases of bytes, shape [1, height, width, 3].
-    fn compile(
-        core: &mut Core,
-        bytes: &[u8],
-        [width, height]: [i32; 2],
-    ) -> std::result::Result<Self, InferenceError> {
-        let mut model = core.read_model_from_buffer(bytes, None)?;
-        let (width, height) = (i64::from(width), i64::from(height));
-        model.reshape_single_input(&PartialShape::new_static(4, &[1, 3, height, width])?)?;
-        let canvas = Tensor::new(ElementType::U8, &Shape::new(&[1, height, width, 3])?)?;
-        let ends = Pipeline::new(&model)?;
-        let input = ends.get_input_info_by_index(0)?;
-        let mut tensor = input.get_tensor_info()?;
-        tensor.set_from(&canvas)?;
-        tensor.set_layout(Layout::new("NHWC")?)?;
-        input.get_model_info()?.set_layout(Layout::new("NCHW")?)?;
-        let mut compiled = core.compile_model(&ends.build_new_model()?, DeviceType::CPU)?;
-        let mut request = compiled.create_infer_request()?;
-        request.set_input_tensor(&canvas)?;
-        Ok(Self { request, canvas, _model: compiled })
     }
 }
 
