@@ -1,5 +1,4 @@
-//! What a run has counted so far, in one place: source, run and sinks write, the end record and the log
-//! read.
+//! The counters of a run. Source, run and sinks update them; the end record and the log read them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,17 +7,17 @@ use mmface::record::{Dropped, FrameCounts, Percentiles};
 
 use crate::histogram::Histogram;
 
-/// Counts up.
+/// A counter that only increases.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
+    /// Adds 1.
     pub fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many.
+    /// The current value.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -28,17 +27,17 @@ impl Counter {
 /// The counters of one stream.
 #[derive(Default)]
 pub struct Counters {
-    /// Frames decoded, whatever became of them.
+    /// Decoded frames.
     pub decoded: Counter,
-    /// Frames dropped because a newer one came while they waited.
+    /// Frames dropped because a newer one came before they were processed.
     pub dropped_busy: Counter,
-    /// Pieces of the stream, or pictures, that the decoder could make nothing of.
+    /// Frames or pictures that could not be decoded.
     pub damaged: Counter,
-    /// Times that a lost source was connected again.
+    /// Number of reconnects.
     pub reconnects: Counter,
-    /// Frames whose faces were found.
+    /// Frames that went through the tracker.
     pub processed: Counter,
-    /// Different faces (ids).
+    /// Number of different face ids.
     pub faces: Counter,
     latency: Mutex<Histogram>,
     sinks: Mutex<Vec<Arc<SinkCounters>>>,
@@ -47,25 +46,25 @@ pub struct Counters {
 /// The counters of one sink.
 #[derive(Debug)]
 pub struct SinkCounters {
-    /// Which sink.
+    /// Name of the sink.
     pub name: &'static str,
-    /// Frames that were dropped because it was too slow.
+    /// Frames dropped because the sink was too slow.
     pub dropped: Counter,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Counters are good numbers whoever panicked while holding them.
+    // A panic cannot leave a counter in a bad state.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Counters {
-    /// Frames lost so far, by cause.
+    /// Lost frames so far, by cause.
     #[must_use]
     pub fn dropped(&self) -> Dropped {
         Dropped { busy: self.dropped_busy.get(), damaged: self.damaged.get() }
     }
 
-    /// What became of the frames so far.
+    /// Counts of frames so far.
     #[must_use]
     pub fn frames(&self) -> FrameCounts {
         FrameCounts {
@@ -75,19 +74,19 @@ impl Counters {
         }
     }
 
-    /// One frame more, which took `ms` from capture to record.
+    /// Counts a processed frame with its latency `ms` from capture to record.
     pub fn frame_done(&self, ms: f64) {
         self.processed.add();
         lock(&self.latency).add(ms);
     }
 
-    /// Percentiles of capture to record, milliseconds.
+    /// Percentiles of the latency from capture to record, milliseconds.
     #[must_use]
     pub fn latency(&self) -> Percentiles {
         lock(&self.latency).percentiles()
     }
 
-    /// Counters for one more sink.
+    /// Adds the counters of a sink.
     pub fn sink(&self, name: &'static str) -> Arc<SinkCounters> {
         let counters = Arc::new(SinkCounters { name, dropped: Counter::default() });
         lock(&self.sinks).push(counters.clone());

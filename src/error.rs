@@ -1,34 +1,34 @@
-//! Every way in which a run can fail, one sentence each, and the exit code that goes with it.
+//! The errors of a run, one sentence each, and their exit codes.
 
 /// Shorthand for this crate's results.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, told in one sentence.
+/// An error. Its message is one sentence.
 ///
-/// The variants follow the exit codes of the program: whoever adds one decides what a shell script can
-/// tell apart, nothing finer.
+/// The variants correspond to the program's exit codes: they are as fine as a shell script needs,
+/// and no finer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Wrong use of flags or configuration.
+    /// Wrong flags or configuration.
     #[error("{0}")]
     Usage(String),
-    /// A source cannot be opened, or is lost for good.
+    /// A source cannot be opened, or is lost and not reconnected.
     #[error("{0}")]
     Source(String),
-    /// The library that finds the faces cannot work.
+    /// An error of the library `mmface`.
     #[error(transparent)]
     Mmface(#[from] mmface::Error),
     /// A file that the program needs is not installed.
     #[error("{0}")]
     Missing(String),
-    /// The machine has no thread or no memory left.
+    /// No more threads or memory are available.
     #[error("{0}")]
     Device(String),
-    /// A sink cannot be written.
+    /// A sink cannot be opened or written.
     #[error("{0}")]
     Sink(String),
-    /// Whoever read standard output has gone. Not a failure: a pager was closed.
+    /// The reader of standard output has closed it, as a pager does. Not a failure.
     #[error("the reader of standard output has gone")]
     ReaderGone,
     /// A bug of this program.

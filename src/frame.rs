@@ -1,13 +1,13 @@
-//! A frame of a stream: pixels, time, number.
+//! Frames of a stream.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use mmface::Image;
 
-/// Whoever owns the pixels of a frame: a decoder's buffer, or plain memory.
+/// Owner of a frame's pixels: a decoder's buffer, or plain memory.
 pub trait Pixels: Send + Sync {
-    /// A view of them.
+    /// A view of the pixels.
     fn image(&self) -> Image<'_>;
 }
 
@@ -17,51 +17,53 @@ impl Pixels for Image<'static> {
     }
 }
 
-/// What a source knows of its stream; changes with every connection and every change of caps.
+/// Properties of a stream. They may change with every connection and every change of caps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamInfo {
-    /// Pixels in a row.
+    /// Width of the frames in pixels.
     pub width: u32,
-    /// Rows.
+    /// Height of the frames in pixels.
     pub height: u32,
-    /// Frames a second; 0 where the stream does not say.
+    /// Frames per second; 0 if the stream does not say.
     pub fps: f64,
-    /// Name of the encoding, as GStreamer puts it (`H.264`, `Motion JPEG`, …); `raw` for none.
+    /// Name of the codec as reported by GStreamer (`H.264`, `Motion JPEG`, …); `raw` if there is
+    /// none.
     pub codec: String,
-    /// Counts the connections to the source, from 1.
+    /// Number of the connection to the source, from 1.
     pub connection: u32,
 }
 
-/// Which picture a frame is, if it is a still.
+/// Identifies the picture if a frame is a still.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Still {
-    /// Its place in the list of pictures, from 0; those that cannot be decoded count.
+    /// Index in the list of pictures, from 0. Pictures that cannot be decoded are counted.
     pub index: usize,
     /// Its file name.
     pub name: Arc<str>,
 }
 
-/// One frame of a stream. Cloning it copies no pixel.
+/// One frame of a stream. Clones share the pixels.
 #[derive(Clone)]
 pub struct Frame {
-    /// Counts every decoded frame of the run from 0, also across reconnects; gaps are dropped frames.
+    /// Number of the decoded frame, from 0; not reset by reconnects. Missing numbers are dropped
+    /// frames.
     pub number: u64,
-    /// Seconds of the stream; goes on increasing within a connection. Of stills, the index.
+    /// Time in seconds of the stream, increasing within a connection; for stills, the index.
     pub pts: f64,
-    /// Wall clock at which the frame reached this program.
+    /// Wall clock time at which the frame was decoded.
     pub time: SystemTime,
-    /// The same moment on the monotonic clock, for latencies.
+    /// The same time on the monotonic clock, for latencies.
     pub arrived: Instant,
-    /// Which connection it came over; see [`StreamInfo::connection`].
+    /// Number of the connection; see [`StreamInfo::connection`].
     pub connection: u32,
-    /// Pictures only.
+    /// Set for pictures.
     pub still: Option<Still>,
     /// The pixels.
     pub pixels: Arc<dyn Pixels>,
 }
 
 impl Frame {
-    /// The pixels.
+    /// A view of the pixels.
     #[must_use]
     pub fn image(&self) -> Image<'_> {
         self.pixels.image()

@@ -1,14 +1,14 @@
-//! Histograms of latencies: fixed memory, however long a run lasts.
+//! Histograms of latencies, in fixed memory for runs of any length.
 
 use mmface::record::Percentiles;
 
-/// Buckets grow by 2 %: a percentile is right to 1 %.
+/// Ratio of successive bucket limits: quantiles are accurate to 1 %.
 const GROWTH: f64 = 1.02;
-/// The first bucket ends at 0.01 ms, the last at more than an hour.
+/// End of the first bucket in milliseconds. The last one ends at more than an hour.
 const LOWEST: f64 = 0.01;
 const BUCKETS: usize = 1000;
 
-/// Counts milliseconds in buckets of growing width.
+/// Counts values in milliseconds in buckets of growing width.
 pub(crate) struct Histogram {
     counts: Vec<u64>,
     total: u64,
@@ -21,14 +21,14 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Takes in one value.
+    /// Adds a value.
     pub(crate) fn add(&mut self, ms: f64) {
         let bucket = (ms / LOWEST).max(1.0).ln() / GROWTH.ln();
         self.counts[(bucket as usize).min(BUCKETS - 1)] += 1;
         self.total += 1;
     }
 
-    /// The value that `part` (0…1) of all values do not exceed; 0 where there are none.
+    /// The value that the share `part` (0…1) of all values does not exceed; 0 if there are none.
     pub(crate) fn quantile(&self, part: f64) -> f64 {
         let rank = (self.total as f64 * part).ceil().max(1.0) as u64;
         let mut seen = 0;
@@ -39,7 +39,7 @@ impl Histogram {
         bucket.map_or(0.0, |b| LOWEST * GROWTH.powf(b as f64 + 0.5))
     }
 
-    /// The three that are reported.
+    /// The reported percentiles.
     pub(crate) fn percentiles(&self) -> Percentiles {
         let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|part| self.quantile(part));
         Percentiles { p50, p95, p99 }

@@ -1,8 +1,9 @@
 //! `mmface-live`: parameters of a 3D morphable face model from cameras, RTSP streams and files.
 //!
-//! The engine is the crate `mmface`. Here is what brings frames to it and takes faces from it. Data flows
-//! one way: [`source`] → [`run`] (a tracker of `mmface`) → [`sink`]s. Each module knows only those below
-//! it: [`cli`] makes a run of flags, [`eval`] judges a run, [`run`] wires sources, tracker and sinks.
+//! The library `mmface` finds and fits faces; this crate provides frames and handles the results.
+//! Data flows one way: [`source`] → [`run`] (a tracker of `mmface`) → [`sink`]s. [`run`] connects
+//! source, tracker and sinks; [`cli`] turns flags into a run; [`eval`] evaluates a run against
+//! labels.
 
 pub mod cli;
 pub mod counters;

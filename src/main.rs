@@ -1,4 +1,4 @@
-//! Arguments → configuration → run → exit code; nothing else.
+//! Parses the arguments, runs the command and returns the exit code.
 
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
-        // A reader of standard error that leaves must not end the run.
+        // A closed standard error must not end the run.
         .log_internal_errors(false)
         .init();
     std::panic::set_hook(Box::new(|panic| tracing::error!("panic: {panic}")));

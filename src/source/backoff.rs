@@ -1,36 +1,36 @@
-//! How long to wait before trying again.
+//! Waiting times between attempts to reconnect.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// Seconds to wait before each try; the last goes on for ever.
+/// Seconds to wait before each attempt; the last value repeats.
 const WAITS: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
-/// A wait varies by this part of itself up or down, so that many readers of one server that was
-/// restarted do not all come back in the same moment.
+/// Relative random variation of a wait, so that the clients of a server that was restarted do not
+/// all reconnect at the same time.
 const JITTER: f64 = 0.2;
 
-/// Growing waits between tries.
+/// Growing waits between attempts.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     tries: usize,
 }
 
 impl Backoff {
-    /// The time to wait before the next try.
+    /// The time to wait before the next attempt.
     pub(super) fn next(&mut self) -> Duration {
-        // The standard library's hasher is seeded at random, which is all the chance needed here.
+        // The standard library's hasher has a random seed, which is random enough here.
         let chance = RandomState::new().hash_one(self.tries) as f64 / u64::MAX as f64;
         self.wait(chance)
     }
 
-    /// The same with `chance` (0…1) given.
+    /// As [`next`](Self::next), for a given random number (0…1).
     fn wait(&mut self, chance: f64) -> Duration {
         let seconds = WAITS[self.tries.min(WAITS.len() - 1)];
         self.tries += 1;
         Duration::from_secs_f64(seconds * (1.0 + JITTER * (2.0 * chance - 1.0)))
     }
 
-    /// A try worked: start with short waits again.
+    /// An attempt was successful: start with short waits again.
     pub(super) fn reset(&mut self) {
         self.tries = 0;
     }

@@ -1,22 +1,22 @@
-//! Cameras on this machine, through Video4Linux.
+//! Local cameras, through Video4Linux.
 
 use std::path::{Path, PathBuf};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::elements::{DECODE, TAIL, element, pipeline};
+use super::elements::{DECODEBIN, SINK_CHAIN, element, pipeline};
 use super::failure::{Failure, Kind};
 use crate::{Error, Result};
 
-/// What to ask a camera for, best first. Motion JPEG before raw, since raw pictures of this size
-/// come over USB 2 at a few frames a second only.
+/// Formats to request from a camera, best first. Motion JPEG comes before raw, because over USB 2
+/// raw video of this size has only a few frames per second.
 const WANTED: &str = "image/jpeg,width=1280,height=720,framerate=30/1; \
     video/x-raw,width=1280,height=720,framerate=30/1; \
     image/jpeg,width=[1,1280],height=[1,720]; video/x-raw,width=[1,1280],height=[1,720]; \
     image/jpeg; video/x-raw; video/x-h264";
 
-/// The device of a camera that was given as a number or as a path.
+/// The device file of a camera given as a number or as a path.
 pub(super) fn device(name: &str) -> PathBuf {
     match name.parse::<u32>() {
         Ok(number) => PathBuf::from(format!("/dev/video{number}")),
@@ -24,7 +24,7 @@ pub(super) fn device(name: &str) -> PathBuf {
     }
 }
 
-/// Checks that the device is there.
+/// Checks that the device file exists.
 pub(super) fn check(device: &Path) -> Result<()> {
     if device.exists() {
         return Ok(());
@@ -38,7 +38,7 @@ pub(super) fn check(device: &Path) -> Result<()> {
     Err(Error::Source(format!("there is no camera {}; {cure}", device.display())))
 }
 
-/// The video devices of this machine, with the names that their drivers give them.
+/// The video devices of this machine, with the names given by their drivers.
 fn found() -> Vec<String> {
     let Ok(devices) = std::fs::read_dir("/sys/class/video4linux") else { return Vec::new() };
     let mut found: Vec<String> = devices
@@ -52,14 +52,14 @@ fn found() -> Vec<String> {
     found
 }
 
-/// A pipeline that reads the camera.
+/// A pipeline that reads a camera.
 pub(super) fn reader(device: &Path) -> Result<gst::Pipeline> {
-    let pipeline = pipeline(&format!("v4l2src name=in ! {WANTED} ! {DECODE} ! {TAIL}"))?;
+    let pipeline = pipeline(&format!("v4l2src name=in ! {WANTED} ! {DECODEBIN} ! {SINK_CHAIN}"))?;
     element(&pipeline, "in")?.set_property("device", device.to_string_lossy().as_ref());
     Ok(pipeline)
 }
 
-/// One sentence about a failure.
+/// A message for a failure.
 pub(super) fn explain(device: &Path, failure: &Failure) -> String {
     let name = device.display();
     let text = &failure.text;

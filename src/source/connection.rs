@@ -1,4 +1,4 @@
-//! One run of a GStreamer pipeline, from its start to its end.
+//! One run of a GStreamer pipeline.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,46 +10,47 @@ use gstreamer::prelude::*;
 use gstreamer_app::AppSink;
 
 use super::decoded::Decoded;
-use super::elements::FILE;
+use super::decoder_monitor::DecoderMonitor;
+use super::elements::FILE_SOURCE;
 use super::failure::{Failure, Kind};
 use super::mask;
-use super::unseen::Unseen;
 use crate::counters::Counters;
 
-/// After an error, frames that were decoded before it are still waited for so long.
-const GRACE: Duration = Duration::from_secs(1);
-/// How long a pipeline may take to shut down before it is left behind.
-const CLOSING: Duration = Duration::from_secs(3);
+/// After an error, frames decoded before it are still fetched for this long.
+const ERROR_GRACE: Duration = Duration::from_secs(1);
+/// Longest wait for a pipeline to shut down before it is abandoned.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A pipeline that plays. Dropping it shuts it down, or leaves it behind if it will not.
+/// A running pipeline. Dropping it shuts it down, or abandons it if it does not react.
 pub(super) struct Connection {
     pipeline: gst::Pipeline,
     bus: gst::Bus,
     sink: AppSink,
     counters: Arc<Counters>,
-    unseen: Unseen,
-    /// Frames that the decoder has complained of, and those that it left out.
+    monitor: DecoderMonitor,
+    /// Number of frames about which the decoder posted a warning.
     complaints: u64,
+    /// Number of frames that went into the decoder and did not come out.
     left_out: u64,
-    /// The decoder that was asked for and is not there.
+    /// The decoder that is needed and not installed.
     missing: Option<String>,
     /// The first error.
     failure: Option<Failure>,
-    /// When the last frame or the first error came.
+    /// Time of the last frame or of the first error.
     heard: Instant,
 }
 
-/// What [`Connection::next`] found.
+/// Result of [`Connection::next`].
 pub(super) enum Next {
     Frame(Decoded),
-    /// Nothing within the time given.
+    /// No frame within the time given.
     Nothing,
     End,
     Failed(Failure),
 }
 
 impl Connection {
-    /// Starts a pipeline that has an `appsink`. `paced` plays at the stream's own speed.
+    /// Starts a pipeline that has an `appsink`. `paced`: plays in real time.
     pub(super) fn start(
         pipeline: gst::Pipeline,
         paced: bool,
@@ -61,18 +62,18 @@ impl Connection {
             .into_iter()
             .find_map(|sink| sink.ok()?.downcast::<AppSink>().ok())
             .ok_or_else(|| broken("the pipeline has no appsink"))?;
-        // One decoded frame waits here, and holds the decoder up until it is fetched; it never waits
-        // long for a live source, since its reader drops what nobody takes.
+        // One decoded frame is queued here and blocks the decoder until it is fetched. For a live
+        // source it never waits long, because the reader drops frames that are not taken.
         sink.set_max_buffers(1);
         sink.set_drop(false);
         sink.set_wait_on_eos(false);
         sink.set_property("enable-last-sample", false);
-        // Live frames are wanted at once, frames of a file as fast as they can be had.
+        // Without sync, live frames come without delay and files are decoded at full speed.
         sink.set_sync(paced);
         let bus = pipeline.bus().ok_or_else(|| broken("the pipeline has no bus"))?;
         let heard = Instant::now();
         let mut this = Self {
-            unseen: Unseen::watch(&pipeline),
+            monitor: DecoderMonitor::watch(&pipeline),
             pipeline,
             bus,
             sink,
@@ -96,7 +97,7 @@ impl Connection {
         if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::try_from(wait).ok()) {
             self.heard = Instant::now();
             let time = sample.buffer().and_then(|buffer| buffer.pts());
-            let left_out = time.map_or(0, |time| self.unseen.came(time));
+            let left_out = time.map_or(0, |time| self.monitor.frame_out(time));
             self.lost(0, left_out);
             return Decoded::from_sample(&sample).map_or_else(
                 || {
@@ -108,9 +109,9 @@ impl Connection {
         }
         let ended = self.sink.is_eos();
         self.read_bus();
-        let waited = self.heard.elapsed() > GRACE;
+        let waited = self.heard.elapsed() > ERROR_GRACE;
         match &self.failure {
-            // Without caps no frame ever came as far as the sink, and none will.
+            // Without caps no frame has reached the sink, and none will.
             Some(failure) if ended || waited || self.sink_pad_caps().is_none() => {
                 Next::Failed(failure.clone())
             }
@@ -122,24 +123,24 @@ impl Connection {
         }
     }
 
-    /// Whether nothing in a pipeline that decodes a file runs any more, so that nothing can come. A
-    /// demuxer that fails while `decodebin` is still being built leaves no other trace: its error is
-    /// lost (one of ten MP4 files without their end).
+    /// Whether nothing runs any more in a pipeline that decodes a file, so that no frame can come.
+    /// The only trace of a demuxer that fails while `decodebin` is still being built: its error
+    /// message gets lost (for one in ten truncated MP4 files).
     fn is_idle(&self) -> bool {
         let runs = |pad: &gst::Pad| pad.task_state() == gst::TaskState::Started;
         let rests = |element: gst::Element| !element.pads().iter().any(runs);
-        let reads_file = self.pipeline.by_name(FILE).is_some();
+        let reads_file = self.pipeline.by_name(FILE_SOURCE).is_some();
         reads_file && self.pipeline.iterate_recurse().into_iter().all(|e| e.is_ok_and(rests))
     }
 
-    /// Takes note of everything that the pipeline has reported.
+    /// Processes all messages on the pipeline's bus.
     fn read_bus(&mut self) {
         while let Some(message) = self.bus.pop() {
             match message.view() {
                 gst::MessageView::Error(e) => {
                     let (error, details) = (e.error(), e.debug().unwrap_or_default());
                     tracing::debug!("GStreamer: {}; {}", mask(error.message()), mask(&details));
-                    // The first error is the cause, those after it are its consequences.
+                    // The first error is the cause, later ones are consequences.
                     let missing = self.missing.as_deref();
                     if self.failure.is_none() {
                         self.failure = Some(Failure::from_gstreamer(&error, missing));
@@ -162,7 +163,8 @@ impl Connection {
         }
     }
 
-    /// Counts frames that the decoder complained of or left out: it does both with some of them.
+    /// Counts damaged frames. The decoder warns about some frames, leaves out some, and does both
+    /// for others, so the larger of the two numbers is used.
     fn lost(&mut self, complaints: u64, left_out: u64) {
         let before = self.complaints.max(self.left_out);
         self.complaints += complaints;
@@ -172,21 +174,21 @@ impl Connection {
         }
     }
 
-    /// The format of what comes out; `None` where nothing ever did.
+    /// Caps at the sink; `None` if no frame has reached it.
     fn sink_pad_caps(&self) -> Option<gst::Caps> {
         self.sink.static_pad("sink")?.current_caps()
     }
 
-    /// Name of the encoding, `raw` where there is none.
+    /// Name of the codec; `raw` if there is none.
     pub(super) fn codec(&self) -> String {
         let codec = self.tag::<gst::tags::VideoCodec>().or_else(|| self.decoded_caps());
         let codec = codec.unwrap_or_else(|| "raw".into());
-        // "H.264 (High Profile)": what matters is before the bracket.
+        // Drops the profile, as in "H.264 (High Profile)".
         codec.split(" (").next().unwrap_or_default().to_owned()
     }
 
-    /// The same for streams that do not name it, such as pictures: what the decoder takes, `image/jpeg`
-    /// as `JPEG`.
+    /// The codec of streams that do not name it, such as pictures, from the decoder's input caps:
+    /// `image/jpeg` gives `JPEG`.
     fn decoded_caps(&self) -> Option<String> {
         self.pipeline.iterate_recurse().into_iter().map_while(|element| element.ok()).find_map(
             |element| {
@@ -198,12 +200,13 @@ impl Connection {
         )
     }
 
-    /// Whether the stream comes in a container, whose duration can be relied on.
+    /// Whether the stream is in a container, whose duration is reliable.
     pub(super) fn has_container(&self) -> bool {
         self.tag::<gst::tags::ContainerFormat>().is_some()
     }
 
-    /// What the stream says about itself; parsers know more than containers, and speak later.
+    /// A tag of the stream. Parsers know more than containers and send their tags later, so the
+    /// last one counts.
     fn tag<T: for<'a> gst::Tag<'a, TagType = &'a str>>(&self) -> Option<String> {
         let pad = self.sink.static_pad("sink")?;
         (0..)
@@ -214,13 +217,13 @@ impl Connection {
 
     /// Whether frames come at their own pace.
     pub(super) fn is_live(&self) -> bool {
-        // Asked before the sink, since a sink that does not wait for the clock never says so.
+        // Asks upstream of the sink, because a sink without sync never reports that it is live.
         let mut query = gst::query::Latency::new();
         let pad = self.sink.static_pad("sink");
         pad.is_some_and(|pad| pad.peer_query(&mut query)) && query.result().0
     }
 
-    /// Seconds from the stream's beginning to its end, if it has one.
+    /// Duration of the stream in seconds, if it has one.
     pub(super) fn duration(&self) -> Option<f64> {
         let duration = self.pipeline.query_duration::<gst::ClockTime>()?;
         Some(duration.nseconds() as f64 / 1e9).filter(|&seconds| seconds > 0.0)
@@ -236,7 +239,8 @@ impl Drop for Connection {
             drop(closing);
         };
         let closer = std::thread::Builder::new().name("source-close".into()).spawn(close);
-        if closer.is_ok() && closed.recv_timeout(CLOSING) == Err(RecvTimeoutError::Timeout) {
+        if closer.is_ok() && closed.recv_timeout(SHUTDOWN_TIMEOUT) == Err(RecvTimeoutError::Timeout)
+        {
             tracing::warn!("a GStreamer pipeline does not shut down; leaving it behind");
         }
     }

@@ -1,17 +1,17 @@
-//! Pipelines that the user wrote.
+//! Pipelines written by the user.
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::elements::TAIL;
+use super::elements::SINK_CHAIN;
 use super::failure::Failure;
 use super::mask;
 use crate::{Error, Result};
 
-/// Builds the user's pipeline, with our end unless it has an `appsink` of its own.
+/// Builds the user's pipeline, with this program's sink unless it has an `appsink` of its own.
 ///
 /// # Errors
-/// [`Error::Usage`] with GStreamer's complaint where it does not understand the description.
+/// [`Error::Usage`] with GStreamer's message if it cannot parse the description.
 pub(super) fn build(description: &str) -> Result<gst::Pipeline> {
     let refuse = |why: &str| {
         let (why, description) = (mask(why), mask(description));
@@ -20,7 +20,7 @@ pub(super) fn build(description: &str) -> Result<gst::Pipeline> {
         ))
     };
     let has_sink = description.split(|c: char| !c.is_alphanumeric()).any(|w| w == "appsink");
-    let whole = if has_sink { description.into() } else { format!("{description} ! {TAIL}") };
+    let whole = if has_sink { description.into() } else { format!("{description} ! {SINK_CHAIN}") };
     let flags = gst::ParseFlags::FATAL_ERRORS;
     let pipeline = gst::parse::launch_full(&whole, None, flags)
         .map_err(|e| refuse(e.message()))?
@@ -34,7 +34,7 @@ pub(super) fn build(description: &str) -> Result<gst::Pipeline> {
     Ok(pipeline)
 }
 
-/// One sentence about a failure.
+/// A message for a failure.
 pub(super) fn explain(failure: &Failure) -> String {
     format!("the pipeline failed ({}); try it with gst-launch-1.0", failure.text)
 }

@@ -1,4 +1,4 @@
-//! A GStreamer sample becomes pixels without a copy.
+//! Takes the pixels out of a GStreamer sample without a copy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,25 +13,25 @@ use mmface::image::{Colour, Layout, Matrix, Plane};
 
 use crate::frame::Pixels;
 
-/// Frames a second that a stream may say it has.
-const FASTEST: f64 = 1000.0;
+/// Highest frame rate that is plausible.
+const MAX_FPS: f64 = 1000.0;
 
-/// A decoded frame and what its stream says about it.
+/// A decoded frame with its properties.
 pub(super) struct Decoded {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) pixels: Arc<dyn Pixels>,
-    /// Seconds of the stream, if it says.
+    /// Time in seconds of the stream, if known.
     pub(super) pts: Option<f64>,
-    /// How long it is to be shown; 0 if unknown.
+    /// Duration of the frame; 0 if unknown.
     pub(super) duration: Duration,
-    /// Frames a second; 0 if unknown.
+    /// Frames per second; 0 if unknown.
     pub(super) fps: f64,
     /// Whether pixels are not square.
     pub(super) anamorphic: bool,
 }
 
-/// The decoder's buffer, kept and mapped for as long as somebody looks at it.
+/// The decoder's buffer, mapped for reading for as long as the frame is used.
 struct Mapped {
     frame: VideoFrame<Readable>,
     colour: Colour,
@@ -55,7 +55,7 @@ impl Pixels for Mapped {
 }
 
 impl Decoded {
-    /// `None` for a sample that is not a frame in I420.
+    /// The frame in a sample; `None` if it is not in I420.
     pub(super) fn from_sample(sample: &gst::Sample) -> Option<Self> {
         let info = VideoInfo::from_caps(sample.caps()?).ok()?;
         let buffer = sample.buffer_owned()?;
@@ -67,15 +67,15 @@ impl Decoded {
         let frame = VideoFrame::from_buffer_readable(buffer, &info).ok()?;
         let matrix = match info.colorimetry().matrix() {
             VideoColorMatrix::Bt601 | VideoColorMatrix::Fcc => Matrix::Bt601,
-            // The others (SMPTE 240M, BT.2020) come closest to this one.
+            // BT.709 is the best approximation of the others (SMPTE 240M, BT.2020).
             _ => Matrix::Bt709,
         };
         let full_range = info.colorimetry().range() == VideoColorRange::Range0_255;
         let mapped = Mapped { frame, colour: Colour { matrix, full_range } };
         mapped.image().check().ok()?;
         let fps = f64::from(info.fps().numer()) / f64::from(info.fps().denom().max(1));
-        // A time base, not a rate: some raw streams of H.264 have 24000 here.
-        let fps = if fps > FASTEST { 0.0 } else { fps };
+        // Some raw H.264 streams have a time base here, such as 24000, instead of a rate.
+        let fps = if fps > MAX_FPS { 0.0 } else { fps };
         Some(Self {
             width: info.width(),
             height: info.height(),

@@ -1,4 +1,4 @@
-//! Pipelines of this program's own, and the elements that all of them have.
+//! Elements that this program's own pipelines have in common.
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -6,22 +6,21 @@ use gstreamer::prelude::*;
 use super::mask;
 use crate::{Error, Result};
 
-/// What stands at the end of every pipeline. All of it but the `appsink` passes frames through
-/// untouched unless it is needed: for other pixel formats, interlaced video, and pictures that a
-/// phone took lying on its side.
-pub(super) const TAIL: &str = "videoconvert name=mmface-convert ! deinterlace fields=top \
+/// The end of every pipeline. All elements but the `appsink` pass frames through unless they are
+/// needed: for other pixel formats, interlaced video, and pictures with a rotation tag.
+pub(super) const SINK_CHAIN: &str = "videoconvert name=mmface-convert ! deinterlace fields=top \
     ! videoflip video-direction=auto ! video/x-raw,format=I420 ! appsink";
-/// Finds a decoder for whatever comes; see [`video_only`].
-pub(super) const DECODE: &str = "decodebin name=mmface-decoder";
-/// The name that it has.
-pub(super) const DECODER: &str = "mmface-decoder";
-/// The name of an element that reads a file.
-pub(super) const FILE: &str = "mmface-file";
+/// Finds a decoder for any input; see [`video_only`].
+pub(super) const DECODEBIN: &str = "decodebin name=mmface-decoder";
+/// Name of that element.
+pub(super) const DECODER_NAME: &str = "mmface-decoder";
+/// Name of an element that reads a file.
+pub(super) const FILE_SOURCE: &str = "mmface-file";
 
-/// Builds a pipeline of ours: a missing part of it is a missing package.
+/// Builds one of this program's own pipelines. An element that is missing means a missing package.
 ///
 /// # Errors
-/// [`Error::Source`] where an element is not installed.
+/// [`Error::Source`] if an element is not installed.
 pub(super) fn pipeline(description: &str) -> Result<gst::Pipeline> {
     let pipeline = gst::parse::launch(description).map_err(|e| {
         Error::Source(format!(
@@ -37,14 +36,14 @@ pub(super) fn pipeline(description: &str) -> Result<gst::Pipeline> {
     Ok(pipeline)
 }
 
-/// The element called `name` of a pipeline that was built from a description with that name in it.
+/// The element `name` of a pipeline whose description contains that name.
 pub(super) fn element(pipeline: &gst::Pipeline, name: &str) -> Result<gst::Element> {
     pipeline.by_name(name).ok_or_else(|| Error::Bug(format!("the pipeline has no element {name}")))
 }
 
-/// Keeps the decoder from decoding sound and subtitles, and makes it an error if it finds no video.
+/// Keeps `decodebin` from decoding audio and subtitles, and makes a stream without video an error.
 fn video_only(pipeline: &gst::Pipeline) {
-    let Some(decoder) = pipeline.by_name(DECODER) else { return };
+    let Some(decoder) = pipeline.by_name(DECODER_NAME) else { return };
     decoder.connect("autoplug-continue", false, |arguments| {
         let caps = arguments.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
         let name = caps.as_ref().and_then(|caps| caps.structure(0)).map_or("", |s| s.name());

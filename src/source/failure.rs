@@ -1,4 +1,4 @@
-//! What GStreamer says when something fails, sorted into what a user can do about it.
+//! GStreamer's errors, classified by what a user can do about them.
 
 use std::time::Duration;
 
@@ -6,32 +6,32 @@ use gstreamer as gst;
 
 use super::mask;
 
-/// Kinds of failure that call for different cures.
+/// Kinds of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Wrong or missing user name or password, or no permission.
+    /// User name or password missing or wrong, or no permission.
     Refused,
     /// There is no such stream, file or device.
     NotFound,
-    /// Nobody answers there.
+    /// The server or device does not respond.
     Unreachable,
-    /// Somebody else uses it.
+    /// The device is in use.
     Busy,
-    /// No decoder for it is installed; the failure's text is its name.
+    /// The decoder is not installed; the failure's text is its name.
     NoDecoder,
-    /// There is no video in it.
+    /// The input has no video.
     NoVideo,
-    /// It is in no known format.
+    /// The format is unknown.
     UnknownFormat,
-    /// It worked, and then no frame came for too long.
+    /// No frame came for too long.
     Silent,
     /// A live stream ended.
     Ended,
-    /// Everything else: the text is all there is.
+    /// Anything else; the text describes it.
     Other,
 }
 
-/// A failure of a running pipeline. Its text carries no password.
+/// A failure of a running pipeline. Its text contains no password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
     pub kind: Kind,
@@ -43,12 +43,12 @@ impl Failure {
         Self { kind, text: mask(text.trim().trim_end_matches('.')) }
     }
 
-    /// `None` has come for `time`.
+    /// No frame has come for `time`.
     pub(super) fn silent(time: Duration) -> Self {
         Self::new(Kind::Silent, &format!("no frame for {:.1} s", time.as_secs_f64()))
     }
 
-    /// Sorts an error of GStreamer. `missing` names the decoder that was asked for and not there.
+    /// Classifies a GStreamer error. `missing` is the name of a decoder that is not installed.
     pub(super) fn from_gstreamer(error: &gst::glib::Error, missing: Option<&str>) -> Self {
         use gst::{CoreError, ResourceError, StreamError};
         if let Some(missing) = missing {
@@ -72,7 +72,7 @@ impl Failure {
         Self::new(kind, error.message())
     }
 
-    /// What to install where a decoder is missing.
+    /// What to install if a decoder is missing.
     pub(super) fn cure(&self) -> String {
         format!(
             "no decoder for it is installed ({}); install more of them with: apt-get install \

@@ -1,4 +1,4 @@
-//! Videos and pictures from files.
+//! Video and picture files.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -9,33 +9,33 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::AppSrc;
 
-use super::elements::{DECODE, FILE, TAIL, element, pipeline};
+use super::elements::{DECODEBIN, FILE_SOURCE, SINK_CHAIN, element, pipeline};
 use super::failure::{Failure, Kind};
 use crate::{Error, Result};
 
-/// How names of pictures end.
+/// File name extensions of pictures.
 const PICTURES: [&str; 13] =
     ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "webp", "tif", "tiff", "pnm", "ppm", "pgm", "pbm"];
 
-/// Whether the name of `path` ends like that of a picture.
+/// Whether `path` has the extension of a picture.
 #[must_use]
 pub fn is_picture(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     PICTURES.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }
 
-/// Whether the name of `path` ends like that of a GIF: after its last frame GStreamer's reader often
-/// goes on for ever instead of telling the end.
+/// Whether `path` has the extension of a GIF. After the last frame of a GIF, GStreamer's reader
+/// often neither ends nor fails.
 pub(super) fn is_gif(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gif"))
 }
 
-/// The name that a picture's records carry.
+/// The name of a picture in the records; `None` if `path` is not a picture.
 pub(super) fn picture_name(path: &Path) -> Option<Arc<str>> {
     is_picture(path).then(|| path.file_name().unwrap_or_default().to_string_lossy().into())
 }
 
-/// Checks all that can be known of a file without decoding it.
+/// Checks everything about a file that can be checked without decoding it.
 pub(super) fn check(path: &Path) -> Result<()> {
     let name = path.display();
     let refuse = |text: String| Err(Error::Source(text));
@@ -47,7 +47,7 @@ pub(super) fn check(path: &Path) -> Result<()> {
         Ok(m) if m.is_dir() => {
             refuse(format!("{name} is a folder; use --images {name} for the pictures in it"))
         }
-        // Opening a pipe here would take its writer away from the decoder.
+        // Opening a pipe here would disconnect its writer before the decoder reads.
         Ok(m) if !m.is_file() => refuse(format!(
             "{name} is not a regular file; read a pipe with --pipeline 'filesrc location={name} ! decodebin'"
         )),
@@ -64,13 +64,13 @@ pub(super) fn decoder(path: &Path) -> Result<gst::Pipeline> {
     if is_picture(path) {
         return picture_decoder(path);
     }
-    let pipeline = pipeline(&format!("filesrc name={FILE} ! {DECODE} ! {TAIL}"))?;
-    element(&pipeline, FILE)?.set_property("location", path);
+    let pipeline = pipeline(&format!("filesrc name={FILE_SOURCE} ! {DECODEBIN} ! {SINK_CHAIN}"))?;
+    element(&pipeline, FILE_SOURCE)?.set_property("location", path);
     Ok(pipeline)
 }
 
-/// A picture goes in as one piece: some decoders (BMP, TIFF) do not put pieces together. JPEG passes a
-/// parser, which is what reads how the camera was held.
+/// Feeds a picture in one piece, because some decoders (BMP, TIFF) do not join buffers. JPEG goes
+/// through a parser, which reads the camera's orientation.
 fn picture_decoder(path: &Path) -> Result<gst::Pipeline> {
     let mut bytes = std::fs::read(path)
         .map_err(|e| Error::Source(format!("{} cannot be read: {e}", path.display())))?;
@@ -79,23 +79,24 @@ fn picture_decoder(path: &Path) -> Result<gst::Pipeline> {
         mend_grey_jpeg(&mut bytes);
     }
     let parser = if is_jpeg { "! jpegparse" } else { "" };
-    let pipeline = pipeline(&format!("appsrc name={FILE} {parser} ! {DECODE} ! {TAIL}"))?;
-    if let Ok(source) = element(&pipeline, FILE)?.downcast::<AppSrc>() {
-        // These fail only when the pipeline is being shut down.
+    let pipeline =
+        pipeline(&format!("appsrc name={FILE_SOURCE} {parser} ! {DECODEBIN} ! {SINK_CHAIN}"))?;
+    if let Ok(source) = element(&pipeline, FILE_SOURCE)?.downcast::<AppSrc>() {
+        // These fail only while the pipeline is being shut down.
         let _ = source.push_buffer(gst::Buffer::from_slice(bytes));
         let _ = source.end_of_stream();
     }
     Ok(pipeline)
 }
 
-/// GStreamer 1.22's decoder fails on grey JPEGs with a sampling factor other than 1×1, a number that
-/// means nothing where there is one component: it becomes 1×1.
+/// Sets the sampling factor of a grey JPEG to 1×1. It has no meaning for a single component, but
+/// GStreamer 1.22's decoder fails on any other value.
 fn mend_grey_jpeg(bytes: &mut [u8]) {
     let mut at = 2;
     while let Some(&[0xff, marker, high, low]) = bytes.get(at..).and_then(|b| b.first_chunk()) {
         if matches!(marker, 0xc0..=0xc2) {
-            // After the length: precision, height, width, count of components, then each one's
-            // number and sampling factor.
+            // After the segment length: precision, height, width, number of components, then number
+            // and sampling factor of each.
             if let (Some(1), Some(factor)) = (bytes.get(at + 9).copied(), bytes.get_mut(at + 11)) {
                 *factor = 0x11;
             }
@@ -105,7 +106,7 @@ fn mend_grey_jpeg(bytes: &mut [u8]) {
     }
 }
 
-/// One sentence about a failure, after `frames` good frames.
+/// A message for a failure after `frames` good frames.
 pub(super) fn explain(path: &Path, failure: &Failure, frames: u64) -> String {
     let name = path.display();
     let text = &failure.text;

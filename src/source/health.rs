@@ -1,10 +1,10 @@
-//! Whether GStreamer and what is needed of it are here.
+//! Checks that GStreamer and the required elements are installed.
 
 use gstreamer as gst;
 
 use crate::{Error, Result};
 
-/// Elements, and the Debian packages that they are in.
+/// Required elements, each with its Debian package.
 const ELEMENTS: [(&str, &str); 7] = [
     ("decodebin", "gstreamer1.0-plugins-base"),
     ("videoconvert", "gstreamer1.0-plugins-base"),
@@ -15,10 +15,10 @@ const ELEMENTS: [(&str, &str); 7] = [
     ("avdec_h264", "gstreamer1.0-libav"),
 ];
 
-/// GStreamer's version.
+/// Checks GStreamer and returns its version.
 ///
 /// # Errors
-/// [`Error::Source`] if it does not start, or elements are missing, with the packages to install.
+/// [`Error::Source`] if it does not start, or with the packages to install if elements are missing.
 pub fn health() -> Result<String> {
     gst::init().map_err(|e| Error::Source(format!("GStreamer does not start: {e}")))?;
     let missing: Vec<_> =

@@ -1,4 +1,4 @@
-//! The pictures of a folder, one after the other.
+//! Pictures, decoded one after the other.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Next};
 use super::decoded::Decoded;
+use super::emitter::{Emitter, Metadata};
 use super::failure::{Failure, Kind};
-use super::outlet::{Label, Outlet};
 use super::{End, Event, file};
 use crate::frame::{Still, StreamInfo};
 use crate::{Error, Result};
 
-/// How often a wait looks whether it is to stop.
+/// Longest wait before the stop signal is checked.
 const TICK: Duration = Duration::from_millis(50);
 
-/// All pictures of a folder in the order of their names, with these names.
+/// All pictures of a folder, sorted by name, with their file names.
 ///
 /// # Errors
-/// [`Error::Source`] where the folder cannot be read or holds no picture.
+/// [`Error::Source`] if the folder cannot be read or contains no picture.
 pub(super) fn list(folder: &Path) -> Result<Vec<(PathBuf, Arc<str>)>> {
     let name = folder.display();
     let refuse = |text| Error::Source(text);
@@ -41,15 +41,15 @@ pub(super) fn list(folder: &Path) -> Result<Vec<(PathBuf, Arc<str>)>> {
     Ok(pictures)
 }
 
-/// Hands every picture on; one that cannot be decoded is counted and told, and the next one follows.
+/// Sends every picture. One that cannot be decoded is counted and logged, and the next one follows.
 pub(super) fn run(
     pictures: &[(PathBuf, Arc<str>)],
     patience: Duration,
-    outlet: &mut Outlet,
+    emitter: &mut Emitter,
 ) -> End {
     let (mut last, mut shape) = (None, None);
     for (index, (path, name)) in pictures.iter().enumerate() {
-        let (decoded, codec) = match decode(path, patience, outlet) {
+        let (decoded, codec) = match decode(path, patience, emitter) {
             Ok(Some(decoded)) => decoded,
             Ok(None) => return End { reason: "stopped".into(), error: None },
             Err(failure) => {
@@ -58,7 +58,7 @@ pub(super) fn run(
                     Err(e) => format!("{} cannot be read: {e}", path.display()),
                 };
                 tracing::warn!("{text}; going on with the next picture");
-                outlet.counters.damaged.add();
+                emitter.counters.damaged.add();
                 last = Some(text);
                 continue;
             }
@@ -66,13 +66,13 @@ pub(super) fn run(
         let (width, height) = (decoded.width, decoded.height);
         if shape.replace((width, height)) != Some((width, height)) {
             let info = StreamInfo { width, height, fps: 0.0, codec, connection: 1 };
-            outlet.event(Event::Connected(info));
+            emitter.event(Event::Connected(info));
         }
         let still = Some(Still { index, name: name.clone() });
-        outlet.frame(decoded, Label { pts: index as f64, connection: 1, still });
+        emitter.frame(decoded, Metadata { pts: index as f64, connection: 1, still });
     }
     match last {
-        Some(text) if outlet.number == 0 => {
+        Some(text) if emitter.number == 0 => {
             let reason =
                 format!("none of {} pictures can be decoded; the last: {text}", pictures.len());
             End { error: Some(Error::Source(reason.clone())), reason }
@@ -81,17 +81,17 @@ pub(super) fn run(
     }
 }
 
-/// Decodes one picture, and tells its encoding. `None` if the source is to stop.
+/// Decodes a picture; also returns the name of its codec. `None` if the source is asked to stop.
 fn decode(
     path: &Path,
     patience: Duration,
-    outlet: &Outlet,
+    emitter: &Emitter,
 ) -> std::result::Result<Option<(Decoded, String)>, Failure> {
     let fail = |e: Error| Failure::new(Kind::Other, &e.to_string());
     let pipeline = file::decoder(path).map_err(fail)?;
-    let mut connection = Connection::start(pipeline, false, outlet.counters.clone())?;
+    let mut connection = Connection::start(pipeline, false, emitter.counters.clone())?;
     let started = Instant::now();
-    while !outlet.stop.is_set() {
+    while !emitter.stop.is_set() {
         match connection.next(TICK) {
             Next::Frame(decoded) => return Ok(Some((decoded, connection.codec()))),
             Next::Nothing if started.elapsed() < patience => {}

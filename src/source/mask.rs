@@ -1,11 +1,11 @@
-//! Passwords do not leave this module.
+//! Masks passwords in text.
 
-/// What stands where a password stood.
+/// Replaces a password.
 const HIDDEN: &str = "***";
-/// Parameters of URLs and of GStreamer's elements that carry a password.
+/// Parameters of URLs and of GStreamer elements that contain a secret.
 const SECRET_KEYS: [&str; 7] = ["password=", "passwd=", "pass=", "pwd=", "psw=", "pw=", "token="];
 
-/// `text` with the passwords of all URLs in it hidden: `rtsp://user:***@host/…`.
+/// `text` with the passwords in all URLs and parameters masked: `rtsp://user:***@host/…`.
 #[must_use]
 pub fn mask(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
@@ -22,8 +22,7 @@ pub fn mask(text: &str) -> String {
     mask_keys(masked)
 }
 
-/// The same for a text that is one URL from end to end, so that even blanks in its password are
-/// hidden.
+/// As [`mask`], for a text that is a single URL, so that even a password with spaces is masked.
 pub(super) fn mask_url(url: &str) -> String {
     match url.split_once("://") {
         Some((scheme, rest)) => mask_keys(format!("{scheme}://{}", mask_user(rest))),
@@ -31,8 +30,8 @@ pub(super) fn mask_url(url: &str) -> String {
     }
 }
 
-/// Hides what stands between the first `:` and the last `@` of a URL without its scheme. People
-/// forget to encode `@` and `/` in passwords, so this hides rather too much than too little.
+/// Masks everything between the first `:` and the last `@` of a URL without its scheme. Users
+/// forget to encode `@` and `/` in passwords, so this rather masks too much than too little.
 fn mask_user(url: &str) -> String {
     match url.rfind('@').and_then(|at| Some((url[..at].find(':')?, at))) {
         Some((colon, at)) => format!("{}:{HIDDEN}{}", &url[..colon], &url[at..]),
@@ -43,7 +42,7 @@ fn mask_user(url: &str) -> String {
 fn mask_keys(mut text: String) -> String {
     for key in SECRET_KEYS {
         let mut from = 0;
-        // Lower case of ASCII only keeps every byte where it is.
+        // ASCII lower case does not change byte positions.
         while let Some(at) = text[from..].to_ascii_lowercase().find(key) {
             let mut start = from + at + key.len();
             let quote = text[start..].chars().next().filter(|&c| c == '"' || c == '\'');

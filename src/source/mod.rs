@@ -1,25 +1,24 @@
-//! Frames in: cameras, RTSP streams, files, folders of pictures and hand-written pipelines.
+//! Frame sources: cameras, RTSP streams, files, folders of pictures and user-written pipelines.
 //!
-//! A [`Source`] runs a thread of its own that pulls decoded frames out of GStreamer, watches over
-//! them, and connects again where a live source is lost. Frames and events come over two bounded
-//! channels; nothing queues up in between.
+//! A [`Source`] runs a thread that pulls decoded frames out of GStreamer, monitors the stream and
+//! reconnects if a live source is lost. Frames and events come over two bounded channels.
 
 mod backoff;
 mod camera;
 mod connection;
 mod custom;
 mod decoded;
+mod decoder_monitor;
 mod elements;
+mod emitter;
 mod failure;
 mod file;
 mod health;
 mod images;
 mod mask;
-mod outlet;
 mod rtsp;
 mod supervisor;
 mod timeline;
-mod unseen;
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,42 +32,42 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::counters::Counters;
 use crate::frame::{Frame, StreamInfo};
 use crate::{Error, Result};
+use emitter::{Emitter, Stop};
 pub use file::is_picture;
 pub use health::health;
 pub use mask::mask;
-use outlet::{Outlet, Stop};
 
-/// Frames that wait for a busy reader of a file; live sources never let more than one wait.
-const WAITING_FRAMES: usize = 3;
-/// Events that wait. Each is followed by a frame, and readers fetch events with every frame.
-const WAITING_EVENTS: usize = 64;
-/// How long dropping a [`Source`] waits for its thread before leaving it behind.
-const PATIENCE_AT_DROP: Duration = Duration::from_secs(5);
+/// Frames of a file queued for a busy reader. For live sources only the newest frame is queued.
+const QUEUED_FRAMES: usize = 3;
+/// Most queued events. Each is followed by a frame, and readers fetch all events with every frame.
+const QUEUED_EVENTS: usize = 64;
+/// How long dropping a [`Source`] waits for its thread before it abandons the thread.
+const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where frames come from.
+/// The input of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// A camera: its number, or the path of its device.
+    /// A camera: its number, or the path of its device file.
     Camera(String),
-    /// The URL of an RTSP stream; may carry user and password.
+    /// The URL of an RTSP stream; may contain user and password.
     Rtsp(String),
-    /// A video or a picture, anything that GStreamer reads.
+    /// A video or a picture in any format that GStreamer reads.
     File(PathBuf),
-    /// A folder; every picture in it, in the order of their names.
+    /// All pictures in a folder, sorted by name.
     Images(PathBuf),
-    /// These pictures in this order, each with the name that its records carry.
+    /// The given pictures in the given order.
     Pictures {
-        /// What to call all of them together.
+        /// A name for all of them together.
         label: String,
-        /// Where they are, and their names.
+        /// The path of each picture, and its name in the records.
         files: Vec<(PathBuf, Arc<str>)>,
     },
-    /// A pipeline as one would give it to `gst-launch-1.0`, without a sink or with an `appsink`.
+    /// A pipeline as for `gst-launch-1.0`, without a sink or with an `appsink`.
     Pipeline(String),
 }
 
 impl Input {
-    /// What to call this source in records and messages; passwords are masked.
+    /// The source's name in records and messages; passwords are masked.
     #[must_use]
     pub fn label(&self) -> String {
         match self {
@@ -80,45 +79,45 @@ impl Input {
         }
     }
 
-    /// Whether frames come at their own pace, so that the newest wins. A pipeline tells only once it
-    /// runs: see [`Source::is_live`].
+    /// Whether frames come at their own pace, so that older ones are dropped. False for pipelines,
+    /// whose liveness is known only while they run: see [`Source::is_live`].
     #[must_use]
     pub fn is_live(&self) -> bool {
         matches!(self, Self::Camera(_) | Self::Rtsp(_))
     }
 }
 
-/// How RTSP carries its packets.
+/// Transport of RTSP streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
-    /// TCP; where the camera does not offer it, UDP.
+    /// TCP, or UDP if the camera does not offer TCP.
     #[default]
     Auto,
-    /// Inside the RTSP connection: loses nothing, passes firewalls.
+    /// Interleaved in the RTSP connection: no packet loss, and passes firewalls.
     Tcp,
-    /// Packets of their own: a little faster, and what is lost is lost.
+    /// Separate UDP packets: slightly lower latency, but packets can be lost.
     Udp,
 }
 
-/// What to open, and how.
+/// Options of a [`Source`].
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where frames come from.
+    /// The input.
     pub input: Input,
-    /// Play files at their own speed; the newest frame wins, as with a camera.
+    /// Play files in real time; older frames are dropped, as with a camera.
     pub realtime: bool,
-    /// How RTSP carries its packets.
+    /// Transport of RTSP streams.
     pub rtsp_transport: Transport,
-    /// How long RTSP packets may wait for those that came before them, in milliseconds.
+    /// Size of the RTSP jitter buffer in milliseconds: how long packets may wait for late ones.
     pub rtsp_latency_ms: u32,
-    /// Connect again when a live source that once worked is lost.
+    /// Reconnect when a live source that has worked is lost.
     pub reconnect: bool,
-    /// A live source without a frame for so long counts as lost. Files are given four times as much.
+    /// A live source without a frame for this long counts as lost. Files get four times as long.
     pub silence: Duration,
 }
 
 impl Options {
-    /// The defaults for `input`.
+    /// Default options for `input`.
     #[must_use]
     pub fn new(input: Input) -> Self {
         Self {
@@ -132,46 +131,45 @@ impl Options {
     }
 }
 
-/// What happens to a source, apart from frames.
+/// Events of a source other than frames.
 #[derive(Debug)]
 pub enum Event {
-    /// Connected, or the stream changed its size or speed; comes before the first such frame.
+    /// Connected, or size or rate of the frames changed. Comes before the first such frame.
     Connected(StreamInfo),
-    /// The stream was away and is back. `from` is the time of the last frame, `to` that of the next,
-    /// `connection` the number of the new connection.
+    /// A live stream was interrupted and is back.
     Gap {
-        /// When the last frame came.
+        /// Time of the last frame before the gap.
         from: SystemTime,
-        /// When frames came again.
+        /// Time of the first frame after the gap.
         to: SystemTime,
-        /// Why it was away, in words.
+        /// Why the stream was interrupted.
         reason: String,
-        /// The connection that ended the gap.
+        /// Number of the connection that ended the gap.
         connection: u32,
     },
-    /// Nothing more comes. Always the last event.
+    /// The source has ended. Always the last event.
     Ended(End),
 }
 
-/// How a source came to its end.
+/// Why a source ended.
 #[derive(Debug)]
 pub struct End {
-    /// In words: `end of stream`, `stopped`, or what went wrong.
+    /// As text: `end of stream`, `stopped`, or the failure.
     pub reason: String,
-    /// Set where it is a failure; frames that came before it are good.
+    /// Set if it is a failure. Frames received before it are valid.
     pub error: Option<Error>,
 }
 
-/// How much there is to come, where that is known; for progress bars.
+/// Length of the input if known, for progress bars.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Length {
-    /// Seconds of video.
+    /// Duration of a video in seconds.
     pub seconds: Option<f64>,
-    /// Frames (of a video: seconds times frame rate) or pictures.
+    /// Number of frames (for a video: duration times frame rate) or pictures.
     pub frames: Option<u64>,
 }
 
-/// What is learnt about the stream once it runs; 0 stands for "not known".
+/// Properties of the stream that become known while it runs; 0 means unknown.
 #[derive(Debug, Default)]
 struct Facts {
     live: AtomicBool,
@@ -179,28 +177,28 @@ struct Facts {
     frames: AtomicU64,
 }
 
-/// An open source. Dropping it ends it.
+/// An open source. Dropping it stops it.
 pub struct Source {
-    /// Frames in order. Disconnects at the end, after [`Event::Ended`] was sent.
+    /// Frames in order. Disconnected at the end, after [`Event::Ended`] was sent.
     pub frames: Receiver<Frame>,
-    /// Events, each with the number of the first frame that comes after it; fetch all that wait after
-    /// each frame was fetched, and after the frames have ended.
+    /// Events, each with the number of the first frame that comes after it. Fetch all queued events
+    /// after each frame, and again after the last frame.
     pub events: Receiver<(u64, Event)>,
     facts: Arc<Facts>,
-    /// Dropping the sender is the signal to stop.
+    /// Dropping the sender asks the thread to stop.
     stop: Mutex<Option<Sender<Infallible>>>,
-    /// Disconnects when the thread is done.
+    /// Disconnected when the thread has ended.
     done: Receiver<Infallible>,
 }
 
 impl Source {
-    /// Opens a source, which counts in `counters`. What can be checked at once (a file, a device, a URL, a pipeline's grammar) is
-    /// checked here; what takes time (connecting, finding a decoder) goes on in the background, and
-    /// fails with [`Event::Ended`].
+    /// Opens a source. It counts frames in `counters`. What can be checked quickly (a file, a
+    /// device, a URL, a pipeline's syntax) is checked here. Connecting and finding a decoder happen
+    /// in the background and are reported by [`Event::Ended`] if they fail.
     ///
     /// # Errors
-    /// [`Error::Source`] where the source cannot be opened, [`Error::Usage`] for a pipeline
-    /// description that GStreamer does not understand.
+    /// [`Error::Source`] if the source cannot be opened, [`Error::Usage`] for a pipeline
+    /// description that GStreamer cannot parse.
     pub fn open(options: Options, counters: Arc<Counters>) -> Result<Self> {
         gstreamer::init().map_err(|e| {
             Error::Source(format!(
@@ -209,13 +207,13 @@ impl Source {
             ))
         })?;
         let plan = supervisor::Plan::new(options)?;
-        let (frames_in, frames) = bounded(WAITING_FRAMES);
-        let (events_in, events) = bounded(WAITING_EVENTS);
+        let (frames_in, frames) = bounded(QUEUED_FRAMES);
+        let (events_in, events) = bounded(QUEUED_EVENTS);
         let (stop, stopped) = bounded(0);
         let (running, done) = bounded(0);
         let facts = Arc::new(Facts::default());
         plan.expect(&facts);
-        let mut outlet = Outlet {
+        let mut emitter = Emitter {
             frames: frames_in,
             waiting: frames.clone(),
             events: events_in,
@@ -226,8 +224,8 @@ impl Source {
         };
         let thread = move || {
             let running: Sender<Infallible> = running;
-            let end = catch_unwind(AssertUnwindSafe(|| plan.run(&mut outlet)));
-            outlet.end(end.unwrap_or_else(|_| End {
+            let end = catch_unwind(AssertUnwindSafe(|| plan.run(&mut emitter)));
+            emitter.end(end.unwrap_or_else(|_| End {
                 reason: "internal error".into(),
                 error: Some(Error::Bug("the source's thread panicked".into())),
             }));
@@ -241,19 +239,19 @@ impl Source {
         Ok(Self { frames, events, facts, stop, done })
     }
 
-    /// Asks the source to end; frames that wait already can still be fetched.
+    /// Asks the source to end. Frames that are already queued can still be fetched.
     pub fn stop(&self) {
-        // The lock guards a plain assignment, so even a poisoned one is good.
+        // The lock only guards an assignment, so poisoning can be ignored.
         self.stop.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     }
 
-    /// Whether the newest frame wins. Of pipelines this is known from the first frame on.
+    /// Whether older frames are dropped. For pipelines this is known from the first frame on.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.facts.live.load(Ordering::Relaxed)
     }
 
-    /// How much there is to come, as far as it is known by now.
+    /// Length of the input, as far as it is known.
     #[must_use]
     pub fn length(&self) -> Length {
         let known = |fact: &AtomicU64| Some(fact.load(Ordering::Relaxed)).filter(|&n| n > 0);
@@ -267,7 +265,7 @@ impl Source {
 impl Drop for Source {
     fn drop(&mut self) {
         self.stop();
-        if self.done.recv_timeout(PATIENCE_AT_DROP) == Err(RecvTimeoutError::Timeout) {
+        if self.done.recv_timeout(DROP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("the source does not let go of its device; leaving it behind");
         }
     }

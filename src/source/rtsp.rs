@@ -1,4 +1,4 @@
-//! Network cameras.
+//! RTSP streams.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,27 +8,29 @@ use gstreamer::glib::{GStr, uri_unescape_string};
 use gstreamer::prelude::*;
 use url::Url;
 
-use super::elements::{DECODE, TAIL, element, pipeline};
+use super::elements::{DECODEBIN, SINK_CHAIN, element, pipeline};
 use super::failure::{Failure, Kind};
 use super::mask::mask_url;
 use crate::{Error, Result};
 
-/// How long to wait for a camera's answer.
+/// Longest wait for a response of the server.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A stream's URL, taken apart: GStreamer gets URL and password separately, so that what it says
-/// and logs carries no password.
+/// The URL of a stream without its credentials. GStreamer gets URL and password separately, so that
+/// its messages and logs contain no password.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
     /// The URL without user and password.
     url: Url,
     user: String,
     password: String,
-    /// The URL with the password masked.
+    /// The URL with masked password.
     label: String,
 }
 
 impl Address {
+    /// Parses a URL.
+    ///
     /// # Errors
     /// [`Error::Source`] for anything but an RTSP URL with a host.
     pub(super) fn parse(text: &str) -> Result<Self> {
@@ -48,7 +50,7 @@ impl Address {
         };
         let user = plain(url.username());
         let password = plain(url.password().unwrap_or_default());
-        // Cannot fail: the URL has a host.
+        // Cannot fail, because the URL has a host.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         Ok(Self { url, user, password, label })
@@ -57,19 +59,19 @@ impl Address {
 
 /// A pipeline that receives the stream.
 pub(super) fn receiver(address: &Address, udp: bool, latency_ms: u32) -> Result<gst::Pipeline> {
-    let pipeline = pipeline(&format!("rtspsrc name=in ! {DECODE} ! {TAIL}"))?;
+    let pipeline = pipeline(&format!("rtspsrc name=in ! {DECODEBIN} ! {SINK_CHAIN}"))?;
     let source = element(&pipeline, "in")?;
     let answer = ANSWER.as_micros() as u64;
     source.set_property("location", address.url.as_str());
     source.set_property("user-id", &address.user);
     source.set_property("user-pw", &address.password);
     source.set_property("latency", latency_ms);
-    // What is late is dropped; otherwise a slow reader falls behind further and further.
+    // Late packets are dropped; otherwise a slow reader would fall behind more and more.
     source.set_property("drop-on-latency", true);
     source.set_property("tcp-timeout", answer);
     source.set_property("timeout", answer);
     source.set_property_from_str("protocols", if udp { "udp+udp-mcast" } else { "tcp" });
-    // Only the first video is asked for; the camera need not send the rest.
+    // Only the first video stream is requested from the server.
     let chosen = OnceLock::new();
     source.connect("select-stream", false, move |arguments| {
         let number = arguments.get(1)?.get::<u32>().ok()?;
@@ -80,7 +82,7 @@ pub(super) fn receiver(address: &Address, udp: bool, latency_ms: u32) -> Result<
     Ok(pipeline)
 }
 
-/// One sentence about a failure.
+/// A message for a failure.
 pub(super) fn explain(address: &Address, failure: &Failure) -> String {
     let (name, text) = (&address.label, &failure.text);
     match failure.kind {

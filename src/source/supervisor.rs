@@ -1,4 +1,4 @@
-//! Watches over a source: connects, tells end, error and silence apart, connects again.
+//! Supervises a source: connects, distinguishes end, error and silence, and reconnects.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,31 +10,31 @@ use gstreamer as gst;
 use super::backoff::Backoff;
 use super::connection::{Connection, Next};
 use super::decoded::Decoded;
+use super::emitter::{Emitter, Metadata};
 use super::failure::{Failure, Kind};
-use super::outlet::{Label, Outlet};
 use super::timeline::Timeline;
 use super::{End, Event, Facts, Input, Options, Transport};
 use super::{camera, custom, file, images, rtsp};
 use crate::frame::{Still, StreamInfo};
 use crate::{Error, Result};
 
-/// How often a wait for frames looks at everything else.
+/// Longest wait for a frame before other conditions are checked.
 const TICK: Duration = Duration::from_millis(50);
-/// A live source that never worked is tried again for so long.
+/// How long connecting to a live source that has never worked is retried.
 const FIRST_TRIES: Duration = Duration::from_secs(10);
-/// How long nothing comes after the last frame of a file whose end GStreamer does not tell.
-const ENDLESS: Duration = Duration::from_secs(2);
-/// The first frame of a connection may take so many times longer than later ones: some cameras send
-/// a key frame only every ten seconds.
-const FIRST_FRAME: u32 = 3;
-/// So much longer than a camera may a decoder of a file take for a frame.
-const DECODING: u32 = 4;
-/// Seconds by which a video may be shorter than its file, as where the sound is longer.
-const TAIL_OF_SOUND: f64 = 1.0;
-/// A file whose video ends before this part of it was cut off, or is damaged.
-const CUT_OFF: f64 = 0.75;
+/// Silence after which a GIF counts as finished, because GStreamer often does not signal its end.
+const GIF_SILENCE: Duration = Duration::from_secs(2);
+/// The first frame of a connection may take this many times longer than later ones, because some
+/// cameras send a key frame only every ten seconds.
+const FIRST_FRAME_FACTOR: u32 = 3;
+/// A file's decoder may take this many times longer for a frame than a camera.
+const FILE_SLOWNESS: u32 = 4;
+/// Seconds by which a video may be shorter than its file, for example if the audio is longer.
+const AUDIO_OVERHANG: f64 = 1.0;
+/// A file whose video ends before this part of its duration counts as truncated or damaged.
+const MIN_PLAYED: f64 = 0.75;
 
-/// A checked input.
+/// An input that has been checked.
 enum Checked {
     Camera(PathBuf),
     Rtsp(rtsp::Address),
@@ -43,7 +43,7 @@ enum Checked {
     Pipeline(String),
 }
 
-/// What to do, checked as far as that goes without waiting.
+/// The source's options after all checks that do not need waiting.
 pub(super) struct Plan {
     input: Checked,
     options: Options,
@@ -56,20 +56,22 @@ enum Outcome {
     Lost(Failure),
 }
 
-/// What is remembered from one connection to the next.
+/// State that is kept from one connection to the next.
 #[derive(Default)]
 struct History {
-    /// Connections that gave a frame.
+    /// Number of connections that produced a frame.
     connections: u32,
-    /// When the last frame came.
+    /// Time of the last frame.
     last_frame: Option<SystemTime>,
-    /// Why the last connection that gave a frame ended.
+    /// Why the last connection that produced a frame ended.
     lost: String,
-    /// Whether the last connection ran over UDP.
+    /// Whether the last connection used UDP.
     udp: bool,
 }
 
 impl Plan {
+    /// Checks the options.
+    ///
     /// # Errors
     /// See [`Source::open`](super::Source::open).
     pub(super) fn new(options: Options) -> Result<Self> {
@@ -94,7 +96,7 @@ impl Plan {
         Ok(Self { input, options })
     }
 
-    /// Notes what is known before anything runs.
+    /// Stores what is known before the source runs.
     pub(super) fn expect(&self, facts: &Facts) {
         facts.live.store(self.options.input.is_live() || self.paced(), Ordering::Relaxed);
         if let Checked::Images(paths) = &self.input {
@@ -102,17 +104,17 @@ impl Plan {
         }
     }
 
-    /// Runs the source to its end.
-    pub(super) fn run(self, outlet: &mut Outlet) -> End {
+    /// Runs the source until it ends.
+    pub(super) fn run(self, emitter: &mut Emitter) -> End {
         if let Checked::Images(paths) = &self.input {
-            return images::run(paths, self.options.silence * DECODING, outlet);
+            return images::run(paths, self.options.silence * FILE_SLOWNESS, emitter);
         }
         let started = Instant::now();
         let mut history = History::default();
         let mut backoff = Backoff::default();
         for attempt in 0.. {
             let before = history.connections;
-            let failure = match self.connect(attempt, outlet, &mut history) {
+            let failure = match self.connect(attempt, emitter, &mut history) {
                 Ok(Outcome::Lost(failure)) => failure,
                 Ok(Outcome::Finished) => {
                     return End { reason: "end of stream".into(), error: None };
@@ -120,20 +122,20 @@ impl Plan {
                 Ok(Outcome::Stopped) => break,
                 Err(error) => return End { reason: error.to_string(), error: Some(error) },
             };
-            let text = self.explain(&failure, outlet.number);
+            let text = self.explain(&failure, emitter.number);
             if history.connections > before {
-                // What failed tries say later is not why the stream went away.
+                // Failures of later attempts are not the reason of the interruption.
                 history.lost = failure.text.clone();
                 backoff.reset();
             }
             let wait = backoff.next();
-            // Twice at least, so that both ways of transport are tried.
+            // At least two attempts, so that both transports are tried.
             let in_time = attempt == 0 || started.elapsed() + wait < FIRST_TRIES;
-            if !self.worth_another_try(&failure, &history, in_time, outlet) {
+            if !self.worth_another_try(&failure, &history, in_time, emitter) {
                 return End { error: Some(Error::Source(text.clone())), reason: text };
             }
             tracing::warn!("{text}; trying again in {:.0} s", wait.as_secs_f64());
-            if !outlet.stop.sleep(wait) {
+            if !emitter.stop.sleep(wait) {
                 break;
             }
         }
@@ -141,8 +143,13 @@ impl Plan {
     }
 
     /// Connects and plays until the connection ends.
-    fn connect(&self, attempt: u32, outlet: &mut Outlet, history: &mut History) -> Result<Outcome> {
-        // Until one of the two has worked, they take turns.
+    fn connect(
+        &self,
+        attempt: u32,
+        emitter: &mut Emitter,
+        history: &mut History,
+    ) -> Result<Outcome> {
+        // Until one transport has worked, attempts alternate between the two.
         let udp = match self.options.rtsp_transport {
             Transport::Tcp => false,
             Transport::Udp => true,
@@ -150,9 +157,9 @@ impl Plan {
             Transport::Auto => history.udp,
         };
         let pipeline = self.pipeline(udp)?;
-        Ok(match Connection::start(pipeline, self.paced(), outlet.counters.clone()) {
+        Ok(match Connection::start(pipeline, self.paced(), emitter.counters.clone()) {
             Ok(mut connection) => {
-                let outcome = self.play(&mut connection, outlet, history);
+                let outcome = self.play(&mut connection, emitter, history);
                 history.udp = udp;
                 outcome
             }
@@ -179,23 +186,24 @@ impl Plan {
         }
     }
 
-    /// Whether frames are handed out at the stream's own speed although it could go faster.
+    /// Whether a source that has no pace of its own is played in real time.
     fn paced(&self) -> bool {
         let has_no_pace = matches!(self.options.input, Input::File(_) | Input::Pipeline(_));
         self.options.realtime && has_no_pace
     }
 
-    /// `in_time` tells whether a source that never worked may still be tried.
+    /// Whether to connect again after `failure`. `in_time`: whether a source that has never worked
+    /// may still be retried.
     fn worth_another_try(
         &self,
         failure: &Failure,
         history: &History,
         in_time: bool,
-        outlet: &Outlet,
+        emitter: &Emitter,
     ) -> bool {
         match &self.input {
             Checked::File(_) | Checked::Images(_) => false,
-            _ if history.connections > 0 => self.options.reconnect && self.has_pace(outlet),
+            _ if history.connections > 0 => self.options.reconnect && self.has_pace(emitter),
             Checked::Camera(_) | Checked::Pipeline(_) => false,
             Checked::Rtsp(_) => {
                 use Kind::{NoDecoder, NoVideo, NotFound, Refused};
@@ -205,11 +213,11 @@ impl Plan {
         }
     }
 
-    /// Hands on what a connection gives until it ends, fails or falls silent.
+    /// Passes on frames until the connection ends, fails or falls silent.
     fn play(
         &self,
         connection: &mut Connection,
-        outlet: &mut Outlet,
+        emitter: &mut Emitter,
         history: &mut History,
     ) -> Outcome {
         let still = match &self.input {
@@ -220,31 +228,31 @@ impl Plan {
         let mut shape = None;
         let mut reached = 0.0;
         let mut heard = Instant::now();
-        let mut patience = self.options.silence * FIRST_FRAME.max(self.slowness(outlet));
+        let mut patience = self.options.silence * FIRST_FRAME_FACTOR.max(self.slowness(emitter));
         let endless = matches!(&self.options.input, Input::File(path) if file::is_gif(path));
-        while !outlet.stop.is_set() {
+        while !emitter.stop.is_set() {
             match connection.next(TICK) {
                 Next::Frame(decoded) => {
                     if shape.is_none() {
-                        self.arrived(connection, outlet, history, decoded.fps);
+                        self.arrived(connection, emitter, history, decoded.fps);
                     }
                     let now = (decoded.width, decoded.height, decoded.fps);
                     if shape.replace(now) != Some(now) {
-                        announce(connection, outlet, history.connections, &decoded);
+                        announce(connection, emitter, history.connections, &decoded);
                     }
                     patience = if endless {
-                        ENDLESS
+                        GIF_SILENCE
                     } else {
-                        self.options.silence * self.slowness(outlet)
+                        self.options.silence * self.slowness(emitter)
                     };
                     patience += decoded.duration;
                     reached = decoded.pts.unwrap_or(reached) + decoded.duration.as_secs_f64();
                     let pts = timeline.next(decoded.pts, decoded.fps);
-                    let label =
-                        Label { pts, connection: history.connections, still: still.clone() };
-                    outlet.frame(decoded, label);
+                    let metadata =
+                        Metadata { pts, connection: history.connections, still: still.clone() };
+                    emitter.frame(decoded, metadata);
                     if still.is_some() {
-                        // Some cameras put a preview behind the picture.
+                        // Some cameras append a preview to the picture.
                         return Outcome::Finished;
                     }
                     history.last_frame = Some(SystemTime::now());
@@ -267,35 +275,35 @@ impl Plan {
         Outcome::Stopped
     }
 
-    /// Whether frames come at a pace that is not ours to choose.
-    fn has_pace(&self, outlet: &Outlet) -> bool {
-        outlet.facts.live.load(Ordering::Relaxed) && !self.paced()
+    /// Whether frames come at a pace that this program does not control.
+    fn has_pace(&self, emitter: &Emitter) -> bool {
+        emitter.facts.live.load(Ordering::Relaxed) && !self.paced()
     }
 
-    /// How many times longer than a camera this source may take for a frame.
-    fn slowness(&self, outlet: &Outlet) -> u32 {
-        if self.has_pace(outlet) { 1 } else { DECODING }
+    /// Factor by which this source may be slower than a camera.
+    fn slowness(&self, emitter: &Emitter) -> u32 {
+        if self.has_pace(emitter) { 1 } else { FILE_SLOWNESS }
     }
 
-    /// Takes note of a connection that gives its first frame, and tells of the gap before it.
-    fn arrived(&self, connection: &Connection, outlet: &Outlet, history: &mut History, fps: f64) {
+    /// Registers a connection that has produced its first frame, and reports the gap before it.
+    fn arrived(&self, connection: &Connection, emitter: &Emitter, history: &mut History, fps: f64) {
         history.connections += 1;
         let live = self.paced() || self.options.input.is_live() || connection.is_live();
-        outlet.facts.live.store(live, Ordering::Relaxed);
+        emitter.facts.live.store(live, Ordering::Relaxed);
         if let Some(seconds) = connection.duration() {
-            outlet.facts.milliseconds.store((seconds * 1e3) as u64, Ordering::Relaxed);
-            outlet.facts.frames.store((seconds * fps).round() as u64, Ordering::Relaxed);
+            emitter.facts.milliseconds.store((seconds * 1e3) as u64, Ordering::Relaxed);
+            emitter.facts.frames.store((seconds * fps).round() as u64, Ordering::Relaxed);
         }
         if let Some(from) = history.last_frame {
-            outlet.counters.reconnects.add();
+            emitter.counters.reconnects.add();
             let reason = std::mem::take(&mut history.lost);
             let (to, connection) = (SystemTime::now(), history.connections);
-            outlet.event(Event::Gap { from, to, reason, connection });
+            emitter.event(Event::Gap { from, to, reason, connection });
         }
     }
 
-    /// What the end of a stream means after `reached` seconds of it: a camera has none, so it is away;
-    /// a recording is over.
+    /// Interprets the end of a stream after `reached` seconds: a camera has no end, so it is lost;
+    /// a recording is finished.
     fn ended(&self, connection: &Connection, reached: f64) -> Outcome {
         let duration = connection.duration();
         let lost = |kind, text: &str| Outcome::Lost(Failure::new(kind, text));
@@ -303,12 +311,12 @@ impl Plan {
             (Checked::Camera(_), _) | (Checked::Rtsp(_), None) => {
                 lost(Kind::Ended, "the stream ended")
             }
-            // Demuxers take the end of a file that was cut off for the end of the stream.
+            // For a truncated file, demuxers report a normal end of stream.
             (Checked::File(path), Some(total))
-                if connection.has_container() && total - reached > TAIL_OF_SOUND =>
+                if connection.has_container() && total - reached > AUDIO_OVERHANG =>
             {
                 let text = format!("it breaks off at {reached:.1} of {total:.1} seconds");
-                if reached < CUT_OFF * total {
+                if reached < MIN_PLAYED * total {
                     return lost(Kind::Other, &text);
                 }
                 tracing::warn!("{}: {text}; is it complete?", path.display());
@@ -319,12 +327,12 @@ impl Plan {
     }
 }
 
-/// Tells what the stream looks like from now on.
-fn announce(connection: &Connection, outlet: &Outlet, number: u32, decoded: &Decoded) {
+/// Reports size, rate and codec of the stream.
+fn announce(connection: &Connection, emitter: &Emitter, number: u32, decoded: &Decoded) {
     if decoded.anamorphic {
         tracing::warn!("the stream's pixels are not square; faces are measured as they are stored");
     }
-    outlet.event(Event::Connected(StreamInfo {
+    emitter.event(Event::Connected(StreamInfo {
         width: decoded.width,
         height: decoded.height,
         fps: decoded.fps,

@@ -1,11 +1,12 @@
-//! Time stamps that only go up, whatever the stream says.
+//! Makes timestamps increase strictly, whatever the stream contains.
 
-/// Smaller steps back than this (in seconds) are disorder; larger ones are a new count.
+/// Steps back of at most this many seconds count as disorder, larger ones as a restart of the
+/// clock.
 const JUMP: f64 = 1.0;
-/// Frame rate for streams that tell none.
-const USUAL_FPS: f64 = 30.0;
+/// Frame rate that is assumed if the stream has none.
+const DEFAULT_FPS: f64 = 30.0;
 
-/// Repairs the time stamps of one connection.
+/// Repairs the timestamps of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Timeline {
     last: Option<f64>,
@@ -13,20 +14,20 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    /// The time stamp to use for a frame that says `pts` (seconds), always later than the one before
-    /// it. `fps` is 0 where unknown.
+    /// The timestamp for a frame with the given `pts` (seconds), always later than the previous
+    /// one. `fps` is 0 if unknown.
     pub(super) fn next(&mut self, pts: Option<f64>, fps: f64) -> f64 {
-        let step = 1.0 / if fps > 0.0 { fps } else { USUAL_FPS };
-        let told = pts.map(|pts| pts + self.offset);
-        let time = match (told, self.last) {
-            (Some(told), Some(last)) if told <= last => {
-                if told < last - JUMP {
-                    // The stream started to count anew; follow it from here.
-                    self.offset += last + step - told;
+        let step = 1.0 / if fps > 0.0 { fps } else { DEFAULT_FPS };
+        let stated = pts.map(|pts| pts + self.offset);
+        let time = match (stated, self.last) {
+            (Some(stated), Some(last)) if stated <= last => {
+                if stated < last - JUMP {
+                    // The stream's clock has restarted: continue from the last timestamp.
+                    self.offset += last + step - stated;
                 }
                 last + step
             }
-            (Some(told), _) => told,
+            (Some(stated), _) => stated,
             (None, Some(last)) => last + step,
             (None, None) => 0.0,
         };

@@ -1,8 +1,9 @@
-//! Frames that go into a decoder and never come out.
+//! Finds frames that go into a decoder and do not come out.
 //!
-//! Decoders of H.264 and H.265 leave out what they cannot decode, often without a word: what went in
-//! is held against what came out, by its time of presentation. Frames come out in the order of these
-//! times, so what lies before the frame that came out last will not come any more.
+//! Decoders of H.264 and H.265 leave out frames that they cannot decode, often without a message.
+//! So the presentation timestamps (PTS) of the decoder's input are compared with those of its
+//! output. Frames come out in order of their timestamps: an input timestamp before that of the last
+//! output will not come out any more.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,44 +11,45 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::elements::DECODER;
+use super::elements::DECODER_NAME;
 
-/// Nanoseconds by which parsers and decoders move a frame.
+/// Nanoseconds by which parsers and decoders may change a timestamp.
 const SLACK: u64 = 1_000_000;
 
-/// No decoder holds so many frames: what comes out has lost its times.
-const MOST: usize = 1000;
+/// More frames than any decoder holds. If there are more, timestamps do not match, and the record
+/// is cleared.
+const MAX_INSIDE: usize = 1000;
 
-/// What a decoder owes.
+/// Compares input and output of a pipeline's decoder.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Unseen(Arc<Mutex<Times>>);
+pub(super) struct DecoderMonitor(Arc<Mutex<Times>>);
 
 #[derive(Debug, Default)]
 struct Times {
-    /// In the decoder, nanoseconds.
+    /// Timestamps of frames inside the decoder, nanoseconds.
     inside: BTreeSet<u64>,
-    /// Of the frame that came out last.
+    /// Timestamp of the last frame that came out.
     last: Option<u64>,
 }
 
-impl Unseen {
-    /// Watches what a pipeline of ours will decode with. Of the user's own nothing is known: behind
-    /// its decoder frames may be left out on purpose.
+impl DecoderMonitor {
+    /// Monitors the decoder of one of this program's own pipelines. In a user's pipeline nothing is
+    /// monitored, because frames may be dropped after the decoder on purpose.
     pub(super) fn watch(pipeline: &gst::Pipeline) -> Self {
         let this = Self::default();
-        let decodebin = pipeline.by_name(DECODER).and_downcast::<gst::Bin>();
+        let decodebin = pipeline.by_name(DECODER_NAME).and_downcast::<gst::Bin>();
         let Some(decodebin) = decodebin else { return this };
-        let unseen = this.clone();
+        let monitor = this.clone();
         decodebin.connect_deep_element_added(move |_, _, element| {
             let kind = gst::ElementFactoryType::DECODER | gst::ElementFactoryType::MEDIA_VIDEO;
             let is_decoder = element.factory().is_some_and(|factory| factory.has_type(kind));
             let Some(pad) = element.static_pad("sink").filter(|_| is_decoder) else { return };
-            let unseen = unseen.clone();
+            let monitor = monitor.clone();
             pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
                 if let Some(buffer) = info.buffer().filter(|_| gives_all(pad)) {
                     let is_shown = !buffer.flags().contains(gst::BufferFlags::DECODE_ONLY);
                     if let Some(time) = buffer.pts().filter(|_| is_shown) {
-                        unseen.times().went_in(time.nseconds());
+                        monitor.times().frame_in(time.nseconds());
                     }
                 }
                 gst::PadProbeReturn::Ok
@@ -60,26 +62,27 @@ impl Unseen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A frame came out: how many there should have been between it and the one before it. What a
-    /// stream begins with may belong to frames before it, and is not missed.
-    pub(super) fn came(&self, time: gst::ClockTime) -> u64 {
-        self.times().came(time.nseconds())
+    /// A frame came out: returns the number of frames missing between it and the one before. Frames
+    /// before the first output are not counted, because the start of a stream may depend on earlier
+    /// frames.
+    pub(super) fn frame_out(&self, time: gst::ClockTime) -> u64 {
+        self.times().frame_out(time.nseconds())
     }
 }
 
 impl Times {
-    fn went_in(&mut self, time: u64) {
-        if self.inside.len() > MOST {
+    fn frame_in(&mut self, time: u64) {
+        if self.inside.len() > MAX_INSIDE {
             self.inside.clear();
         }
         self.inside.insert(time);
     }
 
-    fn came(&mut self, now: u64) -> u64 {
+    fn frame_out(&mut self, now: u64) -> u64 {
         let after = self.inside.split_off(&(now + 1));
         let before = std::mem::replace(&mut self.inside, after);
         match self.last.replace(now) {
-            // All that was to be shown between the two and has not come is lost.
+            // Every frame with a timestamp between the two is lost.
             Some(last) if now > last + 2 * SLACK => {
                 before.range(last + SLACK..now - SLACK).count() as u64
             }
@@ -88,12 +91,12 @@ impl Times {
     }
 }
 
-/// Whether a decoder makes a frame of everything that comes into this pad: not of halves of interlaced
-/// frames, nor of the hidden frames of other codecs.
+/// Whether the decoder makes one frame of every buffer at this pad. This is not so for fields of
+/// interlaced video, nor for the hidden frames of other codecs.
 fn gives_all(pad: &gst::Pad) -> bool {
     let caps = pad.current_caps();
     caps.as_ref().and_then(|caps| caps.structure(0)).is_some_and(|format| {
-        // Parsers name the mode where it is another.
+        // Parsers set the mode if it is not progressive.
         let mode = format.get::<&str>("interlace-mode").unwrap_or("progressive");
         matches!(&**format.name(), "video/x-h264" | "video/x-h265") && mode == "progressive"
     })
@@ -110,19 +113,19 @@ mod tests {
             |times: &mut Times, all: &[u64]| times.inside.extend(all.iter().map(|t| t * SLACK));
         // Before the first frame that comes out nothing is missed.
         put(&mut times, &[10, 20, 30, 40, 50, 60]);
-        assert_eq!(times.came(30 * SLACK), 0);
-        assert_eq!(times.came(40 * SLACK), 0);
-        assert_eq!(times.came(60 * SLACK), 1);
+        assert_eq!(times.frame_out(30 * SLACK), 0);
+        assert_eq!(times.frame_out(40 * SLACK), 0);
+        assert_eq!(times.frame_out(60 * SLACK), 1);
         // A parser says 70.4 and the decoder 70.9.
         times.inside.insert(70 * SLACK + 400_000);
         put(&mut times, &[80, 90, 100]);
-        assert_eq!(times.came(70 * SLACK + 900_000), 0);
-        assert_eq!(times.came(100 * SLACK), 2);
+        assert_eq!(times.frame_out(70 * SLACK + 900_000), 0);
+        assert_eq!(times.frame_out(100 * SLACK), 2);
         assert!(times.inside.is_empty());
         // A stream that begins again.
         put(&mut times, &[5, 10, 15]);
-        assert_eq!(times.came(10 * SLACK), 0);
+        assert_eq!(times.frame_out(10 * SLACK), 0);
         put(&mut times, &[20]);
-        assert_eq!((times.came(20 * SLACK), times.came(20 * SLACK)), (1, 0));
+        assert_eq!((times.frame_out(20 * SLACK), times.frame_out(20 * SLACK)), (1, 0));
     }
 }

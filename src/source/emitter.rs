@@ -1,4 +1,4 @@
-//! Where a source's thread hands out what it has.
+//! Sends frames and events of a source to its reader.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::{End, Event, Facts};
 use crate::counters::Counters;
 use crate::frame::{Frame, Still};
 
-/// Tells whether the reader wants no more: its end of the channel is gone.
+/// The signal to stop: the reader has dropped its end of the channel.
 pub(super) struct Stop(pub Receiver<Infallible>);
 
 impl Stop {
@@ -20,43 +20,43 @@ impl Stop {
         matches!(self.0.try_recv(), Err(TryRecvError::Disconnected))
     }
 
-    /// Waits; `false` where the wait was cut short because the source is to stop.
+    /// Sleeps; `false` if the source was asked to stop meanwhile.
     pub(super) fn sleep(&self, time: Duration) -> bool {
         matches!(self.0.recv_timeout(time), Err(RecvTimeoutError::Timeout))
     }
 }
 
-/// The sending ends of everything a [`Source`](super::Source) shows.
-pub(super) struct Outlet {
+/// The sending ends of a [`Source`](super::Source)'s channels.
+pub(super) struct Emitter {
     pub frames: Sender<Frame>,
-    /// The same channel as `frames`, to take back a frame that waits when a newer one comes.
+    /// The receiving end of `frames`, to remove a queued frame when a newer one comes.
     pub waiting: Receiver<Frame>,
     pub events: Sender<(u64, Event)>,
     pub stop: Stop,
     pub counters: Arc<Counters>,
     pub facts: Arc<Facts>,
-    /// The next frame's number.
+    /// Number of the next frame.
     pub number: u64,
 }
 
-/// What a frame carries besides its pixels.
-pub(super) struct Label {
+/// What a frame has besides its pixels.
+pub(super) struct Metadata {
     pub pts: f64,
     pub connection: u32,
     pub still: Option<Still>,
 }
 
-impl Outlet {
-    /// Hands a frame on. From a live source it takes the place of one that still waits; otherwise
-    /// this waits for room. Comes back without having sent it where the source is to stop.
-    pub(super) fn frame(&mut self, decoded: Decoded, label: Label) {
+impl Emitter {
+    /// Sends a frame. For a live source it replaces a queued frame; otherwise this waits for room.
+    /// Returns without sending if the source is asked to stop.
+    pub(super) fn frame(&mut self, decoded: Decoded, metadata: Metadata) {
         let frame = Frame {
             number: self.number,
-            pts: label.pts,
+            pts: metadata.pts,
             time: SystemTime::now(),
             arrived: Instant::now(),
-            connection: label.connection,
-            still: label.still,
+            connection: metadata.connection,
+            still: metadata.still,
             pixels: decoded.pixels,
         };
         self.number += 1;
@@ -65,9 +65,9 @@ impl Outlet {
                 self.counters.dropped_busy.add();
             }
         }
-        // For a live source there is room now, since nobody else sends.
-        // A frame that was not handed on because of a stop is not counted: whatever is counted is
-        // either processed or dropped.
+        // For a live source there is room now, because this is the only sender. A frame not sent
+        // because of a stop is not counted, so that every counted frame is either processed or
+        // dropped.
         select! {
             send(self.frames, frame) -> sent => if sent.is_ok() {
                 self.counters.decoded.add();
@@ -76,7 +76,7 @@ impl Outlet {
         }
     }
 
-    /// Hands an event on; none is ever dropped while somebody may read it.
+    /// Sends an event. Events are never dropped, unless the source is asked to stop.
     pub(super) fn event(&self, event: Event) {
         if let Err(TrySendError::Full(event)) = self.events.try_send((self.number, event)) {
             select! {
@@ -86,7 +86,7 @@ impl Outlet {
         }
     }
 
-    /// Says that nothing more comes, and closes both channels.
+    /// Sends the last event and closes both channels.
     pub(super) fn end(self, end: End) {
         match &end.error {
             Some(error) => tracing::debug!(%error, "source ended"),
