@@ -16,13 +16,16 @@ FACE_MODEL ?=
 
 DOC := $(DESTDIR)$(PREFIX)/share/doc/mmface-live
 
-.PHONY: help setup setup-gpu build demo test test-gpu bench engines-paper install clean distclean
+.PHONY: help setup setup-library setup-gpu build demo test model-check deny fuzz test-gpu bench engines-paper install clean distclean
 
 help: ## say what there is (what `make` alone does)
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
 
 setup: ## install Debian packages and libraries that are missing
 	@scripts/setup
+
+setup-library: ## fetch what crates/mmface alone needs: no GStreamer, no OpenCV, no Debian packages
+	@scripts/setup wheels library
 
 setup-gpu: ## fetch NVIDIA's libraries for --device cuda: TensorRT-RTX and NVRTC
 	@scripts/setup wheels-gpu
@@ -37,15 +40,29 @@ demo: build ## fit the face in a clip: a video with the mesh on it, and the reco
 	@echo "The video with the fitted mesh: $(CURDIR)/demo/overlay.mp4"
 	@echo "The parameters of every frame:  $(CURDIR)/demo/faces.jsonl"
 
-test: setup setup-gpu ## formatting, lints with warnings denied, all tests
+test: setup setup-gpu ## formatting, lints of all feature sets, documentation, all tests
 	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || \
 	    { echo "make test: rustfmt or clippy is missing: run 'rustup component add rustfmt clippy', then this again." >&2; exit 1; }
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features -- -D warnings
+	cargo clippy --locked -p mmface --no-default-features --all-targets -- -D warnings
+	cargo clippy --locked --features tensorrt-enterprise -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	cargo test --locked --workspace
+	$(MAKE) --no-print-directory model-check
+	@if [ -x $(TRAINING) ]; then cd engines/training && for test in test_*.py; do $(abspath $(TRAINING)) -m unittest $$test || exit 1; done; \
+	    else echo "engines/training has no environment here: its Python tests are left out"; fi
+
+model-check: ## try every order in which two threads can run, where threads meet (crates/handoff)
+	RUSTFLAGS="--cfg loom" cargo test --locked -p handoff --lib --release --target-dir $(TARGET_DIR)/loom
 
 test-gpu: setup setup-gpu ## on a machine with a GPU: CPU and GPU agree, nothing leaks, how fast it is
-	cargo test --locked gpu -- --ignored --nocapture --test-threads=1
+	cargo test --locked --workspace gpu -- --ignored --nocapture --test-threads=1
+
+deny: ## licences, sources and crates that are not wanted (needs cargo-deny)
+	@cargo deny --version >/dev/null 2>&1 || { echo "make deny: install it with 'cargo install --locked cargo-deny', then this again." >&2; exit 1; }
+	cargo deny check licenses bans sources
 
 bench: setup ## measure speed
 	cargo bench --locked
