@@ -41,7 +41,7 @@ fn run_stream(args: RunArgs) -> Result<()> {
     let config = Config::new(args)?;
     let stop = cli::stop_on_signals()?;
     let runtime = config.runtime.open()?;
-    tell(&run::run(&runtime, config.run, &stop)?);
+    log_summary(&run::run(&runtime, config.run, &stop)?);
     Ok(())
 }
 
@@ -55,7 +55,7 @@ fn other(command: Command) -> Result<()> {
     }
 }
 
-fn tell(end: &record::End) {
+fn log_summary(end: &record::End) {
     let record::End { frames, faces, seconds, fps, latency_ms, reason, .. } = end;
     let mut lost = String::new();
     for (count, why) in [(frames.dropped.busy, "too fast"), (frames.dropped.damaged, "damaged")] {

@@ -10,7 +10,7 @@ use super::values::{
     TransportArg, VolumeFromArg,
 };
 
-/// A camera in a configuration file: a number needs no quotes.
+/// Reads a camera from a configuration file, where a number needs no quotes.
 fn number_or_path<'de, D: Deserializer<'de>>(
     from: D,
 ) -> std::result::Result<Option<String>, D::Error> {
@@ -40,7 +40,7 @@ pub struct RunArgs {
     /// Video or picture, as fast as the machine allows, no frame is lost
     #[arg(long, value_name = "PATH", help_heading = "Source")]
     pub file: Option<PathBuf>,
-    /// Folder of pictures, in the order of their names, each for itself
+    /// Folder of pictures, sorted by name; each picture stands alone
     #[arg(long, value_name = "DIR", help_heading = "Source")]
     pub images: Option<PathBuf>,
     /// For experts: a pipeline as for gst-launch-1.0, without a sink
@@ -62,30 +62,30 @@ pub struct RunArgs {
     /// How long RTSP packets may wait for late ones, milliseconds [default: 100]
     #[arg(long, value_name = "MS", help_heading = "Source")]
     pub rtsp_latency: Option<u32>,
-    /// A live source silent for so many seconds counts as lost [default: 5]
+    /// Seconds without a frame after which a live source counts as lost [default: 5]
     #[arg(long, value_name = "SECONDS", help_heading = "Source")]
     pub silence: Option<f64>,
-    /// End when a live source is lost, instead of connecting again
+    /// End when a live source is lost, instead of reconnecting
     #[arg(long, help_heading = "Source")]
     pub no_reconnect: bool,
 
-    /// At most this many faces [default: 4]
+    /// Most faces to follow [default: 4]
     #[arg(long, value_name = "N", help_heading = "Faces")]
     pub faces: Option<u32>,
-    /// How faces are found [default: centerface]
+    /// Face detector [default: centerface]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Faces")]
     pub detector: Option<DetectorArg>,
-    /// The detector's file, where it is not in its usual place
+    /// The detector's file, if it is not in the usual place
     #[arg(long, value_name = "FILE", help_heading = "Faces")]
     pub detector_model: Option<PathBuf>,
-    /// Longest side of the picture that the detector sees: larger finds smaller faces
+    /// Longest side of the image that the detector works on: larger finds smaller faces
     /// [default: a third of the frame's longer side within 512 and 960; 960 for pictures]
     #[arg(long, value_name = "PIXELS", help_heading = "Faces")]
     pub detect_size: Option<u32>,
-    /// Seconds between looks for new faces while there is room for one more [default: 1]
+    /// Seconds between detections while more faces could be followed [default: 1]
     #[arg(long, value_name = "SECONDS", help_heading = "Faces")]
     pub detect_every: Option<f64>,
-    /// How much is smoothed over time [default: medium]
+    /// Strength of the smoothing over time [default: medium]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Faces")]
     pub smooth: Option<SmoothArg>,
     /// Align the mesh's pose to the surface of the volume, before smoothing [default: off]
@@ -126,8 +126,9 @@ pub struct RunArgs {
     /// Write the volume of every face and frame into this folder, as NumPy's .npy: u8, 255 = filled
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub volume_out: Option<PathBuf>,
-    /// Voxels along each side of a volume: 16 to 256; of the network 64, 128 or 192, the engines' volume
-    /// heads [default: 64, and only if something asks for volumes]
+    /// Voxels along each side of a volume: 16 to 256; for the network's volumes 64, 128 or 192, as
+    /// the
+    /// models have volume heads [default: 64, and only if something asks for volumes]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub volume: Option<u32>,
     /// What volumes are made from: the network's volume head, or the fitted mesh, filled, which is nearer to
@@ -135,31 +136,31 @@ pub struct RunArgs {
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
     pub volume_from: Option<VolumeFromArg>,
 
-    /// What runs the networks [default: auto]
+    /// Device that runs the networks [default: auto]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Networks")]
     pub device: Option<DeviceArg>,
-    /// Arithmetic of the networks; auto is the fastest that the device computes in [default: auto]
+    /// Precision of the networks; auto is the fastest that the device supports [default: auto]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Networks")]
     pub precision: Option<PrecisionArg>,
-    /// Threads of the CPU [default: all cores]
+    /// Number of CPU threads [default: all cores]
     #[arg(long, value_name = "N", help_heading = "Networks")]
     pub threads: Option<u32>,
-    /// Which networks of the engines [default: mmface-lite]
+    /// Which variant of the networks [default: mmface-lite]
     #[arg(long, value_name = "NAME", help_heading = "Networks")]
     pub variant: Option<String>,
-    /// Folder with manifest.toml, where it is not in its usual place
+    /// Folder with manifest.toml, if it is not in the usual place
     #[arg(long, value_name = "DIR", env = "MMFACE_ENGINES", help_heading = "Networks")]
     pub engines: Option<PathBuf>,
-    /// Where built GPU engines are kept [default: the user's cache folder]
+    /// Folder for the GPU engines that are built [default: the user's cache folder]
     #[arg(long, value_name = "DIR", env = "MMFACE_ENGINE_CACHE", help_heading = "Networks")]
     pub engine_cache: Option<PathBuf>,
-    /// Tell the GPU every operation anew, instead of replaying a CUDA graph
+    /// Launch every operation on the GPU anew, instead of replaying a CUDA graph
     #[arg(long, help_heading = "Networks")]
     pub no_cuda_graph: bool,
 }
 
 impl RunArgs {
-    /// These flags, and from `file` what they leave open. A source given here replaces the file's.
+    /// Completes these flags with those of `file`. A source given here replaces the file's source.
     #[must_use]
     pub fn over(self, file: Self) -> Self {
         let file = if self.names_a_source() {

@@ -1,4 +1,4 @@
-//! Flags and a configuration file become one checked [`Config`].
+//! Turns flags and a configuration file into a checked [`Config`].
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,36 +15,36 @@ use crate::sink::{Needs, Plan, VolumeSource, Volumes};
 use crate::source::{self, Input};
 use crate::{Error, Result};
 
-/// Everything a run needs to know, checked as far as it can be without opening a device.
+/// Everything that a run needs, checked as far as possible without opening a device.
 pub struct Config {
-    /// What runs the networks.
+    /// Settings of the runtime.
     pub runtime: RuntimeSettings,
-    /// What to run.
+    /// Options of the run.
     pub run: run::Options,
 }
 
 /// Settings of a [`Runtime`].
 #[derive(Debug, Clone)]
 pub struct RuntimeSettings {
-    /// The folder of the models, where it is not in its usual place.
+    /// The folder of the models, if it is not in the usual place.
     pub models: Option<PathBuf>,
-    /// Which networks.
+    /// Name of the networks' variant.
     pub variant: String,
-    /// What runs them.
+    /// The device that runs the networks.
     pub device: Device,
-    /// Their arithmetic; `None` is the fastest.
+    /// Precision of the networks; `None` is the fastest.
     pub precision: Option<Precision>,
-    /// Threads of the CPU; `None` is all cores.
+    /// Number of CPU threads; `None` is all cores.
     pub threads: Option<u32>,
-    /// Which detector.
+    /// The face detector.
     pub detector: mmface::detect::Kind,
-    /// Its file, where it is not in its usual place.
+    /// The detector's file, if it is not in the usual place.
     pub detector_model: Option<PathBuf>,
-    /// Where built GPU engines are kept.
+    /// Folder for built GPU engines.
     pub engine_cache: Option<PathBuf>,
     /// Whether the GPU replays CUDA graphs.
     pub cuda_graphs: bool,
-    /// Resolution of the volume head, if volumes of the network are wanted.
+    /// Resolution of the volume head, if its volumes are needed.
     pub volume: Option<u32>,
 }
 
@@ -52,7 +52,7 @@ impl RuntimeSettings {
     /// Opens the runtime.
     ///
     /// # Errors
-    /// Those of the library.
+    /// The library's errors.
     pub fn open(&self) -> Result<Runtime> {
         let models = self.models.as_deref().map_or_else(Models::find, Models::open)?;
         let builder = Runtime::builder(models)
@@ -68,13 +68,14 @@ impl RuntimeSettings {
     }
 }
 
-/// Voxels along each side of a volume where nobody says: what a CPU computes live.
+/// Default number of voxels along each side of a volume: what a CPU can compute live.
 const VOLUME: u32 = 64;
-/// Longest side of the copy of a picture that the detector sees: a picture has time for its small faces.
+/// Longest side of the detector's canvas for pictures. Larger than for videos, because a picture
+/// has time for small faces.
 const DETECT_SIZE_OF_PICTURES: u32 = 960;
 
 impl Config {
-    /// Checks flags, and the configuration file that they name.
+    /// Checks flags and the configuration file that they name.
     ///
     /// # Errors
     /// [`Error::Usage`] with what is wrong and what would be right.
@@ -97,7 +98,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Checks flags, whatever source and sinks they name: `input` is the source, `sinks` are the sinks.
+    /// Checks flags for a run with the given source and sinks, whatever source and sinks the flags
+    /// name.
     ///
     /// # Errors
     /// [`Error::Usage`] with what is wrong and what would be right.
@@ -189,8 +191,9 @@ fn source_options(args: &RunArgs, input: Input, stills: bool) -> Result<source::
     Ok(source)
 }
 
-/// What volumes are made from: what the flags say, else what the sinks need. ICP and whoever looks into
-/// the volume head want the network's; a volume that is only written is to be near the truth.
+/// The volumes of a run: as the flags say, else as the sinks need. ICP and sinks that show the
+/// volume head's output need volumes of the network; files get the filled mesh, which is closer to
+/// the true head.
 fn volumes(
     args: &RunArgs,
     refine: bool,
@@ -245,7 +248,7 @@ fn input(args: &RunArgs) -> Result<Input> {
     }
 }
 
-/// Nothing may be written over what is read, nor two things into one file.
+/// Checks that no output overwrites an input, and that no two outputs write to the same file.
 fn keep_apart(input: &Input, wanted: &[Wanted], config: Option<&Path>) -> Result<()> {
     let outputs: Vec<(&str, &Path)> =
         wanted.iter().filter_map(|(flag, plan)| Some((*flag, plan.file()?))).collect();
@@ -274,7 +277,7 @@ fn keep_apart(input: &Input, wanted: &[Wanted], config: Option<&Path>) -> Result
     Ok(())
 }
 
-/// Whether two paths lead to one file or folder. Devices such as /dev/null may be named twice.
+/// Whether two paths lead to the same file or folder. Devices such as /dev/null may be used twice.
 pub(super) fn same(a: &Path, b: &Path) -> bool {
     match (a.metadata(), b.metadata()) {
         (Ok(a), Ok(b)) => (a.is_file() || a.is_dir()) && (a.dev(), a.ino()) == (b.dev(), b.ino()),

@@ -1,8 +1,8 @@
-//! The library's messages name no flags; here they get the flags that help.
+//! Adds advice to the library's messages, which name no flags.
 
 use crate::Error;
 
-/// A failure in one sentence, with the flag that helps.
+/// The message of an error, with the flag that helps.
 #[must_use]
 pub fn explain(error: &Error) -> String {
     let Error::Mmface(cause) = error else { return error.to_string() };

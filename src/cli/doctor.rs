@@ -1,4 +1,4 @@
-//! `mmface-live doctor`: what works here, and what to do where something does not.
+//! `mmface-live doctor`: checks what works on this machine and says how to fix what does not.
 
 use std::path::PathBuf;
 
@@ -9,29 +9,29 @@ use mmface::detect::{self, Kind};
 use super::{explain, say};
 use crate::{Result, sink, source};
 
-/// Where to look.
+/// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder with manifest.toml, where it is not in its usual place
+    /// Folder with manifest.toml, if it is not in the usual place
     #[arg(long, value_name = "DIR", env = "MMFACE_ENGINES")]
     engines: Option<PathBuf>,
-    /// Where built GPU engines are kept [default: the user's cache folder]
+    /// Folder for the GPU engines that are built [default: the user's cache folder]
     #[arg(long, value_name = "DIR", env = "MMFACE_ENGINE_CACHE")]
     engine_cache: Option<PathBuf>,
 }
 
-/// One thing that was looked at.
-fn tell(what: &str, found: &Result<String>) -> Result<()> {
+/// Prints the result of one check.
+fn print_check(what: &str, found: &Result<String>) -> Result<()> {
     match found {
         Ok(text) => say(format_args!("  ok  {what:<14} {text}")),
         Err(why) => say(format_args!("  --  {what:<14} {}", explain(why))),
     }
 }
 
-/// Prints what there is. The first part is needed by every run, the rest by some.
+/// Runs and prints all checks. The first group is needed by every run, the others by some.
 ///
 /// # Errors
-/// The first thing that is missing and that every run needs.
+/// The first failure in the group that every run needs.
 pub fn run(args: &Args) -> Result<()> {
     say("to run")?;
     let needed = [
@@ -43,16 +43,16 @@ pub fn run(args: &Args) -> Result<()> {
         ("engines", engines(args)),
     ];
     for (what, found) in &needed {
-        tell(what, found)?;
+        print_check(what, found)?;
     }
     say("for video out")?;
-    tell("encoder", &sink::overlay::health())?;
+    print_check("encoder", &sink::overlay::health())?;
     say("for --report")?;
-    tell("plotly.js", &sink::report::library().map(|path| path.display().to_string()))?;
+    print_check("plotly.js", &sink::report::library().map(|path| path.display().to_string()))?;
     say("for --camera")?;
-    tell("cameras", &cameras())?;
+    print_check("cameras", &cameras())?;
     say("for --device cuda")?;
-    tell(
+    print_check(
         "GPU",
         &tensorrt::gpu().map_err(Into::into).map(|gpu| {
             let (major, minor) = gpu.driver;
@@ -63,9 +63,9 @@ pub fn run(args: &Args) -> Result<()> {
             )
         }),
     )?;
-    tell("TensorRT", &tensorrt::tensorrt_version().map_err(Into::into))?;
-    tell("NVRTC", &tensorrt::nvrtc_version().map_err(Into::into))?;
-    tell("built engines", &built(args))?;
+    print_check("TensorRT", &tensorrt::tensorrt_version().map_err(Into::into))?;
+    print_check("NVRTC", &tensorrt::nvrtc_version().map_err(Into::into))?;
+    print_check("built engines", &built(args))?;
     needed.into_iter().find_map(|(_, found)| found.err()).map_or(Ok(()), Err)
 }
 

@@ -1,4 +1,4 @@
-//! `mmface-live engines`: what the GPU's engines are, and how they come to be.
+//! `mmface-live engines`: lists, builds and checks GPU engines.
 
 use std::path::PathBuf;
 
@@ -10,48 +10,49 @@ use mmface::{Error as Library, Precision};
 use super::say;
 use crate::{Error, Result};
 
-/// What to do.
+/// Subcommands of `engines`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Say which networks there are, and what is built for which chip
+    /// List the networks, and the engines that are built
     List(Where),
     /// Build engines from the networks; works without a GPU
     Build(Build),
-    /// Say whether every engine is usable here, and if not, why
+    /// Check whether every engine is usable on this machine, and say why if not
     Check(Where),
 }
 
-/// Which engines, and where.
+/// Which engines, and where they are.
 #[derive(Debug, Args)]
 pub struct Where {
-    /// Which networks [default: all]
+    /// Which variant of the networks [default: all]
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
-    /// Folder with manifest.toml, where it is not in its usual place
+    /// Folder with manifest.toml, if it is not in the usual place
     #[arg(long, value_name = "DIR", env = "MMFACE_ENGINES")]
     engines: Option<PathBuf>,
-    /// Where built engines are kept [default: the user's cache folder]
+    /// Folder for the engines that are built [default: the user's cache folder]
     #[arg(long, value_name = "DIR", env = "MMFACE_ENGINE_CACHE")]
     engine_cache: Option<PathBuf>,
 }
 
-/// What to build.
+/// Arguments of `engines build`.
 #[derive(Debug, Args)]
 pub struct Build {
     #[command(flatten)]
     place: Where,
-    /// Chips, as sm_80,sm_86,sm_89,sm_120 [default: the one that is here]
+    /// Chips, such as sm_80,sm_86,sm_89,sm_120 [default: that of this machine's GPU]
     #[arg(long, value_name = "CHIP", value_delimiter = ',')]
     target: Vec<Chip>,
-    /// Build anew what is there already
+    /// Build engines that exist already, too
     #[arg(long)]
     force: bool,
 }
 
-/// Carries it out.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// [`Error::Mmface`] if an engine cannot be built or is not usable, or if there is no GPU to ask.
+/// [`Error::Mmface`] if an engine cannot be built or used, or if the GPU is needed and there is
+/// none.
 pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::List(place) => list(place),
@@ -60,7 +61,7 @@ pub fn run(command: &Command) -> Result<()> {
     }
 }
 
-/// A network that becomes an engine.
+/// A network from which an engine can be built.
 struct Network {
     variant: Variant,
     name: String,
@@ -81,7 +82,7 @@ impl Network {
 }
 
 impl Where {
-    /// The networks that the GPU runs, in every precision that there is.
+    /// The networks that run on a GPU, in every available precision.
     fn networks(&self) -> Result<(Models, Vec<Network>)> {
         let models = self.engines.as_deref().map_or_else(Models::find, Models::open)?;
         let variants: Vec<String> = match &self.variant {
@@ -136,7 +137,7 @@ fn list(place: &Where) -> Result<()> {
     Ok(())
 }
 
-/// Whether an engine was built from this network, whatever the chip.
+/// Whether an engine was built from this network, for any chip and version of TensorRT.
 fn is_of(name: &str, network: &Network) -> bool {
     network.recipe("", Chip::new(0, 0)).is_ok_and(|recipe| {
         let full = recipe.file_name();
@@ -159,7 +160,7 @@ fn build(what: &Build) -> Result<()> {
         what.target.clone()
     };
     let library = tensorrt::tensorrt_version()?;
-    // What one chip refuses in one precision, it may take in another: the rest is built anyway.
+    // One engine that cannot be built does not prevent the others.
     let mut refused = 0;
     for chip in chips {
         for network in &networks {
@@ -199,7 +200,7 @@ fn check(place: &Where) -> Result<()> {
     let library = tensorrt::tensorrt_version();
     let gpu = tensorrt::gpu();
     let mut unusable = 0;
-    let mut tell = |name: &str, verdict: std::result::Result<(), String>| match verdict {
+    let mut print_verdict = |name: &str, verdict: std::result::Result<(), String>| match verdict {
         Ok(()) => say(format_args!("ok       {name}")),
         Err(why) => {
             unusable += 1;
@@ -207,7 +208,7 @@ fn check(place: &Where) -> Result<()> {
         }
     };
     for name in cache.names().iter().filter(|name| name.ends_with(".engine")) {
-        tell(
+        print_verdict(
             name,
             match (cache.find(name), &library, &gpu) {
                 (Found::Bad(why), ..) => Err(format!("it {why}; the next run builds it anew")),
@@ -231,7 +232,7 @@ fn check(place: &Where) -> Result<()> {
         for network in &networks {
             let name = network.recipe(library, gpu.chip)?.file_name();
             if cache.find(&name) == Found::Missing {
-                tell(&name, Err("it is not built; the next run does it".into()))?;
+                print_verdict(&name, Err("it is not built; the next run does it".into()))?;
             }
         }
     }

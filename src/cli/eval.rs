@@ -1,4 +1,4 @@
-//! `mmface-live eval`: how accurate the program is, on labelled pictures.
+//! `mmface-live eval`: measures accuracy on labelled pictures.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::sink::files::cannot_write;
 use crate::sink::json::{Json, Target};
 use crate::{Error, Result, run};
 
-/// The help of this subcommand.
+/// Help text of the subcommand.
 pub const ABOUT: &str = "\
 Measure accuracy on labelled pictures: landmarks, pose, faces missed, time
 
@@ -28,7 +28,7 @@ Errors are mean distances in % of √(area of the box around the labelled points
 points and all 68. \"free\" takes the habit by which people place points off first, learnt on one half \
 of the people and applied to the other. Apart from the time, two runs give the same numbers.";
 
-/// Examples, below the flags.
+/// Examples for the help text.
 pub const EXAMPLES: &str = "\
 Examples:
   mmface-live eval faces.jsonl                                 a table
@@ -39,17 +39,17 @@ Examples:
 
 Formats and definitions: docs/evaluation.md. Exit codes are those of a run.";
 
-/// What to measure, and with what.
+/// Arguments of `eval`.
 #[derive(Debug, clap::Args)]
 #[command(mut_args(without_meaning), allow_negative_numbers = true)]
 pub struct Args {
     /// Labelled pictures: a file of JSON lines, or a folder of .jpg and .mat pairs
     #[arg(required = true, value_name = "DATASET")]
     pub datasets: Vec<PathBuf>,
-    /// Hold these landmarks against the labels [default: 3d for folders, else visible]
+    /// Compare these landmarks with the labels [default: 3d for folders, else visible]
     #[arg(long, value_enum, value_name = "visible|3d", help_heading = "Labels")]
     pub points: Option<JudgedArg>,
-    /// Only the pictures whose names stand in this file, one a line
+    /// Only the pictures whose names are in this file, one per line
     #[arg(long, value_name = "FILE", help_heading = "Labels")]
     pub only: Option<PathBuf>,
     /// Write the table as JSON
@@ -58,13 +58,14 @@ pub struct Args {
     /// Write the records, as a run with --landmarks does
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub records: Option<PathBuf>,
-    /// How the program runs meanwhile.
+    /// Flags of the run.
     #[command(flatten)]
     pub run: RunArgs,
 }
 
-/// Runs the program on the pictures of data sets, judges it by their labels, prints a table and writes
-/// what else is asked for. Setting `stop` ends it early, with what was measured until then.
+/// Runs the program on the pictures of the data sets, evaluates the records, prints a table and
+/// writes the requested files. Setting `stop` ends the run early; the results then cover what was
+/// processed.
 ///
 /// # Errors
 /// [`Error::Source`] for labels that cannot be read, [`Error::Sink`] for results that cannot be
@@ -93,8 +94,8 @@ pub fn run(args: Args, stop: &Arc<AtomicBool>) -> Result<()> {
     printed
 }
 
-/// Results need a place, which is better known now than after an hour, and not that of an input or of
-/// each other.
+/// Checks the output paths before the run, which may take an hour: each must be a file in an
+/// existing folder, and differ from the inputs and from the other output.
 fn check_outputs(out: Option<&Path>, records: Option<&Path>, inputs: &[&Path]) -> Result<()> {
     for (flag, path) in [("--out", out), ("--records", records)] {
         let Some(path) = path else { continue };
@@ -121,7 +122,7 @@ fn check_outputs(out: Option<&Path>, records: Option<&Path>, inputs: &[&Path]) -
     }
 }
 
-/// Refuses and hides those flags of a run that are about sources, outputs and time.
+/// Hides and rejects those flags of a run that make no sense here: for sources, outputs and time.
 fn without_meaning(arg: clap::Arg) -> clap::Arg {
     let about = (arg.get_help_heading(), arg.get_id().as_str());
     match about {

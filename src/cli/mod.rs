@@ -1,4 +1,4 @@
-//! The command line: what can be typed, and what a run is made of it.
+//! The command line.
 
 mod args;
 mod config;
@@ -31,7 +31,7 @@ use crate::{Error, Result};
 #[command(version, args_conflicts_with_subcommands = true, allow_negative_numbers = true)]
 #[command(after_help = EXAMPLES)]
 pub struct Cli {
-    /// Something else than a run.
+    /// A subcommand; without one it is a run.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// A run.
@@ -74,14 +74,14 @@ pub enum Command {
     View(view::Args),
 }
 
-/// The arguments. Ends the program where they are none, or help was asked for.
+/// Parses the arguments. Exits on errors and after printing help.
 #[must_use]
 pub fn parse() -> Cli {
     let matches = without_empty_variables(Cli::command()).get_matches();
     Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit())
 }
 
-/// An environment variable that is empty counts as not set.
+/// Treats environment variables that are empty as not set.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     let is_empty = |arg: &clap::Arg| {
         arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
@@ -99,7 +99,7 @@ pub fn schema() -> Result<()> {
     say(record::schema().trim_end())
 }
 
-/// Prints a line; unlike `println!` it takes a reader who has gone for one.
+/// Prints a line. Unlike `println!` it does not panic if the reader has closed standard output.
 pub(crate) fn say(line: impl Display) -> Result<()> {
     writeln!(std::io::stdout(), "{line}").map_err(|e| match e.kind() {
         ErrorKind::BrokenPipe => Error::ReaderGone,

@@ -1,4 +1,4 @@
-//! Ctrl-C and its like.
+//! Signals that end the program: Ctrl-C, SIGTERM, SIGHUP.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +9,12 @@ use signal_hook::iterator::Signals;
 
 use crate::{Error, Result};
 
-/// Signals that come so soon after the first say the same.
-const ONE_WISH: Duration = Duration::from_millis(500);
+/// Signals within this time after the first count as the same request.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
 
-/// What Ctrl-C, SIGTERM and SIGHUP set: whoever runs looks at it now and then and ends well. A second
-/// signal ends a program that does not end at the first, unless it comes with the first: `timeout`
-/// signals a program and then its process group, which is one wish.
+/// Returns a flag that Ctrl-C, SIGTERM and SIGHUP set; a run checks it and ends properly. A second
+/// signal exits at once, unless it comes right after the first: `timeout` signals the program and
+/// then its process group, which counts as one request.
 ///
 /// # Errors
 /// [`Error::Bug`] if signals cannot be caught.
@@ -24,12 +24,12 @@ pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
     let signals = [SIGINT, SIGTERM].into_iter().chain(hangup);
     let mut signals = Signals::new(signals).map_err(failed)?;
-    let told = stop.clone();
+    let flag = stop.clone();
     let listen = move || {
         let mut first: Option<Instant> = None;
         for _ in signals.forever() {
-            told.store(true, Ordering::Relaxed);
-            if first.get_or_insert_with(Instant::now).elapsed() > ONE_WISH {
+            flag.store(true, Ordering::Relaxed);
+            if first.get_or_insert_with(Instant::now).elapsed() > SAME_REQUEST {
                 signal_hook::low_level::exit(130);
             }
         }
@@ -38,7 +38,7 @@ pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Whether whoever started this program had it ignore the signal, as nohup does with SIGHUP.
+/// Whether the parent process has set the signal to be ignored, as nohup does with SIGHUP.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,4 +1,4 @@
-//! Flags that name outputs become plans of sinks: a line each.
+//! Turns flags into the plans of sinks.
 
 use std::path::{Path, PathBuf};
 
@@ -14,10 +14,10 @@ use crate::sink::{Content, Plan};
 use crate::source::Input;
 use crate::{Error, Result};
 
-/// A wanted sink, and the flag that asked for it.
+/// The plan of a sink, and the flag that requested it.
 pub(super) type Wanted = (&'static str, Box<dyn Plan>);
 
-/// The sinks that the flags ask for, records first.
+/// The requested sinks, records first.
 pub(super) fn plans(args: &RunArgs, input: &Input) -> Result<Vec<Wanted>> {
     let mut plans: Vec<Wanted> = vec![("--json", Box::new(json(args)))];
     plans.extend(report(args)?.map(|plan| ("--report", Box::new(plan) as _)));
@@ -66,7 +66,7 @@ fn volumes(args: &RunArgs) -> Option<VolumeFiles> {
     args.volume_out.clone().map(|folder| VolumeFiles { folder })
 }
 
-/// A file is an animation; everything else is a folder.
+/// The sink for meshes: a file is an animation, any other path is a folder.
 fn meshes(args: &RunArgs, input: &Input) -> Result<Option<Box<dyn Plan>>> {
     let wrong = |why: &str| Err(Error::Usage(why.into()));
     let Some(path) = args.mesh.clone() else {

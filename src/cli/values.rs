@@ -1,5 +1,4 @@
-//! The values that flags can have: names for the settings of the other modules, and what `--help` says
-//! of each.
+//! Values of flags: their names, the settings that they stand for, and their help texts.
 
 use clap::ValueEnum;
 use mmface::detect::Kind;
@@ -14,7 +13,7 @@ use crate::sink::meshes::Origin;
 use crate::sink::overlay::Style;
 use crate::source::Transport;
 
-/// A flag's values, and what each stands for.
+/// Defines an enum of a flag's values and the conversion to the corresponding setting.
 macro_rules! values {
     ($(#[$doc:meta])* $name:ident => $target:ty { $($(#[$help:meta])* $value:ident => $meaning:expr,)* }) => {
         $(#[$doc])*
@@ -33,11 +32,11 @@ macro_rules! values {
 values! {
     /// `--rtsp-transport`.
     TransportArg => Transport {
-        /// TCP; where the camera does not offer it, UDP
+        /// TCP, or UDP if the camera does not offer TCP
         Auto => Transport::Auto,
         /// Inside the RTSP connection: loses nothing, passes firewalls
         Tcp => Transport::Tcp,
-        /// Packets of their own: a little faster, and what is lost is lost
+        /// Separate packets: a little faster, but packets can be lost
         Udp => Transport::Udp,
     }
 }
@@ -45,13 +44,13 @@ values! {
 values! {
     /// `--smooth`.
     SmoothArg => Strength {
-        /// Not at all: every frame stands alone, identity too
+        /// No smoothing: every frame stands alone, identity included
         Off => Strength::Off,
-        /// Half the jitter, for whoever drives an avatar
+        /// Half the jitter, for driving an avatar
         Light => Strength::Light,
         /// A third of the jitter
         Medium => Strength::Medium,
-        /// A sixth of the jitter, for slow heads
+        /// A sixth of the jitter, for heads that move slowly
         Strong => Strength::Strong,
     }
 }
@@ -61,7 +60,7 @@ values! {
     RefineArg => bool {
         /// The parameters stay as the networks gave them
         Off => false,
-        /// Iterative closest points
+        /// Iterative closest point (ICP)
         Icp => true,
     }
 }
@@ -69,15 +68,15 @@ values! {
 values! {
     /// `--overlay-style`.
     StyleArg => Style {
-        /// Lit, half transparent
+        /// The lit mesh, half transparent
         Mesh => Style::Mesh,
-        /// The edges of its triangles
+        /// The edges of the mesh
         Wire => Style::Wire,
-        /// Near is yellow, far is blue
+        /// The depth: near is yellow, far is blue
         Depth => Style::Depth,
-        /// Where the surface looks: red to the right, green up, blue toward the camera
+        /// The normals: red to the right, green up, blue toward the camera
         Normals => Style::Normals,
-        /// The surface of the volume, by where it looks
+        /// The surface of the volume, coloured by its normals
         Volume => Style::Volume,
     }
 }
@@ -85,7 +84,7 @@ values! {
 values! {
     /// `--mesh-format`.
     FormatArg => Format {
-        /// Wavefront OBJ, colours behind the coordinates
+        /// Wavefront OBJ, colours after the coordinates
         Obj => Format::Obj,
         /// Stanford PLY, binary
         Ply => Format::Ply,
@@ -109,7 +108,7 @@ values! {
     VolumeFromArg => VolumeSource {
         /// The volume head
         Network => VolumeSource::Network,
-        /// The parameters: the solid that the fitted mesh bounds
+        /// The fitted mesh, filled
         Model => VolumeSource::Model,
     }
 }
@@ -117,7 +116,7 @@ values! {
 values! {
     /// `--device`.
     DeviceArg => Device {
-        /// The best that works here
+        /// The best that works on this machine
         Auto => Device::Auto,
         /// OpenVINO on the CPU
         Cpu => Device::Cpu,
@@ -129,13 +128,13 @@ values! {
 values! {
     /// `--precision`.
     PrecisionArg => Option<Precision> {
-        /// The fastest that the device computes in
+        /// The fastest that the device supports
         Auto => None,
         /// 32-bit floats
         F32 => Some(Precision::F32),
-        /// bfloat16; the CPU
+        /// bfloat16, for the CPU
         Bf16 => Some(Precision::Bf16),
-        /// 16-bit floats; the GPU
+        /// 16-bit floats, for the GPU
         F16 => Some(Precision::F16),
     }
 }
@@ -144,9 +143,9 @@ values! {
 values! {
     /// `--detector`.
     DetectorArg => Kind {
-        /// CenterFace, a network that finds turned, tilted and small faces, run by OpenCV
+        /// CenterFace, a network that finds rotated, tilted and small faces, run by OpenCV
         Centerface => Kind::CenterFaceOpenCv,
-        /// The same network, run by OpenVINO
+        /// CenterFace, run by OpenVINO
         CenterfaceOpenvino => Kind::CenterFaceOpenVino,
         /// OpenCV's Haar cascade: upright frontal faces only, for machines without the network's file
         Haar => Kind::Haar,
@@ -157,7 +156,7 @@ values! {
 values! {
     /// `--detector`.
     DetectorArg => Kind {
-        /// CenterFace, a network that finds turned, tilted and small faces, run by OpenVINO
+        /// CenterFace, a network that finds rotated, tilted and small faces, run by OpenVINO
         CenterfaceOpenvino => Kind::CenterFaceOpenVino,
     }
 }
@@ -167,7 +166,7 @@ values! {
     JudgedArg => Judged {
         /// `landmarks`: the contour follows the visible outline
         Visible => Judged::Visible,
-        /// `landmarks3d`, their x and y: fixed on the face, hidden ones too
+        /// x and y of `landmarks3d`: fixed points of the mesh, hidden ones included
         #[value(name = "3d")]
         Fixed => Judged::Fixed,
     }

@@ -1,4 +1,4 @@
-//! `mmface-live view`: a page about records that were written before.
+//! `mmface-live view`: writes the HTML page for existing records.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -13,19 +13,19 @@ use super::explain;
 use crate::sink::report::{Digest, Page};
 use crate::{Error, Result};
 
-/// No record is longer: sixty-four faces with all their vertices are a tenth of it.
-const LONGEST: u64 = 64 << 20;
+/// Most bytes of a record. Sixty-four faces with all their vertices need a tenth of it.
+const MAX_LINE: u64 = 64 << 20;
 
-/// What to show, and where.
+/// Arguments of `view`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Records of one run, as --json wrote them
     #[arg(value_name = "FILE.jsonl")]
     records: PathBuf,
-    /// The page [default: beside the records, with .html]
+    /// The page [default: next to the records, with .html]
     #[arg(short, long, value_name = "FILE.html")]
     output: Option<PathBuf>,
-    /// Folder with manifest.toml, where it is not in its usual place: for the face model
+    /// Folder with manifest.toml, for the face model, if it is not in the usual place
     #[arg(long, value_name = "DIR", env = "MMFACE_ENGINES")]
     engines: Option<PathBuf>,
 }
@@ -33,8 +33,9 @@ pub struct Args {
 /// Reads the records and writes the page.
 ///
 /// # Errors
-/// [`Error::Source`] if the file cannot be read or is not the records of a run, [`Error::Usage`] if
-/// the page would lie on the records, [`Error::Mmface`] and [`Error::Sink`] as [`Page`] says.
+/// [`Error::Source`] if the file cannot be read or does not contain the records of a run;
+/// [`Error::Usage`] if the page would overwrite the records; [`Error::Missing`] and [`Error::Sink`]
+/// as for [`Page`].
 pub fn run(args: &Args) -> Result<()> {
     let output = args.output.clone().unwrap_or_else(|| args.records.with_extension("html"));
     if same(&output, &args.records) {
@@ -58,7 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The records of a file. A last line that is torn is what a crash leaves: it is left out.
+/// Reads records. An incomplete last line, which a crash may leave, is ignored.
 fn read(path: &Path) -> Result<Digest> {
     let wrong = |why: String| Error::Source(format!("{} {why}", path.display()));
     let unreadable = |e| wrong(format!("cannot be read: {e}; name a file that --json wrote"));
@@ -67,23 +68,23 @@ fn read(path: &Path) -> Result<Digest> {
     loop {
         line.clear();
         number += 1;
-        lines.by_ref().take(LONGEST).read_until(b'\n', &mut line).map_err(unreadable)?;
+        lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(unreadable)?;
         if line.is_empty() {
             break;
         }
         if line.trim_ascii().is_empty() {
             continue;
         }
-        // Some editors begin a file with a byte order mark.
+        // Some editors start a file with a byte order mark.
         let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&line);
         let added =
             record::parse(line).and_then(|record| record.map_or(Ok(()), |r| digest.add(&r)));
         match added {
             Ok(()) => {}
-            // Power that fails may leave an end, but not what belongs before it.
+            // The last line may be incomplete, for example after a power failure.
             Err(_)
                 if digest.frames > 0
-                    && (line.len() as u64) < LONGEST
+                    && (line.len() as u64) < MAX_LINE
                     && lines.fill_buf().is_ok_and(<[u8]>::is_empty) =>
             {
                 tracing::warn!("line {number} is cut off and left out: the run did not end well");
@@ -101,7 +102,7 @@ fn read(path: &Path) -> Result<Digest> {
     Ok(digest)
 }
 
-/// The very face model that the records were made with.
+/// The face model of the records, checked by its hash.
 fn face_model(digest: &Digest, engines: Option<&Path>) -> Result<FaceModel> {
     let (model, hash) = engines.map_or_else(Models::find, Models::open)?.face_model()?;
     let wanted = digest.header.as_ref().map(|h| &h.face_model);

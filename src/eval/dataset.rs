@@ -1,4 +1,4 @@
-//! Labelled pictures: lists of JSON lines, and folders as AFLW2000-3D has them.
+//! Labelled pictures: JSON lines, and folders in the format of AFLW2000-3D.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -12,53 +12,53 @@ use crate::source::is_picture;
 use crate::{Error, Result};
 use mmface::face::LANDMARKS;
 
-/// So many broken labels are told one by one: a file of another kind is nothing but broken lines.
-const TOLD: usize = 10;
+/// Most warnings about broken labels, because a file in a wrong format has nothing but broken
+/// lines.
+const MAX_WARNINGS: usize = 10;
 
-/// Labelled faces of pictures.
+/// The labelled faces of a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Dataset {
-    /// Its file's or folder's name.
+    /// Name of its file or folder.
     pub name: String,
-    /// What its labels are like.
+    /// Which landmarks correspond to its labels.
     pub judged: Judged,
-    /// The faces, in their order.
+    /// The labels, in their order.
     pub faces: Vec<Label>,
-    /// Lines or pictures without points.
+    /// Number of lines or pictures without points.
     pub unlabelled: usize,
-    /// Lines or labels that make no sense; the first ones were told.
+    /// Number of invalid lines or labels.
     pub broken: usize,
-    /// Of the names of the pictures that are wanted, those that it has.
+    /// Those of the requested pictures' names that the data set has.
     pub met: HashSet<String>,
 }
 
 /// A labelled face.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Label {
-    /// The picture, as the data set calls it.
+    /// Name of the picture in the data set.
     pub file: String,
-    /// Where it is.
+    /// Path of the picture.
     pub path: PathBuf,
-    /// Whose face it is, if that is known.
+    /// The person, if known.
     pub person: Option<String>,
-    /// Where the picture comes from, if the data set is made of several.
+    /// The origin of the picture, if the data set has several.
     pub source: Option<String>,
-    /// Pixels; (0, 0) is the centre of the first one.
+    /// The 68 points in pixels; (0, 0) is the centre of the top left pixel.
     pub points: Points,
-    /// [pitch, yaw, roll], degrees, in the convention of 300W-LP, if it is known.
+    /// [pitch, yaw, roll] in degrees, in 300W-LP's convention, if known.
     pub pose: Option<[f64; 3]>,
-    /// The file of its true mesh, if that is known.
+    /// File of the true mesh, if known.
     pub mesh: Option<PathBuf>,
 }
 
 impl Dataset {
-    /// Reads a data set: a folder with `.mat` files, or a file of JSON lines. `only` names the
-    /// pictures that are wanted, if not all are, by their path in the data set or their last name.
+    /// Reads a data set: a folder with `.mat` files, or a file of JSON lines. `only` restricts it
+    /// to the pictures named, by their path in the data set or by their file name.
     ///
     /// # Errors
-    /// [`Error::Source`] where nothing can be read, or nothing that is read is a labelled face;
-    /// [`Error::Usage`] where `only` leaves nothing. A single broken label is told, counted and
-    /// left out.
+    /// [`Error::Source`] if the data set cannot be read or has no labelled face, [`Error::Usage`]
+    /// if `only` leaves no face. A single broken label is logged, counted and left out.
     pub(super) fn read(path: &Path, only: Option<&HashSet<String>>) -> Result<Self> {
         let name = path.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_owned()));
         let mut data = Self {
@@ -90,15 +90,17 @@ impl Dataset {
         })
     }
 
-    /// Takes in what became of one label.
+    /// Adds a label, or counts why there is none.
     fn add(&mut self, place: &str, label: Checked<Option<Label>>) {
         match label {
             Ok(Some(label)) => self.faces.push(label),
             Ok(None) => self.unlabelled += 1,
             Err(why) => {
                 match self.broken {
-                    0..TOLD => tracing::warn!("{place}: {why}; going on without it"),
-                    TOLD => tracing::warn!("{place}: {why}; the next ones are only counted"),
+                    0..MAX_WARNINGS => tracing::warn!("{place}: {why}; going on without it"),
+                    MAX_WARNINGS => {
+                        tracing::warn!("{place}: {why}; the next ones are only counted")
+                    }
                     _ => {}
                 }
                 self.broken += 1;
@@ -106,8 +108,8 @@ impl Dataset {
         }
     }
 
-    /// Whether `only` wants a picture, by its path in the data set or its last name, which is then
-    /// among those that were met.
+    /// Whether `only` names a picture, by its path in the data set or by its file name. Remembers
+    /// the name in `met`.
     fn is_wanted(&mut self, only: Option<&HashSet<String>>, file: &str) -> bool {
         let Some(only) = only else { return true };
         let last = file.rsplit('/').next().unwrap_or(file);
@@ -168,10 +170,10 @@ impl Dataset {
     }
 }
 
-/// What is wrong with a label.
+/// Errors are the reason why a label cannot be used.
 type Checked<T> = std::result::Result<T, String>;
 
-/// A line of a list; fields that it does not know are ignored.
+/// A line of a JSON lines file; unknown fields are ignored.
 #[derive(Deserialize)]
 #[serde(expecting = "expected an object with `file` and `points`")]
 struct Line {
@@ -185,7 +187,7 @@ struct Line {
 }
 
 impl Line {
-    /// `None` where there are no points.
+    /// The label; `None` if the line has no points.
     fn label(self, folder: &Path) -> Checked<Option<Label>> {
         let Self { file, person, source, points, points68, pose, mesh } = self;
         let Some(points) = points.filter(|list| !list.is_empty()).or(points68) else {
@@ -206,8 +208,8 @@ impl Line {
     }
 }
 
-/// `pt3d_68` [3×68] and `Pose_Para` [1×7] of AFLW2000-3D, whose first pixel is (1, 1), as MATLAB
-/// counts.
+/// Reads `pt3d_68` [3×68] and `Pose_Para` [1×7] of AFLW2000-3D. Its pixel coordinates start at (1,
+/// 1), as in MATLAB.
 fn from_matlab(place: &Path, file: String, path: PathBuf) -> Checked<Label> {
     let bytes = std::fs::read(place).map_err(|e| format!("it cannot be read ({e})"))?;
     let arrays = matlab::arrays(&bytes).map_err(|why| format!("the file {why}"))?;
@@ -226,7 +228,7 @@ fn from_matlab(place: &Path, file: String, path: PathBuf) -> Checked<Label> {
     Ok(Label { file, path, person, source, points, pose: Some(turn(pose)?), mesh })
 }
 
-/// Pitch, yaw and roll in degrees, none beyond a whole turn.
+/// Checks that angles in degrees are within ±360.
 fn turn(pose: [f64; 3]) -> Checked<[f64; 3]> {
     match pose.iter().find(|angle| !(-360.0..=360.0).contains(*angle)) {
         Some(angle) => Err(format!("its pose has {angle} for an angle in degrees")),
@@ -234,7 +236,7 @@ fn turn(pose: [f64; 3]) -> Checked<[f64; 3]> {
     }
 }
 
-/// 68 points that have a size, and eyes that are apart.
+/// Checks that there are 68 finite points that span a face.
 fn check(points: Vec<[f64; 2]>) -> Checked<Points> {
     let count = points.len();
     let points: Points = points

@@ -1,21 +1,21 @@
-//! Records held against labels: which face is which, and how far it is off.
+//! Compares records with labels: assigns faces to labels and computes errors.
 
 use mmface::bounds::iou;
 
 use super::dataset::{Dataset, Label};
 use super::mesh::Fit;
-use super::metric::{self, Points, SAME_FACE, box_of};
+use super::metric::{self, MIN_OVERLAP, Points, box_of};
 use super::report::{DatasetReport, Group, Labels, MeshError, Pose, Timing, YawFrom};
 use super::{Judged, Seen, SeenFace};
 
-/// Borders of the bins of |yaw|, degrees. What is turned further than the last is in the last bin.
+/// Limits of the bins of |yaw| in degrees. The last bin includes larger angles.
 const BINS: [f64; 4] = [0.0, 30.0, 60.0, 90.0];
 
-/// A labelled face whose picture was looked at, and what was found of it.
+/// A labelled face whose picture was processed.
 struct Face<'a> {
     label: &'a Label,
     found: Option<Found>,
-    /// If it was found and a true mesh is known.
+    /// The comparison with the true mesh, if there is one and the face was found.
     fit: Option<&'a Fit>,
 }
 
@@ -33,8 +33,9 @@ impl Face<'_> {
 }
 
 impl DatasetReport {
-    /// Judges what was `seen` of each label's picture: nothing if the run did not come so far, or
-    /// nothing in it if the picture cannot be decoded.
+    /// Evaluates a data set. `seen` returns the record of a label's picture: `None` if the run did
+    /// not reach it, `Some(None)` if the picture cannot be decoded. `fit` returns the comparison
+    /// with the true mesh.
     pub(super) fn new<'s>(
         data: &Dataset,
         judged: Judged,
@@ -63,23 +64,24 @@ impl DatasetReport {
                 None => {}
             }
         }
-        set_free(&mut faces);
+        set_free_offsets(&mut faces);
         let found = || faces.iter().filter(|face| face.found.is_some());
-        let told = faces.iter().filter(|face| face.label.pose.is_some()).count();
-        let guessed = found().filter(|face| face.label.pose.is_none()).count();
+        let labelled = faces.iter().filter(|face| face.label.pose.is_some()).count();
+        let fitted = found().filter(|face| face.label.pose.is_none()).count();
         Self {
             name: data.name.clone(),
             points: judged,
             labels,
-            yaw_from: YawFrom { label: told, fit: guessed },
+            yaw_from: YawFrom { label: labelled, fit: fitted },
             groups: groups(&faces),
         }
     }
 }
 
-/// The seen face that overlaps a label most, if it is the same, with its landmarks.
+/// The face in a record that overlaps the label most, with its landmarks, if the overlap is
+/// sufficient.
 fn best<'s>(seen: &'s Seen, label: &Label, judged: Judged) -> Option<(Points, &'s SeenFace)> {
-    let mut best = (SAME_FACE, None);
+    let mut best = (MIN_OVERLAP, None);
     for face in &seen.faces {
         let points: Vec<[f64; 2]> = match judged {
             Judged::Visible => face.landmarks.clone(),
@@ -94,8 +96,8 @@ fn best<'s>(seen: &'s Seen, label: &Label, judged: Judged) -> Option<(Points, &'
     best.1
 }
 
-/// Takes the habit of placing points off.
-fn set_free(faces: &mut [Face]) {
+/// Computes the free offsets.
+fn set_free_offsets(faces: &mut [Face]) {
     let mut found: Vec<_> = faces
         .iter_mut()
         .filter_map(|face| {

@@ -1,5 +1,5 @@
-//! The sink of an evaluation: notes what the records say, and judges meshes while their volumes are
-//! there.
+//! The sink of an evaluation: collects records, and compares meshes while their volumes are in
+//! memory.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -11,10 +11,10 @@ use super::{Notes, Seen, lock};
 use crate::sink::{Content, Context, Event, Needs, Plan, Sink, VolumeSource, WhenSlow};
 use crate::{Error, Result};
 
-/// A listener that is wanted.
+/// The requested sink.
 pub(super) struct ListenerPlan {
     pub(super) notes: Arc<Mutex<Notes>>,
-    /// The labels that name a mesh.
+    /// The labels with a true mesh.
     pub(super) meshed: ByPicture,
 }
 
@@ -62,7 +62,7 @@ impl Sink for Listener {
     }
 }
 
-/// A record as its reader sees it: the numbers as they are written.
+/// Converts a record to JSON and back, so that its numbers are rounded as a reader gets them.
 fn read(frame: &record::Frame) -> Result<Seen> {
     serde_json::to_value(frame)
         .and_then(serde_json::from_value)

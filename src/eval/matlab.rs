@@ -1,36 +1,37 @@
-//! Arrays of numbers out of MATLAB's version 5 files, as AFLW2000-3D has them.
+//! Reads numeric arrays from MATLAB files of version 5, as used by AFLW2000-3D.
 //!
-//! The format is that of MathWorks' "MAT-File Format", chapter 1: a header of 128 bytes, then
-//! elements of a type, a length and data; an array is an element that holds four others (flags,
-//! dimensions, name, values), and may lie compressed (zlib) in one more.
+//! The format is described in MathWorks' "MAT-File Format", chapter 1. A header of 128 bytes is
+//! followed by elements, each with a type, a length and data. An array is an element that contains
+//! four others (flags, dimensions, name, values). It may be compressed (zlib) inside another
+//! element.
 
 use std::collections::BTreeMap;
 
 use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit as unpack;
 
-/// A matrix, column after column as MATLAB stores it.
+/// A matrix in column-major order, as in MATLAB.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Array {
-    /// Numbers in a column.
+    /// Number of rows.
     pub rows: usize,
-    /// `rows` numbers of each column.
+    /// The values, column by column.
     pub values: Vec<f64>,
 }
 
 const HEADER: usize = 128;
 const MATRIX: u32 = 14;
 const COMPRESSED: u32 = 15;
-/// mxDOUBLE to mxUINT64: the kinds of arrays that hold numbers.
+/// mxDOUBLE_CLASS to mxUINT64_CLASS: the classes of numeric arrays.
 const NUMBERS: std::ops::RangeInclusive<u8> = 6..=15;
-/// No array here is larger; what unpacks to more is no label.
+/// Most bytes of an uncompressed array; a larger one is not a label.
 const LIMIT: usize = 64 << 20;
 
 type Checked<T> = Result<T, &'static str>;
 
-/// All two-dimensional arrays of real numbers in a file, by their names; others are left out.
+/// All two-dimensional arrays of real numbers in a file, by name; other arrays are ignored.
 ///
 /// # Errors
-/// What is wrong with the file, as the second half of a sentence.
+/// The reason why the file cannot be read, as the second half of a sentence.
 pub(super) fn arrays(bytes: &[u8]) -> Checked<BTreeMap<String, Array>> {
     match bytes.get(124..HEADER) {
         Some([0, 1, b'I', b'M']) if bytes.starts_with(b"MATLAB") => {}
@@ -63,7 +64,7 @@ struct Element<'a> {
 }
 
 impl<'a> Element<'a> {
-    /// Takes one element off the front.
+    /// Takes an element from the front of `bytes`.
     fn read(bytes: &mut &'a [u8]) -> Checked<Self> {
         let cut_off = "ends in the middle of an array";
         let word = |at: usize| {
@@ -71,24 +72,25 @@ impl<'a> Element<'a> {
             Some(u32::from_le_bytes(*four))
         };
         let first = word(0).ok_or(cut_off)?;
-        // Up to four bytes of data stand in the tag itself, with their count in its upper half.
+        // Small data element format: up to four bytes of data are in the tag itself, with their
+        // count in its upper half.
         let (kind, start, length, end) = match first >> 16 {
             0 => {
                 let length = word(4).ok_or(cut_off)? as usize;
-                // What is compressed is not padded.
+                // Compressed elements are not padded.
                 let padded = if first == COMPRESSED { length } else { length.div_ceil(8) * 8 };
                 (first, 8, length, 8 + padded)
             }
             length => (first & 0xffff, 4, length as usize, 8),
         };
         let data = bytes.get(start..start + length).ok_or(cut_off)?;
-        // Some writers leave out the last padding.
+        // Some writers leave out the padding of the last element.
         *bytes = bytes.get(end..).unwrap_or_default();
         Ok(Self { kind, data })
     }
 }
 
-/// The array in the data of a matrix element, if it is one of numbers.
+/// The array in a matrix element, if it is an array of real numbers.
 fn array(mut data: &[u8]) -> Checked<Option<(String, Array)>> {
     let flags = Element::read(&mut data)?.data;
     let (Some(class), Some(bits)) = (flags.first(), flags.get(1)) else {
@@ -108,7 +110,7 @@ fn array(mut data: &[u8]) -> Checked<Option<(String, Array)>> {
     Ok(Some((name, Array { rows: rows as usize, values })))
 }
 
-/// Numbers, which MATLAB stores in the smallest type that holds them.
+/// The numbers of an element. MATLAB stores them in the smallest type that can hold them.
 fn numbers(element: &Element) -> Checked<Vec<f64>> {
     macro_rules! values {
         ($t:ty) => {

@@ -1,4 +1,4 @@
-//! Fitted meshes and volumes held against true meshes, while the pictures go through the program.
+//! Compares fitted meshes and volumes with true meshes while the run is in progress.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,34 +11,34 @@ use mmface::mesh::Mesh;
 use mmface::volume::{Aligner, Distance, Solid};
 
 use super::dataset::Label;
-use super::metric::{self, SAME_FACE, box_of};
+use super::metric::{self, MIN_OVERLAP, box_of};
 use crate::sink::FrameEvent;
 
-/// How a face's mesh and volume compare with the true mesh.
+/// Comparison of a face's mesh and volume with the true mesh.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Fit {
-    /// Which label: its data set's place and its own in it.
+    /// Indices of the label: of its data set, and within the data set.
     pub label: (usize, usize),
-    /// Share of voxels that differ, 0…1, if there is a volume: of the volume, …
+    /// Share of voxels that differ between the volume and the true solid, 0…1, if there is a
+    /// volume.
     pub voxels: Option<f64>,
-    /// … and of the solid that the fitted mesh bounds.
+    /// Share of voxels that differ between the fitted mesh, filled, and the true solid.
     pub solid: Option<f64>,
-    /// From the fitted mesh to the true one.
+    /// Distance of the fitted mesh from the true mesh.
     pub distance: Distance,
 }
 
-/// A label that names a mesh.
+/// A label with a true mesh.
 pub(super) struct Known {
-    /// Its data set's place and its own in that.
+    /// Indices of the label: of its data set, and within the data set.
     pub place: (usize, usize),
-    /// It.
     pub label: Label,
 }
 
-/// Such labels by the place of their picture in the run.
+/// Labels with a true mesh, by the index of their picture.
 pub(super) type ByPicture = HashMap<usize, Vec<Known>>;
 
-/// Judges every face whose label names a mesh.
+/// Compares faces with the true meshes of their labels.
 pub(super) struct MeshJudge {
     aligner: Aligner,
     model: Arc<FaceModel>,
@@ -46,12 +46,12 @@ pub(super) struct MeshJudge {
 }
 
 impl MeshJudge {
-    /// With the labels of the pictures that will come.
+    /// `labels`: those of all pictures of the run.
     pub(super) fn new(model: Arc<FaceModel>, labels: ByPicture) -> Self {
         Self { aligner: Aligner::new(model.clone()), model, labels }
     }
 
-    /// How well the faces of a picture fit the meshes that its labels name.
+    /// Compares the faces in a picture with the true meshes of its labels.
     pub(super) fn judge(&self, picture: usize, frame: &FrameEvent) -> Vec<Fit> {
         let mut fits = Vec::new();
         for known in self.labels.get(&picture).into_iter().flatten() {
@@ -59,7 +59,7 @@ impl MeshJudge {
             let there = box_of(&label.points);
             let shared = |face: &Face| iou(face.bounds, there);
             let face = frame.faces().max_by(|a, b| shared(a.1).total_cmp(&shared(b.1)));
-            let Some((place, _)) = face.filter(|(_, face)| shared(face) >= SAME_FACE) else {
+            let Some((place, _)) = face.filter(|(_, face)| shared(face) >= MIN_OVERLAP) else {
                 continue;
             };
             let Some(path) = &label.mesh else { continue };
@@ -89,13 +89,14 @@ impl MeshJudge {
     }
 }
 
-/// A Wavefront OBJ in frame pixels with y up, as `--mesh-format obj` writes them; or what is wrong.
+/// Reads a Wavefront OBJ in frame pixels with y up, as written with `--mesh-format obj`. The error
+/// is a reason.
 fn read(path: &Path) -> std::result::Result<Mesh, String> {
     let options = tobj::LoadOptions { triangulate: true, ..Default::default() };
     let (models, _) = tobj::load_obj_buf(
         &mut std::io::BufReader::new(std::fs::File::open(path).map_err(|e| e.to_string())?),
         &options,
-        // Colours come from the picture, if at all.
+        // Materials are ignored.
         |_| Ok(Default::default()),
     )
     .map_err(|e| e.to_string())?;

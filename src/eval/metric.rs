@@ -1,9 +1,10 @@
-//! How far landmarks lie from where people put them.
+//! Landmark and pose errors.
 //!
-//! Errors are in % of a face's size, the square root of the area of the box around its labelled
-//! points. *Raw* compares as is. People place the 68 points by different habits, so *free* first
-//! takes each point's mean offset off: the mean over the other half of the people, so that no
-//! face is judged by a habit that it helped to learn.
+//! Landmark errors are in % of the face's size, which is the square root of the area of the box
+//! around its labelled points. The *raw* error is the plain distance. Annotators have systematic
+//! habits of placing the 68 points, so for the *free* error each point's mean offset is subtracted
+//! first. That mean is computed over the other half of the people, so that a face does not
+//! contribute to its own correction.
 
 use nalgebra::{Matrix2, Vector2};
 use serde::{Serialize, Serializer};
@@ -14,28 +15,28 @@ use mmface::face::{LANDMARKS, rotation};
 /// 68 points [x, y].
 pub(super) type Points = [[f64; 2]; LANDMARKS];
 
-/// Points 17 to 67: all but the jaw.
+/// Index of the first inner point: all points but the jaw.
 const INNER: usize = 17;
-/// Points of the eye on the left of the picture of an upright face, and on the right.
+/// Points of the eye on the left side of the image (of an upright face), and of the other eye.
 const EYES: [std::ops::Range<usize>; 2] = [36..42, 42..48];
 
-/// Mean distances over points, % of the face's size.
+/// Mean distances over the points of a face, in % of its size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Error {
-    /// The 51 points from 17 on.
+    /// Over the 51 points from index 17 on.
     #[serde(serialize_with = "digits")]
     pub inner: f64,
-    /// All 68.
+    /// Over all 68 points.
     #[serde(serialize_with = "digits")]
     pub all: f64,
 }
 
-/// Four digits after the point: more than a measurement means, enough to see any change.
+/// Serialises with four decimals.
 pub(super) fn digits<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_f64((value * 1e4).round() / 1e4)
 }
 
-/// [`digits`] of what is known, else null.
+/// As [`digits`], or null.
 pub(super) fn digits_if_any<S: Serializer>(value: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => digits(value, s),
@@ -43,7 +44,7 @@ pub(super) fn digits_if_any<S: Serializer>(value: &Option<f64>, s: S) -> Result<
     }
 }
 
-/// √(width × height) of the box around points.
+/// √(width × height) of the box around the points.
 pub(super) fn size(points: &Points) -> f64 {
     let side = |k: usize| {
         let all = || points.iter().map(|p| p[k]);
@@ -52,7 +53,7 @@ pub(super) fn size(points: &Points) -> f64 {
     (side(0) * side(1)).sqrt()
 }
 
-/// From the middle of one eye to that of the other.
+/// The vector from the centre of the left eye (in the image) to that of the right eye.
 pub(super) fn eye_line(points: &Points) -> Vector2<f64> {
     let middle = |eye: &std::ops::Range<usize>| {
         let sum: Vector2<f64> = points[eye.clone()].iter().map(|p| Vector2::from(*p)).sum();
@@ -61,15 +62,15 @@ pub(super) fn eye_line(points: &Points) -> Vector2<f64> {
     middle(&EYES[1]) - middle(&EYES[0])
 }
 
-/// Where each point was found, seen from where it was put: in a frame turned so that the labelled
-/// eyes are level, in % of the labelled size.
+/// Offset of each found point from its labelled place, in coordinates in which the labelled eyes
+/// are level, in % of the labelled size.
 pub(super) fn offsets(found: &Points, label: &Points) -> Points {
     let along = eye_line(label).normalize();
     let upright = Matrix2::new(along.x, along.y, -along.y, along.x) * (100.0 / size(label));
     std::array::from_fn(|i| (upright * (Vector2::from(found[i]) - Vector2::from(label[i]))).into())
 }
 
-/// Mean distances of one face's points.
+/// Mean distances of a face's points.
 pub(super) fn distance(offsets: &Points) -> Error {
     let mean = |points: &[[f64; 2]]| {
         points.iter().map(|[x, y]| x.hypot(*y)).sum::<f64>() / points.len() as f64
@@ -77,13 +78,14 @@ pub(super) fn distance(offsets: &Points) -> Error {
     Error { inner: mean(&offsets[INNER..]), all: mean(offsets) }
 }
 
-/// Whether a person belongs to the second half of the people: the same in every run and program.
+/// Assigns a person to one of two halves, by a hash of the name.
 pub(super) fn second_half(person: &str) -> bool {
     Sha256::digest(person).first().is_some_and(|byte| byte % 2 == 1)
 }
 
-/// Offsets of faces, each with the half that its person belongs to, free of the other half's mean.
-/// Where the other half is empty, nothing is known of the habit and nothing is taken off.
+/// Subtracts from the offsets of each face the mean offsets of the other half of the people. Each
+/// face comes with the half that its person belongs to. If the other half is empty, nothing is
+/// subtracted.
 pub(super) fn free(faces: &[(Points, bool)]) -> Vec<Points> {
     let habits = [false, true].map(|half| {
         let mut mean = [[0.0; 2]; LANDMARKS];
@@ -103,8 +105,8 @@ pub(super) fn free(faces: &[(Points, bool)]) -> Vec<Points> {
     faces.iter().map(without).collect()
 }
 
-/// What lies between two poses [pitch, yaw, roll]: the difference of each angle, and the angle of the
-/// one rotation that turns one pose into the other; degrees, none negative.
+/// Differences of two poses [pitch, yaw, roll] in degrees: the absolute difference of each angle,
+/// and the angle of the rotation from one pose to the other.
 pub(super) fn between(a: [f64; 3], b: [f64; 3]) -> [f64; 4] {
     let [pitch, yaw, roll] = [0, 1, 2].map(|k| {
         let turn = (a[k] - b[k]).rem_euclid(360.0);
@@ -114,11 +116,11 @@ pub(super) fn between(a: [f64; 3], b: [f64; 3]) -> [f64; 4] {
     [pitch, yaw, roll, f64::from(a.angle_to(&b).to_degrees())]
 }
 
-/// A face is found if the boxes around its landmarks and around its label overlap by this much
-/// (intersection over union).
-pub(super) const SAME_FACE: f32 = 0.3;
+/// Least intersection over union of the boxes around found and labelled landmarks; below it a face
+/// counts as missed.
+pub(super) const MIN_OVERLAP: f32 = 0.3;
 
-/// [x, y, width, height] of the box around points.
+/// The box [x, y, width, height] around points.
 pub(super) fn box_of(points: &Points) -> [f32; 4] {
     mmface::bounds::around(&points.map(|point| point.map(|v| v as f32)))
 }

@@ -1,9 +1,8 @@
-//! How accurate the program is: labelled pictures go through it as through any run, and its records
-//! are held against the labels.
+//! Evaluation: runs labelled pictures through the program and compares its records with the labels.
 //!
-//! Nothing here computes a face: an [`Evaluation`] gives a run its pictures and a sink, and what it
-//! judges are the records that come out, with the digits that a reader of them gets.
-//! `docs/evaluation.md` has the definitions.
+//! Nothing here computes a face. An [`Evaluation`] provides the pictures and a sink for an ordinary
+//! run, and compares the records, rounded as a reader gets them, with the labels. For definitions
+//! see `docs/evaluation.md`.
 
 mod dataset;
 mod judge;
@@ -28,25 +27,25 @@ use listener::ListenerPlan;
 use mesh::{ByPicture, Fit, Known};
 pub use report::Report;
 
-/// Which of a record's landmarks are held against the labels.
+/// Which of a record's landmarks are compared with the labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Judged {
     /// `landmarks`: the contour follows the visible outline.
     Visible,
-    /// `landmarks3d`, their x and y: fixed on the face, hidden ones too.
+    /// x and y of `landmarks3d`: fixed points of the mesh, hidden ones included.
     #[serde(rename = "3d")]
     Fixed,
 }
 
-/// What a record says, as far as it is judged.
+/// The evaluated part of a frame record.
 #[derive(Debug, Clone, Deserialize)]
 struct Seen {
     latency_ms: record::Latency,
     faces: Vec<SeenFace>,
 }
 
-/// A face of a record.
+/// The evaluated part of a face in a record.
 #[derive(Debug, Clone, Deserialize)]
 struct SeenFace {
     r: [f64; 3],
@@ -54,20 +53,22 @@ struct SeenFace {
     landmarks3d: Vec<[f64; 3]>,
 }
 
-/// What a run said.
+/// What was collected during a run.
 #[derive(Default)]
 struct Notes {
     header: Option<Arc<Header>>,
-    /// By the place of the picture.
+    /// Records by the index of the picture.
     seen: HashMap<usize, Seen>,
+    /// Comparisons with true meshes by the label's indices (data set, face).
     fits: HashMap<(usize, usize), Fit>,
 }
 
-/// Data sets whose pictures are to be judged.
+/// Labelled data sets to evaluate.
 pub struct Evaluation {
     data: Vec<Dataset>,
-    /// The pictures of all data sets, each once, in the order of the labels.
+    /// The pictures of all data sets, without duplicates, in the order of the labels.
     files: Vec<(PathBuf, Arc<str>)>,
+    /// Index of each picture in `files`.
     places: HashMap<PathBuf, usize>,
     notes: Arc<Mutex<Notes>>,
 }
@@ -77,11 +78,11 @@ fn lock(notes: &Mutex<Notes>) -> MutexGuard<'_, Notes> {
 }
 
 impl Evaluation {
-    /// Reads data sets; of their pictures only those whose names stand in the file `only`, if one is
-    /// given.
+    /// Reads data sets. If a file `only` is given, just the pictures that it names.
     ///
     /// # Errors
-    /// [`Error::Source`] for labels that cannot be read, [`Error::Usage`] for `only`.
+    /// [`Error::Source`] for labels that cannot be read, [`Error::Usage`] for a file `only` that
+    /// cannot be read.
     pub fn read(datasets: &[PathBuf], only: Option<&Path>) -> Result<Self> {
         let wanted = only.map(names).transpose()?;
         let read = |path: &PathBuf| Dataset::read(path, wanted.as_ref());
@@ -97,25 +98,25 @@ impl Evaluation {
         Ok(Self { data, files, places, notes: Arc::default() })
     }
 
-    /// The pictures, as the source of a run.
+    /// The pictures as the input of a run.
     #[must_use]
     pub fn input(&self) -> Input {
         let label = self.data.iter().map(|data| data.name.as_str()).collect::<Vec<_>>().join(", ");
         Input::Pictures { label, files: self.files.clone() }
     }
 
-    /// The pictures' files.
+    /// Paths of the pictures.
     pub fn pictures(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
-    /// What must be a sink of that run.
+    /// The sink that the run must have.
     #[must_use]
     pub fn listener(&self) -> Box<dyn Plan> {
         Box::new(ListenerPlan { notes: self.notes.clone(), meshed: self.meshed() })
     }
 
-    /// The labels that name a mesh.
+    /// The labels with a true mesh.
     fn meshed(&self) -> ByPicture {
         let mut meshed = ByPicture::new();
         for (set, data) in self.data.iter().enumerate() {
@@ -129,8 +130,8 @@ impl Evaluation {
         meshed
     }
 
-    /// What the run has shown. `judged` overrides the data sets' own choice of landmarks; a run that was
-    /// `stopped` has not come to every picture.
+    /// The results of the run. `judged` overrides the data sets' own choice of landmarks.
+    /// `stopped`: whether the run was stopped, so that it may not have processed every picture.
     ///
     /// # Errors
     /// [`Error::Bug`] if there was no run.
@@ -170,7 +171,8 @@ impl Evaluation {
     }
 }
 
-/// Says which wanted pictures no data set has: a name that is mistyped would make the set smaller.
+/// Warns about names in `only` that no data set has, because a typing error would make the set
+/// smaller.
 fn warn_of_absent(wanted: Option<&HashSet<String>>, data: &[Dataset]) {
     let absent = |name: &&String| !data.iter().any(|data| data.met.contains(*name));
     let mut absent: Vec<_> =
@@ -185,7 +187,7 @@ fn warn_of_absent(wanted: Option<&HashSet<String>>, data: &[Dataset]) {
     }
 }
 
-/// The names of pictures, one a line.
+/// Reads a file with one picture name per line.
 fn names(path: &Path) -> Result<HashSet<String>> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::Usage(format!("cannot read --only {}: {e}", path.display())))?;

@@ -1,4 +1,4 @@
-//! What an evaluation found, as JSON and as a table.
+//! The results of an evaluation, as JSON and as a table.
 
 use std::fmt;
 
@@ -8,113 +8,113 @@ use super::Judged;
 use super::metric::{self, digits, digits_if_any};
 use mmface::record::Network;
 
-/// All that was measured. Two runs of the same program on the same machine and pictures differ in
-/// `timing` only.
+/// The results. Two runs of the same program on the same machine and pictures differ in `timing`
+/// only.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// `mmface-live`.
     pub program: String,
-    /// Its version.
+    /// Version of the program.
     pub version: String,
-    /// The networks, and what ran them.
+    /// The networks and their backend.
     pub network: Network,
     /// The face model.
     pub face_model: Named,
-    /// `icp`, if poses were aligned to the volumes.
+    /// `icp` if poses were aligned to the volumes.
     pub refine: Option<String>,
     /// Voxels along each side of the volumes, if there were any.
     pub volume: Option<u32>,
     /// False if the run was stopped before the last picture.
     pub complete: bool,
-    /// One for each data set.
+    /// Results of each data set.
     pub datasets: Vec<DatasetReport>,
-    /// How long it took.
+    /// Processing times.
     pub timing: Timing,
 }
 
-/// A file of the engines.
+/// A model file.
 #[derive(Debug, Clone, Serialize)]
 pub struct Named {
-    /// Its name.
+    /// Name of the model.
     pub name: String,
-    /// Its SHA-256.
+    /// SHA-256 of its file.
     pub hash: String,
 }
 
-/// What was measured on one data set.
+/// Results of one data set.
 #[derive(Debug, Clone, Serialize)]
 pub struct DatasetReport {
-    /// Its file's or folder's name.
+    /// Name of the data set.
     pub name: String,
-    /// Which landmarks were judged.
+    /// Which landmarks were compared.
     pub points: Judged,
-    /// What became of the labels.
+    /// Counts of labels.
     pub labels: Labels,
-    /// How many faces are in a bin by the yaw of their label, and how many by that of their fit.
+    /// Origin of the yaw by which faces are put into bins.
     pub yaw_from: YawFrom,
-    /// All faces first, then the bins of yaw, then the sources if there are several.
+    /// Results over all faces, then by yaw, then by source if there are several.
     pub groups: Vec<Group>,
 }
 
-/// What became of the labels of a data set.
+/// Counts of the labels of a data set.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Labels {
     /// Labelled faces.
     pub faces: usize,
-    /// Those whose picture went through the program.
+    /// Labelled faces whose picture was processed.
     pub measured: usize,
-    /// Those whose picture cannot be decoded.
+    /// Labelled faces whose picture cannot be decoded.
     pub unreadable: usize,
-    /// Labels that make no sense.
+    /// Invalid labels.
     pub broken: usize,
     /// Lines or pictures without points.
     pub unlabelled: usize,
 }
 
-/// Where yaw comes from.
+/// Number of faces by the origin of their yaw.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct YawFrom {
-    /// The label's pose.
+    /// From the label's pose.
     pub label: usize,
-    /// The fitted pose, where the label has none.
+    /// From the fitted pose, because the label has none.
     pub fit: usize,
 }
 
-/// Means over some of the faces.
+/// Results over a group of faces.
 #[derive(Debug, Clone, Serialize)]
 pub struct Group {
     /// `all`, `yaw 0–30°`, … or a source.
     pub name: String,
-    /// Labelled faces, the missed ones too (in a bin: if their label tells their yaw).
+    /// Labelled faces, missed ones included. In a group by yaw, only faces whose yaw is known.
     pub faces: usize,
-    /// Faces that were not found; they are not in the means.
+    /// Labelled faces that were not found. They are not part of the means below.
     pub missed: usize,
-    /// Landmark error as it is, % of the face's size.
+    /// Raw landmark error, % of the face's size.
     pub raw: Option<metric::Error>,
-    /// The same without the habit of placing points.
+    /// Free landmark error: without the mean offset of each point.
     pub free: Option<metric::Error>,
-    /// Mean absolute errors of the pose, degrees, where labels have one.
+    /// Mean absolute errors of the pose in degrees, if labels have poses.
     pub pose: Option<Pose>,
-    /// Against true meshes, where labels have one.
+    /// Comparison with true meshes, if labels have them.
     pub mesh: Option<MeshError>,
 }
 
 /// See [`Group::mesh`].
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct MeshError {
-    /// How many faces.
+    /// Number of faces.
     pub faces: usize,
-    /// Voxels of the volume that differ from the true solid, where both lie, %.
+    /// Voxels that differ between the volume and the true solid, without alignment, in %.
     #[serde(serialize_with = "digits_if_any")]
     pub voxels: Option<f64>,
-    /// The same for the solid that the fitted mesh bounds.
+    /// Voxels that differ between the fitted mesh, filled, and the true solid, in %.
     #[serde(serialize_with = "digits_if_any")]
     pub solid: Option<f64>,
-    /// From the visible skin of the fitted mesh to the true surface, point to plane, where both lie;
-    /// % of the face's size.
+    /// Mean point-to-plane distance from the visible skin of the fitted mesh to the true surface,
+    /// without alignment, in % of the face's size.
     #[serde(serialize_with = "digits")]
     pub surface: f64,
-    /// The same after the similarity that lays the fitted mesh best on the true one.
+    /// The same distance after alignment by a similarity transform.
     #[serde(serialize_with = "digits")]
     pub aligned: f64,
 }
@@ -122,7 +122,7 @@ pub struct MeshError {
 /// See [`Group::pose`].
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Pose {
-    /// How many faces.
+    /// Number of faces.
     pub faces: usize,
     #[serde(serialize_with = "digits")]
     pub pitch: f64,
@@ -130,15 +130,15 @@ pub struct Pose {
     pub yaw: f64,
     #[serde(serialize_with = "digits")]
     pub roll: f64,
-    /// Of the one rotation between the two poses.
+    /// Angle of the rotation between the two poses.
     #[serde(serialize_with = "digits")]
     pub angle: f64,
 }
 
-/// Medians of the wall clock, milliseconds.
+/// Median processing times in milliseconds.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Timing {
-    /// Pictures that were timed.
+    /// Number of pictures.
     pub pictures: usize,
     #[serde(serialize_with = "digits")]
     pub picture_ms: f64,
@@ -222,7 +222,7 @@ impl fmt::Display for DatasetReport {
     }
 }
 
-/// Columns that are as wide as they need to be.
+/// Prints a table with columns as wide as necessary.
 fn table(f: &mut fmt::Formatter<'_>, groups: &[Group]) -> fmt::Result {
     let mut rows = [
         ["", "", "", "raw", "", "free", "", "pose", "", "", "", "mesh", "", "", ""].to_vec(),
@@ -255,12 +255,12 @@ fn table(f: &mut fmt::Formatter<'_>, groups: &[Group]) -> fmt::Result {
             number(mesh.map(|m| m.aligned)),
         ]
     }));
-    // Without poses or meshes there is nothing to say of them.
+    // Columns for poses and meshes are left out if there are none.
     let posed = groups.iter().any(|group| group.pose.is_some());
     let meshed = groups.iter().any(|group| group.mesh.is_some());
-    let told = |column: usize| if column < 11 { column < 7 || posed } else { meshed };
+    let shown = |column: usize| if column < 11 { column < 7 || posed } else { meshed };
     let width = |k: usize| rows.iter().map(|row| row[k].chars().count()).max().unwrap_or(0);
-    let columns: Vec<_> = (0..rows[0].len()).filter(|k| told(*k)).map(|k| (k, width(k))).collect();
+    let columns: Vec<_> = (0..rows[0].len()).filter(|k| shown(*k)).map(|k| (k, width(k))).collect();
     for row in &rows {
         let mut line = format!("{:<1$}", row[0], columns[0].1);
         for (column, width) in &columns[1..] {

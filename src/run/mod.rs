@@ -1,11 +1,13 @@
-//! One run: a source, a tracker and sinks on their threads.
+//! One run: a source, a tracker and sinks, each on threads of its own.
 //!
 //! ```text
-//! source ──▶ observe (detect, crop, networks, follow) ──▶ output (refine, smooth) ──▶ sinks, a thread each
+//! source ──▶ observe (detect, crop, networks, follow) ──▶ output (refine, smooth) ──▶ sinks, a
+//! thread each
 //! ```
 //!
-//! Between the threads are bounded queues. Live sources drop the older waiting frame and count it; files
-//! wait. When a thread fails, its queue closes, those before it stop, and its error is the run's.
+//! Bounded queues connect the threads. A live source drops and counts the older queued frame; files
+//! wait. If a thread fails, its queue closes, the threads before it stop, and its error becomes the
+//! run's.
 
 mod output;
 mod progress;
@@ -27,34 +29,34 @@ use crate::{Error, Result};
 use output::{Message, Output};
 use progress::Progress;
 
-/// Observed frames that wait for the output: one that waits is older by the time it comes out.
-const WAITING: usize = 1;
-/// How often a waiting run looks whether it should stop.
-const GLANCE: Duration = Duration::from_millis(100);
-/// How long a source that was told to stop may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Most observed frames queued for the output. A longer queue would only add latency.
+const QUEUED: usize = 1;
+/// How often a waiting run checks whether it should stop.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a source may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What to run.
+/// Options of a run.
 pub struct Options {
     /// Name of the stream in the records.
     pub stream: String,
-    /// Where frames come from.
+    /// Options of the source.
     pub source: source::Options,
-    /// How faces are followed. The mode is the source's.
+    /// Options of the tracker. Its mode is set by the source, except for stills.
     pub tracker: TrackerOptions,
-    /// What volumes are made from, if a sink needs them.
+    /// The volumes, if a sink needs any.
     pub volumes: Option<Volumes>,
-    /// Where results go.
+    /// The requested sinks.
     pub sinks: Vec<Box<dyn Plan>>,
     /// Whether a progress bar may be shown.
     pub progress: bool,
 }
 
-/// Runs until the source ends, a thread fails or `stop` is set. Everything that was processed is written
-/// then.
+/// Runs until the source ends, a thread fails or `stop` is set. Everything processed until then is
+/// written.
 ///
 /// # Errors
-/// The first failure of any thread; what was made before it is written.
+/// The first failure of any thread. What was processed before it is written.
 pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Result<record::End> {
     let about = runtime.describe();
     tracing::info!("{} on {} in {}", about.backend, about.device, about.precision);
@@ -72,8 +74,8 @@ pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Resul
         _ => Mode::Recording,
     };
     let (observer, fitter) = runtime.tracker(TrackerOptions { mode, ..tracker })?.split();
-    // Opened when all is ready to take its frames, but before the sinks are: a missing source must
-    // not empty the records of yesterday.
+    // The source is opened when everything is ready for its frames, but before the sinks, so that a
+    // missing source does not truncate the files of an earlier run.
     let source = Source::open(source, counters.clone())?;
     let context = Arc::new(Context {
         stream,
@@ -84,7 +86,7 @@ pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Resul
         counters,
     });
     let output = Output::open(sinks, fitter, &context, stop)?;
-    let (messages, waiting) = bounded(WAITING);
+    let (messages, waiting) = bounded(QUEUED);
     let writer = spawn("output", move || output.run(waiting))?;
     let mut observe = Observe {
         source: &source,
@@ -100,7 +102,7 @@ pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Resul
     });
     let (reason, failure) = match observed {
         Ok(Some(End { reason, error })) => (reason, error),
-        // The output has gone: it knows why.
+        // The output has ended and returns the reason itself.
         Ok(None) => (String::new(), None),
         Err(error) => (error.to_string(), Some(error)),
     };
@@ -111,13 +113,13 @@ pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Resul
     failure.map_or(end, Err)
 }
 
-/// Whether a message has reached the output.
+/// Whether a message was received by the output.
 enum Sent {
     Yes,
     OutputGone,
 }
 
-/// The first of a run's two threads: frames become observations.
+/// The first of a run's two threads: turns frames into observations.
 struct Observe<'a> {
     source: &'a Source,
     observer: Observer,
@@ -128,11 +130,11 @@ struct Observe<'a> {
 }
 
 impl Observe<'_> {
-    /// Works until the source ends, and tells how it ended; `None` if the output has gone.
+    /// Works until the source ends, and returns how it ended; `None` if the output has ended.
     fn until_end(&mut self, stop: &AtomicBool) -> Result<Option<End>> {
         let mut lost = Dropped::default();
         let (mut ended, mut next, mut connection) = (None, None, 0);
-        // Events that come before a frame which is still to be fetched.
+        // Events that belong before a frame that has not been fetched yet.
         let mut events = Vec::new();
         let mut stopping: Option<Instant> = None;
         loop {
@@ -140,12 +142,13 @@ impl Observe<'_> {
                 stopping = Some(Instant::now());
                 self.source.stop();
             }
-            let received = next.take().map_or_else(|| self.source.frames.recv_timeout(GLANCE), Ok);
+            let received =
+                next.take().map_or_else(|| self.source.frames.recv_timeout(POLL_INTERVAL), Ok);
             let frame = match received {
                 Ok(frame) => Some(frame),
-                // A device or a network drive that hangs does not even let go.
+                // The source does not react, for example because a device or a network drive hangs.
                 Err(RecvTimeoutError::Timeout)
-                    if stopping.is_some_and(|since| since.elapsed() > PATIENCE) =>
+                    if stopping.is_some_and(|since| since.elapsed() > STOP_TIMEOUT) =>
                 {
                     return Ok(Some(End { reason: "stopped".into(), error: None }));
                 }
@@ -180,7 +183,7 @@ impl Observe<'_> {
                 self.mode = Mode::Live;
                 self.observer.go_live();
             }
-            // A live source must be free to replace the frame that waits by a newer one.
+            // Fetching ahead would keep a live source from replacing the queued frame.
             if self.mode == Mode::Recording && self.observer.looks_ahead() {
                 next = self.source.frames.try_recv().ok();
             }
@@ -248,7 +251,7 @@ fn header(options: &Options, runtime: &Runtime) -> record::Header {
     }
 }
 
-/// A thread with a name.
+/// Starts a named thread.
 fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> Result<T> + Send + 'static,

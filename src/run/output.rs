@@ -1,4 +1,4 @@
-//! The second of a run's two threads: observations become faces, which go to the sinks.
+//! The second of a run's two threads: turns observations into faces and passes them to the sinks.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,34 +13,34 @@ use crate::frame::Frame;
 use crate::sink::{Context, Event, Finished, FrameEvent, Plan, SinkThread};
 use crate::{Error, Result};
 
-/// What reaches the output.
+/// Messages to the output.
 pub(super) enum Message {
-    /// The first.
+    /// The first message.
     Header(record::Header),
     /// The stream is connected or has changed.
     Stream(record::Stream),
-    /// The stream was away.
+    /// The stream was interrupted.
     Gap(record::Gap),
-    /// An observed frame; whether it is a live one.
+    /// An observed frame. `live`: whether the source is live.
     Frame { frame: Frame, observation: Observation, dropped: Dropped, live: bool },
-    /// Nothing more comes.
+    /// The run ends.
     End { reason: String },
 }
 
-/// Everything behind the networks.
+/// Everything after the networks.
 pub(super) struct Output {
     context: Arc<Context>,
     fitter: Fitter,
     sinks: Vec<SinkThread>,
-    /// How the first sink that ended before the run came to its end.
+    /// Result of the first sink that ended before the run.
     ended_early: Option<Result<&'static str>>,
-    /// Asks the whole run to end.
+    /// Set to end the whole run.
     stop: Arc<AtomicBool>,
     started: Instant,
     rate: Rate,
     ids: HashSet<u64>,
-    /// Somebody was told that there are more faces than are followed.
-    told_of_crowd: bool,
+    /// Whether the user was warned that there are more faces than are followed.
+    warned_of_crowd: bool,
     live: bool,
 }
 
@@ -65,26 +65,26 @@ impl Output {
             started: Instant::now(),
             rate: Rate::default(),
             ids: HashSet::new(),
-            told_of_crowd: false,
+            warned_of_crowd: false,
             live: false,
         })
     }
 
-    /// Works until the messages end; whatever happens, the sinks are finished.
+    /// Works until there are no more messages. The sinks are finished in any case.
     pub(super) fn run(mut self, messages: Receiver<Message>) -> Result<record::End> {
         let mut end = Err(Error::Bug("the run ended without an end".into()));
         for message in messages {
             match message {
-                Message::Header(header) => self.tell(Event::Header(Arc::new(header))),
-                Message::Stream(stream) => self.tell(Event::Stream(Arc::new(stream))),
-                Message::Gap(gap) => self.tell(Event::Gap(Arc::new(gap))),
+                Message::Header(header) => self.send(Event::Header(Arc::new(header))),
+                Message::Stream(stream) => self.send(Event::Stream(Arc::new(stream))),
+                Message::Gap(gap) => self.send(Event::Gap(Arc::new(gap))),
                 Message::Frame { frame, observation, dropped, live } => {
                     self.live = live;
                     self.frame(frame, observation, dropped);
                 }
                 Message::End { reason } => {
                     let last = self.end(reason);
-                    self.tell(Event::End(Arc::new(last.clone())));
+                    self.send(Event::End(Arc::new(last.clone())));
                     end = Ok(last);
                 }
             }
@@ -99,21 +99,23 @@ impl Output {
         }
     }
 
-    /// Hands an event to all sinks. One that takes no more is finished, and the run is asked to end.
-    fn tell(&mut self, event: Event) {
-        let (at_work, over): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sinks)
+    /// Passes an event to all sinks. A sink that does not accept it is finished, and the run is
+    /// asked to end.
+    fn send(&mut self, event: Event) {
+        let (running, ended): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sinks)
             .into_iter()
             .partition(|sink| sink.take(event.clone(), self.live).is_ok());
-        self.sinks = at_work;
-        for sink in over {
+        self.sinks = running;
+        for sink in ended {
             let finished = sink.finish();
             self.note_end(finished);
-            // The others go on until the source has stopped, so that they have their end.
+            // The other sinks continue until the source has stopped, so that they get the end
+            // event.
             self.stop.store(true, Ordering::Relaxed);
         }
     }
 
-    /// A failure counts more than a window that was closed before it.
+    /// Records how a sink ended. A failure takes precedence over an earlier closed window.
     fn note_end(&mut self, finished: Result<Finished>) {
         let end = match finished {
             Ok(Finished::Done) => return,
@@ -128,13 +130,13 @@ impl Output {
 
     fn frame(&mut self, frame: Frame, observation: Observation, dropped: Dropped) {
         let result = self.fitter.fit(observation);
-        if let Some(Crowd { seen, most }) = result.crowd.filter(|_| !self.told_of_crowd) {
+        if let Some(Crowd { seen, most }) = result.crowd.filter(|_| !self.warned_of_crowd) {
             let number = frame.number;
             tracing::warn!(
                 "{seen} faces in frame {number}, and at most {most} are followed: the smaller ones \
                  are left out, here and wherever there are more; --faces N follows more"
             );
-            self.told_of_crowd = true;
+            self.warned_of_crowd = true;
         }
         for face in &result.faces {
             if self.ids.insert(face.id) {
@@ -150,7 +152,7 @@ impl Output {
         let rate = self.rate.tick().map(|fps| format!("{fps:.1} fps   {:.2} s", frame.pts));
         let status = rate.unwrap_or_default();
         let event = FrameEvent::new(frame, result, latency, dropped, status, &self.context);
-        self.tell(Event::Frame(Arc::new(event)));
+        self.send(Event::Frame(Arc::new(event)));
     }
 
     fn end(&self, reason: String) -> record::End {
@@ -174,7 +176,7 @@ impl Output {
     }
 }
 
-/// Frames a second, smoothed over about a second.
+/// Frames per second, smoothed over about a second.
 #[derive(Default)]
 struct Rate {
     last: Option<Instant>,
@@ -182,7 +184,7 @@ struct Rate {
 }
 
 impl Rate {
-    /// None at the first frame, which may be the only one.
+    /// Counts a frame. `None` for the first one.
     fn tick(&mut self) -> Option<f64> {
         let now = Instant::now();
         if let Some(last) = self.last.replace(now) {

@@ -6,18 +6,18 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::source::Length;
 
-/// Shown only while someone can see it.
+/// The progress bar, if it is shown.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// A bar, if it is wanted and standard error is a terminal.
+    /// Shows a bar if `wanted` and if standard error is a terminal.
     pub(super) fn new(wanted: bool) -> Self {
         Self { bar: (wanted && std::io::stderr().is_terminal()).then(bar) }
     }
 
-    /// One more frame is done, at `pts` seconds of a stream of this length.
+    /// Counts a frame at `pts` seconds of a stream of the given length.
     pub(super) fn frame(&mut self, pts: f64, length: Length) {
         let Some(bar) = &self.bar else { return };
         bar.inc(1);

@@ -1,4 +1,4 @@
-//! What sinks are told.
+//! The events that sinks receive.
 
 use std::fmt;
 use std::path::Path;
@@ -13,18 +13,18 @@ use mmface::{Face, FrameResult};
 use crate::counters::Counters;
 use crate::frame::Frame;
 
-/// Something that happened in a run. Clones are cheap.
+/// An event of a run. Clones are cheap.
 #[derive(Clone)]
 pub enum Event {
-    /// The first: what is running, on what, with which networks.
+    /// The first event: program, source and networks.
     Header(Arc<Header>),
-    /// The source is connected, or its frames have changed their size or rate.
+    /// The source is connected, or size or rate of its frames has changed.
     Stream(Arc<Stream>),
     /// One processed frame, with or without faces.
     Frame(Arc<FrameEvent>),
-    /// The stream was away.
+    /// The stream was interrupted.
     Gap(Arc<Gap>),
-    /// The last: what went in, what came out, what was lost.
+    /// The last event: counts and statistics of the run.
     End(Arc<End>),
 }
 
@@ -46,33 +46,33 @@ impl Event {
 pub struct Context {
     /// Name of the stream.
     pub stream: String,
-    /// The face model that all parameters speak of.
+    /// The face model of the parameters.
     pub model: Arc<FaceModel>,
-    /// How crops lie around landmarks.
+    /// How crops are placed around landmarks.
     pub crop: CropRule,
-    /// Whether the networks were ever trained.
+    /// Whether the networks have trained weights.
     pub trained: bool,
-    /// What volumes are made from, if anything needs them.
+    /// The volumes of the run, if anything needs volumes.
     pub volumes: Option<Volumes>,
-    /// What the run counts.
+    /// The counters of the run.
     pub counters: Arc<Counters>,
 }
 
-/// The volumes of a run.
+/// Kind and size of the volumes of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Volumes {
-    /// What they are made from.
+    /// Origin of the volumes.
     pub source: VolumeSource,
-    /// Voxels along each side.
+    /// Number of voxels along each side.
     pub resolution: u32,
 }
 
-/// What volumes are made from.
+/// Origin of volumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeSource {
     /// The volume head.
     Network,
-    /// The parameters: the solid that the fitted mesh bounds.
+    /// The fitted mesh, filled.
     Model,
 }
 
@@ -85,35 +85,36 @@ impl fmt::Display for VolumeSource {
     }
 }
 
-/// What a record of a frame carries beside the parameters.
+/// Optional parts of a frame record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Content {
-    /// 68 landmarks, on the visible outline and in 3D.
+    /// The 68 landmarks, in 2D (visible outline) and in 3D.
     pub landmarks: bool,
     /// All vertices of the mesh.
     pub vertices: bool,
-    /// The unsmoothed parameters.
+    /// The parameters before smoothing.
     pub raw: bool,
-    /// Where the voxels of the face's volume lie.
+    /// The place of the face's volume.
     pub volumes: bool,
 }
 
-/// A frame with its faces. What only some sinks want (meshes, volumes of meshes) is made once, when the
-/// first of them asks.
+/// A frame with its faces. Results that only some sinks need (meshes, volumes of meshes) are
+/// computed once, when they are first requested.
 pub struct FrameEvent {
     /// The frame.
     pub frame: Frame,
-    /// Its faces.
+    /// The tracker's result for the frame.
     pub result: FrameResult,
-    /// How long things took.
+    /// Latencies of the frame.
     pub latency: Latency,
     /// Frames lost since the last frame event.
     pub dropped: Dropped,
-    /// A line of text about the run.
+    /// A status line: frame rate and time.
     pub status: String,
     context: Arc<Context>,
-    /// Of each face.
+    /// The vertices of each face's mesh, computed on demand.
     meshes: Vec<OnceLock<Vec<[f32; 3]>>>,
+    /// The volume of each face's filled mesh, computed on demand.
     solids: Vec<OnceLock<Arc<Volume>>>,
 }
 
@@ -131,12 +132,12 @@ impl FrameEvent {
         Self { frame, result, latency, dropped, status, context, meshes, solids }
     }
 
-    /// The faces, each with its place for [`mesh`](Self::mesh) and [`volume`](Self::volume).
+    /// The faces, each with its index for [`mesh`](Self::mesh) and [`volume`](Self::volume).
     pub fn faces(&self) -> impl Iterator<Item = (usize, &Face)> {
         self.result.faces.iter().enumerate()
     }
 
-    /// The vertices of a face: pixels, z toward the camera.
+    /// The vertices of a face's mesh: x, y in pixels, z in pixels toward the camera.
     #[must_use]
     pub fn mesh(&self, face: usize) -> &[[f32; 3]] {
         let Some((cell, face)) = self.meshes.get(face).zip(self.result.faces.get(face)) else {
@@ -145,7 +146,7 @@ impl FrameEvent {
         cell.get_or_init(|| self.context.model.vertices(&face.params))
     }
 
-    /// The volume of a face, if the run makes volumes and the face is in sight.
+    /// The volume of a face, if the run has volumes and the face is in sight.
     #[must_use]
     pub fn volume(&self, place: usize) -> Option<Arc<Volume>> {
         let (Volumes { source, resolution }, face) =
@@ -162,14 +163,14 @@ impl FrameEvent {
         Some(self.solids.get(place)?.get_or_init(solid).clone())
     }
 
-    /// The crop that the networks would see of a face.
+    /// The crop around a face's landmarks.
     fn crop(&self, face: &Face) -> CropMap {
         let angle = rotation::upright_angle(&face.params.rotation);
         CropMap::around(&face.landmarks, angle, &self.context.crop)
     }
 
-    /// What the files of one face of this frame are called, without extension: `000123-face7`, after
-    /// the frame's number; of a picture `portrait-face7`, after its file.
+    /// File name, without extension, for one face of this frame: `000123-face7` with the number of
+    /// the frame; for a picture `portrait-face7` with the picture's file name.
     #[must_use]
     pub fn file_stem(&self, face: &Face) -> String {
         let still = self.frame.still.as_ref().map(|still| Path::new(&*still.name));

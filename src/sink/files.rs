@@ -1,4 +1,4 @@
-//! Files that sinks write.
+//! Writing files.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// A file that is emptied with the first byte that is written: until then what was in it stays, so that
-/// a run which is refused after it was opened costs nothing.
+/// A file that is truncated at the first write. Until then its contents are kept, so that a run
+/// that fails early does not destroy the results of an earlier run.
 pub(crate) struct TruncateOnWrite {
     file: File,
     begun: bool,
@@ -23,7 +23,7 @@ impl TruncateOnWrite {
 impl Write for TruncateOnWrite {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !self.begun {
-            // A pipe or a device has no length.
+            // A pipe or a device has no length to truncate.
             if self.file.metadata()?.is_file() {
                 self.file.set_len(0)?;
             }
@@ -37,7 +37,7 @@ impl Write for TruncateOnWrite {
     }
 }
 
-/// The error of writing `what` to `place`.
+/// The error for a failure to write `what` to `place`.
 pub(crate) fn cannot_write(what: &str, place: &str, error: &io::Error) -> Error {
     let cure = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -48,7 +48,7 @@ pub(crate) fn cannot_write(what: &str, place: &str, error: &io::Error) -> Error 
     Error::Sink(format!("cannot write {what} to {place}: {error}; {cure}"))
 }
 
-/// Makes a folder, or takes one that is there.
+/// Creates a folder if it does not exist.
 pub(crate) fn folder(path: &Path, flag: &str) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|e| {
         let path = path.display();
@@ -56,7 +56,7 @@ pub(crate) fn folder(path: &Path, flag: &str) -> Result<()> {
     })
 }
 
-/// Writes a whole file. What cannot be written whole is removed again.
+/// Writes a whole file, or removes it if that fails.
 pub(crate) fn write(what: &str, path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |e: io::Error| cannot_write(what, &path.display().to_string(), &e);
     File::create(path).map_err(failed)?.write_all(bytes).map_err(|e| {
@@ -65,14 +65,14 @@ pub(crate) fn write(what: &str, path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Removes a file that is not whole; a pipe or a device stays.
+/// Removes a partially written file; pipes and devices are left alone.
 pub(crate) fn remove_partial(path: &Path) {
     if path.is_file() {
         let _ = std::fs::remove_file(path);
     }
 }
 
-/// What has become of a file that nothing was written to.
+/// The state of a file to which nothing was written, for messages.
 pub(crate) fn untouched(path: &Path) -> &'static str {
     let had_content = path.metadata().is_ok_and(|file| file.len() > 0);
     if had_content { "is left as it was" } else { "is empty" }

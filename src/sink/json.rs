@@ -1,4 +1,4 @@
-//! Records as JSON lines, to standard output or a file.
+//! Records as JSON lines, to standard output or to a file.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -9,21 +9,21 @@ use super::files::{TruncateOnWrite, cannot_write};
 use super::{Content, Context, Event, Plan, Sink, WhenSlow};
 use crate::{Error, Result};
 
-/// Where records go.
+/// Where records are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// Standard output.
     Stdout,
-    /// A file, which is emptied with the first record.
+    /// A file, which is truncated at the first record.
     File(PathBuf),
 }
 
-/// Records that are wanted.
+/// The sink for records.
 #[derive(Debug)]
 pub struct Json {
-    /// Where they go.
+    /// Where they are written.
     pub target: Target,
-    /// What they carry.
+    /// Optional parts of the records.
     pub content: Content,
 }
 
@@ -52,8 +52,8 @@ impl Plan for Json {
     }
 }
 
-/// Writes one record a line, and each line at once: a reader sees it with its frame, and a crash
-/// loses nothing.
+/// Writes one record per line and flushes each line, so that a reader gets every record with its
+/// frame and a crash loses none.
 struct Lines {
     out: Box<dyn Write + Send>,
     place: String,

@@ -1,4 +1,4 @@
-//! Meshes: one file for each face and frame, or one animated file of a run.
+//! Meshes: one file per face and frame, or one animated file per run.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -14,24 +14,24 @@ use mmface::volume::surface;
 use super::{Context, Event, FrameEvent, Needs, Plan, Sink, VolumeSource, WhenSlow, files};
 use crate::{Error, Result};
 
-/// What a mesh is made from.
+/// What meshes are made from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// The parameters.
+    /// The parameters (the fitted mesh).
     #[default]
     Model,
-    /// The volume.
+    /// The surface of the volume.
     Volume,
 }
 
-/// Meshes that are wanted: `DIR/000123-face7.glb` and so on.
+/// The sink for mesh files: `DIR/000123-face7.glb` and so on.
 #[derive(Debug)]
 pub struct MeshFiles {
-    /// Where they go.
+    /// The folder.
     pub folder: PathBuf,
-    /// Kind of the files.
+    /// Format of the files.
     pub format: Format,
-    /// What they are made from.
+    /// What the meshes are made from.
     pub from: Origin,
 }
 
@@ -92,12 +92,12 @@ impl Sink for Meshes {
     }
 }
 
-/// Frames of a face that an animation holds at most: two hours at 30 a second, about 120 MB.
-const LONGEST: usize = 216_000;
-/// A face that was away for so many seconds does not come back.
-const GONE: f64 = 10.0;
+/// Most frames of one face in an animation: two hours at 30 frames per second, about 120 MB.
+const MAX_KEYS: usize = 216_000;
+/// Seconds after which a face that is out of sight is assumed not to come back.
+const FORGET: f64 = 10.0;
 
-/// An animation that is wanted: one file of the face that was followed longest.
+/// The sink for an animation: one file with the face that was followed longest.
 #[derive(Debug)]
 pub struct AnimationFile {
     /// The file.
@@ -119,7 +119,7 @@ impl Plan for AnimationFile {
 
     fn open(self: Box<Self>, context: &Arc<Context>) -> Result<Box<dyn Sink>> {
         let path = self.path;
-        // Whatever is wrong with the path is known before the first frame is.
+        // Checks the path before the first frame is processed.
         files::TruncateOnWrite::open(&path).map_err(|e| {
             let path = path.display();
             Error::Sink(format!("cannot create {path}: {e}; name another file with --mesh"))
@@ -129,35 +129,37 @@ impl Plan for AnimationFile {
     }
 }
 
-/// Gathers what an animation is made of; writes it at the end of the run.
+/// Collects the key frames of an animation and writes the file at the end of the run.
 struct Animated {
     path: PathBuf,
     model: Arc<FaceModel>,
     tracks: BTreeMap<u64, Track>,
-    /// Connection and seconds at which time begins.
+    /// Connection and time in seconds at which the animation's time is 0.
     start: Option<(u32, f64)>,
 }
 
-/// What is kept of a face.
+/// What is collected of one face.
 #[derive(Default)]
 struct Track {
     keys: Vec<Key>,
-    /// Seconds of its last frame.
+    /// Time of its last frame in seconds.
     last: f64,
-    /// Colours from the best view so far, and how good that was.
+    /// Vertex colours from the best view so far.
     colours: Vec<[u8; 3]>,
+    /// How good that view was.
     best: f32,
 }
 
 impl Track {
     fn add(&mut self, time: f64, place: usize, face: &Face, frame: &FrameEvent, model: &FaceModel) {
         let time = time as f32;
-        if self.keys.last().is_some_and(|last| last.time >= time) || self.keys.len() >= LONGEST {
+        if self.keys.last().is_some_and(|last| last.time >= time) || self.keys.len() >= MAX_KEYS {
             return;
         }
         self.last = frame.frame.pts;
         self.keys.push(Key { time, params: face.params.clone() });
-        // Large, sure, seen from the front; a slightly better view is not worth the work.
+        // The best view is large, confident and frontal. Slight improvements are not worth the
+        // work.
         let facing = rotation::matrix(&face.params.rotation)[(2, 2)].max(0.0);
         let view = face.confidence * facing.powi(4) * face.params.f;
         if self.colours.is_empty() || view > 1.05 * self.best {
@@ -179,9 +181,9 @@ impl Sink for Animated {
             let track = self.tracks.entry(face.id).or_default();
             track.add(pts - start, place, face, frame, &self.model);
         }
-        // Whoever has gone and was not the longest will not be in the file.
+        // A face that is gone and was not the one followed longest will not be in the file.
         let longest = self.tracks.values().map(|t| t.keys.len()).max().unwrap_or(0);
-        self.tracks.retain(|_, t| (pts - t.last).abs() < GONE || t.keys.len() == longest);
+        self.tracks.retain(|_, t| (pts - t.last).abs() < FORGET || t.keys.len() == longest);
         Ok(ControlFlow::Continue(()))
     }
 
@@ -192,10 +194,10 @@ impl Sink for Animated {
             tracing::warn!("no face came, so {path} {state}");
             return Ok(());
         };
-        if track.keys.len() >= LONGEST {
-            tracing::warn!("{} holds the first {LONGEST} frames only", self.path.display());
+        if track.keys.len() >= MAX_KEYS {
+            tracing::warn!("{} holds the first {MAX_KEYS} frames only", self.path.display());
         }
-        // One identity for all frames, with the pose that fits it.
+        // One identity for all frames, and poses adapted to it.
         let count = track.keys.len() as f32;
         let mean = |i: usize| track.keys.iter().map(|k| k.params.identity[i]).sum::<f32>() / count;
         let identity: Vec<f32> = (0..self.model.identities).map(mean).collect();

@@ -1,8 +1,8 @@
-//! Where results go.
+//! Sinks: where results go.
 //!
-//! A sink receives [`Event`]s on a thread of its own. Its [`Plan`], which the command line makes of
-//! flags, says beforehand what it needs of the run and what happens when it is slow. To add a sink:
-//! write its file, add its flags, and add a line to `cli/sinks.rs`.
+//! A sink receives [`Event`]s on a thread of its own. The command line turns flags into [`Plan`]s.
+//! A plan says what the sink needs from the run and what happens if the sink is slow. To add a
+//! sink, write its file, add its flags, and add a line to `cli/sinks.rs`.
 
 mod event;
 pub(crate) mod files;
@@ -22,61 +22,62 @@ pub(crate) use thread::{Finished, SinkThread};
 
 use crate::Result;
 
-/// What a sink needs of the run.
+/// What a sink needs from the run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Volumes, and which it wants if nobody chooses.
+    /// Set if it needs volumes; which ones it prefers if the user does not choose.
     pub volumes: Option<VolumeSource>,
 }
 
-/// What happens in a live run when a sink is slow. A file waits for every sink.
+/// What happens in a live run if a sink is slow. A run on a file always waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenSlow {
-    /// The run waits.
+    /// The run waits (back-pressure).
     Wait,
-    /// The frame that waits is dropped for a newer one, and counted.
+    /// The queued frame is dropped for a newer one, and counted.
     DropOldest,
 }
 
-/// A sink that is wanted and not open yet.
+/// A requested sink that is not open yet.
 pub trait Plan: Send {
-    /// Its name, in messages.
+    /// Name of the sink in messages.
     fn name(&self) -> &'static str;
 
-    /// What it needs of the run.
+    /// What the sink needs from the run.
     fn needs(&self) -> Needs {
         Needs::default()
     }
 
-    /// What happens in a live run when it is slow.
+    /// What happens in a live run if the sink is slow.
     fn when_slow(&self) -> WhenSlow;
 
-    /// The file that it will write, if it is one: nothing else may write there.
+    /// The file that the sink will write, if any. Nothing else may write to it.
     fn file(&self) -> Option<&Path> {
         None
     }
 
-    /// Opens it. Until its first event, what was in its file stays.
+    /// Opens the sink. The contents of an existing file are kept until the first event.
     ///
     /// # Errors
-    /// [`Error::Sink`](crate::Error::Sink) if it cannot be written,
-    /// [`Error::Usage`](crate::Error::Usage) for a name that it cannot write to.
+    /// [`Error::Sink`](crate::Error::Sink) if the target cannot be written,
+    /// [`Error::Usage`](crate::Error::Usage) for a file name that the sink does not support.
     fn open(self: Box<Self>, context: &Arc<Context>) -> Result<Box<dyn Sink>>;
 }
 
-/// Takes what happens in a run, in order: a header, then streams, frames and gaps, and an end.
+/// Receives the events of a run in order: a header, then streams, frames and gaps, and finally an
+/// end.
 pub trait Sink: Send {
-    /// Takes the next event. A break, with its reason, says that it wants no more and that the run may
-    /// end: its reader has gone, its window was closed.
+    /// Handles the next event. `Break`, with a reason, means that the sink wants no more events and
+    /// the run may end: the reader has closed its end, or the window was closed.
     ///
     /// # Errors
-    /// [`Error::Sink`](crate::Error::Sink) if it cannot be written.
+    /// [`Error::Sink`](crate::Error::Sink) if writing fails.
     fn take(&mut self, event: &Event) -> Result<ControlFlow<&'static str>>;
 
-    /// Writes what is left to write.
+    /// Writes what has not been written yet.
     ///
     /// # Errors
-    /// [`Error::Sink`](crate::Error::Sink) if it cannot be written.
+    /// [`Error::Sink`](crate::Error::Sink) if writing fails.
     fn finish(self: Box<Self>) -> Result<()> {
         Ok(())
     }

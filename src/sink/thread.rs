@@ -1,4 +1,4 @@
-//! A sink on a thread of its own: drawing, encoding and writing must not hold up the next frame.
+//! Runs a sink on a thread of its own, so that drawing, encoding and writing do not delay frames.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use super::{Event, Sink, WhenSlow};
 use crate::counters::SinkCounters;
 use crate::{Error, Result};
 
-/// Events that wait for a sink at most: one that waits is older by the time it comes out.
-const WAITING: usize = 1;
+/// Most events queued for a sink. A longer queue would only add latency.
+const QUEUED: usize = 1;
 
-/// How a sink came to its end.
+/// How a sink ended.
 pub(crate) enum Finished {
-    /// All that was handed to it is written.
+    /// All its events are written.
     Done,
-    /// It wanted no more, and the run may end.
+    /// It wanted no more events; the run may end.
     Enough(&'static str),
 }
 
-/// A sink at work.
+/// A running sink.
 pub(crate) struct SinkThread {
     when_slow: WhenSlow,
     events: Sender<Event>,
@@ -30,16 +30,16 @@ pub(crate) struct SinkThread {
 }
 
 impl SinkThread {
-    /// Sets a sink to work.
+    /// Starts the sink's thread.
     ///
     /// # Errors
-    /// [`Error::Device`] if there can be no more threads.
+    /// [`Error::Device`] if no thread can be started.
     pub(crate) fn start(
         mut sink: Box<dyn Sink>,
         when_slow: WhenSlow,
         counters: Arc<SinkCounters>,
     ) -> Result<Self> {
-        let (events, waiting) = mailbox::<Event>(WAITING);
+        let (events, waiting) = mailbox::<Event>(QUEUED);
         let work = move || {
             while let Some(event) = waiting.recv() {
                 if let ControlFlow::Break(reason) = sink.take(&event)? {
@@ -55,15 +55,15 @@ impl SinkThread {
         Ok(Self { when_slow, events, thread, counters })
     }
 
-    /// Hands an event over. In a live run a slow sink loses frames if it was planned so; nothing else
-    /// is ever lost.
+    /// Passes an event to the sink. In a live run a slow sink may lose frames if its plan says so;
+    /// other events are never lost.
     ///
     /// # Errors
-    /// [`Closed`] if it takes no more; [`finish`](Self::finish) knows why.
+    /// [`Closed`] if the sink has ended; [`finish`](Self::finish) returns the reason.
     pub(crate) fn take(&self, event: Event, live: bool) -> std::result::Result<(), Closed> {
         let dropped = match &event {
             _ if !live || self.when_slow == WhenSlow::Wait => return self.events.send(event),
-            Event::Frame(_) => self.events.offer(event, WAITING)?,
+            Event::Frame(_) => self.events.offer(event, QUEUED)?,
             _ => self.events.post(event)?,
         };
         if dropped.is_some() {
@@ -72,10 +72,10 @@ impl SinkThread {
         Ok(())
     }
 
-    /// Waits until all is written.
+    /// Waits until everything is written.
     ///
     /// # Errors
-    /// Those of the sink.
+    /// The sink's errors.
     pub(crate) fn finish(self) -> Result<Finished> {
         drop(self.events);
         let dropped = self.counters.dropped.get();

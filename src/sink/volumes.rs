@@ -1,4 +1,4 @@
-//! Volumes as NumPy's files, one for each face and frame.
+//! Volumes as NumPy files, one per face and frame.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::{Context, Event, Needs, Plan, Sink, VolumeSource, WhenSlow, files};
 use crate::Result;
 
-/// Volumes that are wanted: `DIR/000123-face7.npy`, u8, r×r×r, 255 times the probability that a voxel is
-/// filled.
+/// The sink for volumes: `DIR/000123-face7.npy`, u8, r×r×r, 255 times the probability that a voxel
+/// is filled.
 #[derive(Debug)]
 pub struct VolumeFiles {
-    /// Where they go.
+    /// The folder.
     pub folder: PathBuf,
 }
 
@@ -21,7 +21,7 @@ impl Plan for VolumeFiles {
     }
 
     fn needs(&self) -> Needs {
-        // A written volume is to be near the truth.
+        // The filled mesh is closer to the true head than the volume head's output.
         Needs { volumes: Some(VolumeSource::Model) }
     }
 

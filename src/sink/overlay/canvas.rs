@@ -1,6 +1,6 @@
-//! The picture that is drawn on: blending, lines, plates, another size.
+//! The image that is drawn on: blending, lines, filled boxes, resizing.
 
-/// A picture of four bytes a pixel: R, G, B and one that nobody reads.
+/// An image with four bytes per pixel: R, G, B and an unused byte.
 pub(super) struct Canvas {
     pub width: usize,
     pub height: usize,
@@ -8,18 +8,18 @@ pub(super) struct Canvas {
 }
 
 impl Canvas {
-    /// A black picture.
+    /// A black image.
     pub(super) fn black(width: usize, height: usize) -> Self {
         Self { width, height, bytes: vec![0; width * height * 4] }
     }
 
-    /// Rows from the top.
+    /// All rows, from the top.
     pub(super) fn rows_mut(&mut self) -> impl Iterator<Item = &mut [[u8; 4]]> {
         let width = self.width.max(1);
         self.bytes.as_chunks_mut().0.chunks_exact_mut(width)
     }
 
-    /// Row `y`, empty below the picture.
+    /// Row `y`; empty if it is below the image.
     pub(super) fn row_mut(&mut self, y: usize) -> &mut [[u8; 4]] {
         let pixels = self.bytes.as_chunks_mut().0;
         pixels.get_mut(y * self.width..(y + 1) * self.width).unwrap_or_default()
@@ -30,8 +30,8 @@ impl Canvas {
         pixels.get(y * self.width..(y + 1) * self.width).unwrap_or_default()
     }
 
-    /// This picture with another size: the same shape as large as it fits, black around. A row or a
-    /// column that is too many is cut off instead.
+    /// Resizes the image, keeping the aspect ratio, with black borders. If it is at most one row or
+    /// column too large, that is cut off instead.
     pub(super) fn fitted(self, width: usize, height: usize) -> Self {
         let mut out = Self::black(width, height);
         if self.width.wrapping_sub(width) <= 1 && self.height.wrapping_sub(height) <= 1 {
@@ -56,7 +56,7 @@ impl Canvas {
         out
     }
 
-    /// Bilinear value at a place inside the picture.
+    /// The bilinear value at a place inside the image.
     fn sample(&self, u: f32, v: f32) -> [u8; 4] {
         let (x, y) = (u as usize, v as usize);
         let (ax, ay) = (u.fract(), v.fract());
@@ -70,7 +70,7 @@ impl Canvas {
         })
     }
 
-    /// Colours every pixel of a box by how much of it (0…1) `coverage` says is covered.
+    /// Blends a colour over every pixel of a box; `coverage` is the covered share of a pixel, 0…1.
     fn cover(
         &mut self,
         [x0, y0, x1, y1]: [f32; 4],
@@ -86,7 +86,7 @@ impl Canvas {
         }
     }
 
-    /// A line with round ends; a dot where both ends are the same.
+    /// Draws a line with round ends, or a dot if both ends are equal.
     pub(super) fn line(&mut self, a: [f32; 2], b: [f32; 2], width: f32, colour: Colour) {
         let radius = width / 2.0;
         let (dx, dy) = (b[0] - a[0], b[1] - a[1]);
@@ -106,12 +106,12 @@ impl Canvas {
         });
     }
 
-    /// A filled dot.
+    /// Draws a filled dot.
     pub(super) fn dot(&mut self, at: [f32; 2], diameter: f32, colour: Colour) {
         self.line(at, at, diameter, colour);
     }
 
-    /// A filled box (x, y, width, height) with round corners.
+    /// Draws a filled box (x, y, width, height) with round corners.
     pub(super) fn plate(&mut self, [x, y, width, height]: [f32; 4], radius: f32, colour: Colour) {
         let (half_w, half_h) = (width / 2.0, height / 2.0);
         let (cx, cy) = (x + half_w, y + half_h);
@@ -123,7 +123,7 @@ impl Canvas {
     }
 }
 
-/// A colour and how much of it there is, 0…1.
+/// A colour with its opacity, 0…1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Colour {
     pub rgb: [f32; 3],
@@ -131,13 +131,13 @@ pub(super) struct Colour {
 }
 
 impl Colour {
-    /// `rgb` is 0…255 each.
+    /// `rgb`: 0…255 each.
     pub(super) const fn new(rgb: [f32; 3], alpha: f32) -> Self {
         Self { rgb, alpha }
     }
 }
 
-/// Lays `coverage` (0…1) of a colour over a pixel.
+/// Blends a colour over a pixel; `coverage` (0…1) is the covered share of the pixel.
 #[inline]
 pub(super) fn blend(pixel: &mut [u8; 4], colour: Colour, coverage: f32) {
     let alpha = colour.alpha * coverage;
@@ -149,7 +149,7 @@ pub(super) fn blend(pixel: &mut [u8; 4], colour: Colour, coverage: f32) {
     }
 }
 
-/// Whole numbers from `low` to `high` that lie in 0…`size`; none where they are not numbers.
+/// The integers from `low` to `high` within 0…`size`; empty if a limit is NaN.
 pub(super) fn inside(low: f32, high: f32, size: usize) -> std::ops::Range<usize> {
     // `as` saturates and turns NaN into 0.
     let end = ((high.floor() + 1.0) as usize).min(size);

@@ -1,4 +1,4 @@
-//! A frame's picture becomes a canvas: Y'CbCr to R'G'B', fast.
+//! Converts a frame to a canvas; fast for Y'CbCr.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use mmface::image::{Channel, Colour};
 use super::canvas::Canvas;
 
 impl Canvas {
-    /// A copy of a frame's picture. Rows that the frame promises but does not have stay black.
+    /// A copy of a frame. Rows without data stay black.
     pub(super) fn of(image: &Image) -> Self {
         let mut canvas = Self::black(image.width as usize, image.height as usize);
         if image.layout.is_yuv() {
@@ -19,7 +19,7 @@ impl Canvas {
         canvas
     }
 
-    /// Of R, G, B in any order, or grey.
+    /// Copies an image with R, G, B in any order, or grey.
     fn copy_rgb(&mut self, image: &Image) {
         let [red, green, blue] = image.channels();
         let plane = &image.planes[0];
@@ -34,7 +34,7 @@ impl Canvas {
         let channels = image.channels();
         let rows = |channel: usize| samples(image, channels[channel]);
         let converter = Converter::new(image.colour);
-        // R, G, B of one row, and what its chroma adds to them; of even length.
+        // R, G, B of one row, and what chroma adds to them (rows of even length).
         let mut tints = [(); 3].map(|()| vec![0; self.width.next_multiple_of(2)]);
         let mut colours = [(); 3].map(|()| vec![0; self.width]);
         let mut chroma = rows(1).zip(rows(2));
@@ -55,7 +55,7 @@ impl Canvas {
     }
 }
 
-/// The rows of a channel: borrowed where its samples lie side by side.
+/// The rows of a channel, borrowed if its samples are contiguous.
 fn samples<'a>(image: &'a Image, channel: Channel) -> impl Iterator<Item = Cow<'a, [u8]>> {
     let plane = &image.planes[channel.plane];
     plane.bytes.chunks(plane.stride.max(1)).map(move |row| match channel.pitch {
@@ -64,9 +64,9 @@ fn samples<'a>(image: &'a Image, channel: Channel) -> impl Iterator<Item = Cow<'
     })
 }
 
-/// Y'CbCr to R'G'B' in 16-bit whole numbers with 5 bits of fraction, so that the compiler makes
-/// eight pixels at a time of it. Factors carry 13 bits, because values are moved to the top of
-/// their 16 bits before the upper half of the product is taken.
+/// Converts Y'CbCr to R'G'B' with 16-bit integers and 5 fraction bits, which the compiler
+/// vectorises to eight pixels at a time. Factors have 13 fraction bits, because values are shifted
+/// to the top of their 16 bits and the upper half of the product is used.
 struct Converter {
     luma: u16,
     black: i16,
@@ -75,13 +75,14 @@ struct Converter {
     blue: i16,
 }
 
+/// Fraction bits of values.
 const FRACTION: u32 = 5;
 
 impl Converter {
     fn new(colour: Colour) -> Self {
         let factors = colour.to_rgb();
         let whole = |v: f64| (v * f64::from(1 << (FRACTION + 8))).round();
-        // Half a step is added so that cutting the fraction off rounds.
+        // Half a step is included, so that truncation rounds to nearest.
         let black = factors.black * factors.luma * f64::from(1 << FRACTION);
         let black = (black - f64::from(1 << (FRACTION - 1))).round();
         Self {
@@ -93,7 +94,8 @@ impl Converter {
         }
     }
 
-    /// What a row of chroma samples adds to R, G and B, twice each: two pixels share a sample.
+    /// What a row of chroma samples adds to R, G and B; each value twice, because two pixels share
+    /// a sample.
     fn tints(&self, cb: &[u8], cr: &[u8], [red, green, blue]: &mut [Vec<i16>; 3]) {
         let times = |value: u8, factor: i16| {
             let top = (i16::from(value) - 128) << 8;
@@ -110,7 +112,7 @@ impl Converter {
         }
     }
 
-    /// A row of one colour.
+    /// One channel of a row.
     fn colours(&self, luma: &[u8], tint: &[i16], out: &mut [u8]) {
         for ((out, &y), &tint) in out.iter_mut().zip(luma).zip(tint) {
             let top = u32::from(u16::from(y) << 8);

@@ -1,4 +1,4 @@
-//! Puts a picture together: meshes, landmarks, axes, labels, the status line.
+//! Draws the overlay: meshes, landmarks, axes, labels and the status line.
 
 use mmface::face::rotation;
 use mmface::mesh::Mesh;
@@ -11,7 +11,7 @@ use super::skin::Skin;
 use super::style::{self, Style};
 use super::text::Font;
 
-/// Colours of faces, by id; after the last the first comes again.
+/// Colours of faces, chosen by id modulo their number.
 const TINTS: [[f32; 3]; 8] = [
     [110.0, 190.0, 255.0],
     [255.0, 184.0, 96.0],
@@ -23,11 +23,11 @@ const TINTS: [[f32; 3]; 8] = [
     [240.0, 222.0, 110.0],
 ];
 
-/// x (to the subject's left), y (up), z (out of the face).
+/// Colours of the axes x (to the subject's left), y (up) and z (out of the face).
 const AXES: [[f32; 3]; 3] = [[255.0, 70.0, 70.0], [80.0, 220.0, 90.0], [70.0, 130.0, 255.0]];
 
-/// Lines that landmarks make, first and last, and whether they close: contour, brows, nose, eyes,
-/// lips.
+/// Lines between landmarks: first and last index, and whether the line is closed. Contour, brows,
+/// nose, eyes, lips.
 const LINES: [(usize, usize, bool); 9] = [
     (0, 16, false),
     (17, 21, false),
@@ -44,7 +44,7 @@ const NOSE_TIP: usize = 30;
 const WHITE: [f32; 3] = [255.0; 3];
 const DARK: [f32; 3] = [16.0, 18.0, 22.0];
 
-/// Draws faces of one model; keeps its buffers from frame to frame.
+/// Draws faces of one face model; reuses its buffers from frame to frame.
 pub(super) struct Painter {
     skin: Skin,
     style: Style,
@@ -57,7 +57,7 @@ impl Painter {
         Self { skin, style, layer: Layer::default(), colours: Vec::new() }
     }
 
-    /// Draws all faces, small ones first (they are farther away), and the status line.
+    /// Draws all faces, smaller ones first (they are farther away), then the status line.
     pub(super) fn paint(&mut self, canvas: &mut Canvas, faces: &[Drawn], status: &str) {
         let mut order: Vec<_> = faces.iter().collect();
         order.sort_by(|a, b| size(a).total_cmp(&size(b)));
@@ -114,10 +114,10 @@ impl Painter {
     }
 }
 
-/// How much of the picture a mesh hides that shows measurements rather than a face.
+/// Opacity of a mesh whose colours show measurements.
 const SOLID: f32 = 0.9;
 
-/// Colours of vertices, as far as the face reaches.
+/// Adds opacity to the colours of vertices: opaque on the face, transparent elsewhere.
 fn paint(colours: Vec<[f32; 3]>, skin: &Skin) -> Vec<[f32; 4]> {
     let opaque = |(i, colour)| style::opaque(colour, SOLID * skin.reach(i));
     colours.into_iter().enumerate().map(opaque).collect()
@@ -127,7 +127,7 @@ fn tint(id: u64) -> [f32; 3] {
     TINTS[(id % TINTS.len() as u64) as usize]
 }
 
-/// Of a face, in pixels.
+/// Longer side of a face's box in pixels.
 fn size(drawn: &Drawn) -> f32 {
     drawn.face.bounds[2].max(drawn.face.bounds[3])
 }
@@ -173,14 +173,14 @@ fn label(canvas: &mut Canvas, font: Font, drawn: &Drawn) {
     let room = |size: usize, needed: usize| size.saturating_sub(needed) as f32;
     let x = x + (width - font.width(&text) as f32) / 2.0;
     let x = x.clamp(0.0, room(canvas.width, font.width(&text)));
-    // Above the face, but not on the status line; else below it.
+    // Above the face, or below it where it would cover the status line.
     let (above, below) = (y - 2.2 * line, y + height + 0.8 * line);
     let y = if above > 2.0 * line { above } else { below };
     let y = y.clamp(0.0, room(canvas.height, font.height() * 5 / 4));
     plate(canvas, font, [x as usize, y as usize], &text, tint(drawn.face.id));
 }
 
-/// A line of text on a dark plate; `at` is the top left corner of the text.
+/// Draws a line of text on a dark box; `at` is the top left corner of the text.
 fn plate(canvas: &mut Canvas, font: Font, at: [usize; 2], text: &str, rgb: [f32; 3]) {
     let [x, y] = at;
     let (height, pad) = (font.height() as f32, font.height() as f32 / 3.0);

@@ -1,8 +1,8 @@
-//! Draws what was found on a copy of the very frame that it was found on, and writes it to a video
-//! file or shows it in a window.
+//! Draws the results on a copy of the frame that they belong to, and writes it to a video file or
+//! shows it in a window.
 //!
-//! [`Overlay`] ties two halves together that don't know each other: drawing (`convert`,
-//! `canvas`, `raster`, `skin`, `text`, `draw`: plain memory in, plain memory out) and `writer` (GStreamer).
+//! [`Overlay`] connects two halves that do not depend on each other: drawing in memory (`convert`,
+//! `canvas`, `raster`, `skin`, `text`, `draw`), and the GStreamer `writer`.
 
 mod canvas;
 mod convert;
@@ -37,17 +37,17 @@ use crate::Result;
 pub enum Target {
     /// A window on the screen.
     Window,
-    /// A file; its extension says which kind: `.mp4`, `.mkv`, `.webm`, or `.png` and `.jpg` for
-    /// one picture.
+    /// A file. Its extension determines the format: `.mp4`, `.mkv` or `.webm`; `.png` or `.jpg` for
+    /// a single picture.
     File(PathBuf),
 }
 
-/// An overlay that is wanted.
+/// The sink for an overlay.
 #[derive(Debug)]
 pub struct OverlayVideo {
-    /// Where it goes.
+    /// Where the frames go.
     pub target: Target,
-    /// What it shows of a face.
+    /// How a face is drawn.
     pub style: Style,
 }
 
@@ -78,19 +78,19 @@ impl Plan for OverlayVideo {
     }
 }
 
-/// Stands on every frame where the parameters mean nothing.
+/// Shown on every frame of a run with untrained weights.
 const UNTRAINED: &str = "NO TRAINED WEIGHTS: THE MESH MEANS NOTHING";
 
-/// One face as it is drawn.
+/// A face to draw.
 pub(crate) struct Drawn<'a> {
     pub(crate) face: &'a Face,
-    /// The mesh; empty for none.
+    /// The mesh's vertices; empty if there is none.
     pub(crate) vertices: &'a [[f32; 3]],
-    /// Its volume, which [`Style::Volume`] shows.
+    /// The face's volume, for [`Style::Volume`].
     pub(crate) volume: Option<Arc<Volume>>,
 }
 
-/// Draws frames and hands them on.
+/// Draws frames and passes them to the writer.
 struct Overlay {
     painter: Painter,
     writer: Writer,

@@ -1,22 +1,26 @@
-//! A z-buffered triangle rasteriser for one face: small smooth triangles, drawn on a layer of their
-//! own that is laid on the picture at the end, each pixel the mean of four samples.
+//! A triangle rasteriser with a depth buffer, for one face at a time: small, smooth triangles. A
+//! face is drawn on a layer of its own that is then blended over the image. Each pixel is the mean
+//! of four samples (anti-aliasing).
 
 use super::canvas::Canvas;
 
-/// Faces up to this many pixels wide or high get four samples a pixel of their own. On larger ones,
-/// where that would cost too much, neighbouring pixels share them: softer, but not jagged.
+/// For faces up to this many pixels wide or high, each pixel has four samples of its own. For
+/// larger ones that would be too slow, so neighbouring pixels share samples, which is softer but
+/// not jagged.
 const FINE: f32 = 400.0;
 
-/// A transparent picture of the nearest surface over a part of a canvas.
+/// A transparent image of the nearest surfaces, covering a part of a canvas.
 #[derive(Default)]
 pub(super) struct Layer {
-    /// Canvas pixel of the top left corner.
+    /// Column of the canvas at the left edge.
     left: usize,
+    /// Row of the canvas at the top edge.
     top: usize,
-    /// Samples from one pixel to the next: 1 or 2.
+    /// Samples per pixel in each direction: 1 or 2.
     scale: usize,
-    /// In samples.
+    /// Width in samples.
     width: usize,
+    /// Height in samples.
     height: usize,
     colour: Vec<[u8; 4]>,
     depth: Vec<f32>,
@@ -24,9 +28,9 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Draws a mesh. `points` are in canvas pixels, z toward the viewer; `colours` (0…255) are
-    /// those of the points, R, G, B already multiplied by the fourth, the opacity. Triangles run
-    /// counter-clockwise seen from outside; those seen from inside are left out.
+    /// Draws a mesh. `points`: canvas pixels, z toward the viewer. `colours` of the points: R, G, B
+    /// (0…255) premultiplied by the opacity, which is the fourth value (0…255). Triangles are
+    /// counter-clockwise as seen from outside; back faces are culled.
     pub(super) fn draw(
         &mut self,
         canvas: &mut Canvas,
@@ -52,7 +56,7 @@ impl Layer {
         self.lay_on(canvas);
     }
 
-    /// Depth of the nearest surface at a place on the canvas of the last [`draw`](Self::draw).
+    /// Depth of the nearest surface at a place on the canvas, as of the last [`draw`](Self::draw).
     pub(super) fn depth(&self, [x, y]: [f32; 2]) -> f32 {
         let scale = self.scale as f32;
         let sample =
@@ -62,13 +66,14 @@ impl Layer {
         if inside { self.depth[row * self.width + column] } else { f32::NEG_INFINITY }
     }
 
-    /// Makes room for the part of the box (left, top, right, bottom) that is on the canvas.
+    /// Clears the layer and makes it cover the part of the box (left, top, right, bottom) that is
+    /// on the canvas.
     fn clear(&mut self, [left, top, right, bottom]: [f32; 4], canvas: &Canvas) {
         let columns = super::canvas::inside(left - 1.0, right + 1.0, canvas.width);
         let rows = super::canvas::inside(top - 1.0, bottom + 1.0, canvas.height);
         self.scale = if (right - left).max(bottom - top) <= FINE { 2 } else { 1 };
         (self.left, self.top) = (columns.start, rows.start);
-        // Two in a row for every pixel, which neighbours share where the scale is 1.
+        // Two samples per pixel in each direction; with a scale of 1 neighbours share them.
         let samples = |pixels: usize| if pixels > 0 { (pixels - 1) * self.scale + 2 } else { 0 };
         (self.width, self.height) = (samples(columns.len()), samples(rows.len()));
         self.colour.clear();
@@ -80,11 +85,12 @@ impl Layer {
     fn triangle(&mut self, [a, b, c]: [[f32; 3]; 3], [ca, cb, cc]: [[f32; 4]; 3]) {
         let (bx, by, cx, cy) = (b[0] - a[0], b[1] - a[1], c[0] - a[0], c[1] - a[1]);
         let area = bx * cy - cx * by;
-        // y points down, so what is counter-clockwise has a negative area.
+        // y points down, so counter-clockwise triangles have a negative area.
         if area.is_nan() || area > -1e-6 {
             return;
         }
-        // How a value that is linear over the triangle changes by one sample to the right and down.
+        // Derivatives of a value that is linear over the triangle, per sample to the right and
+        // down.
         let inverse = 1.0 / area;
         let slope = |a: f32, b: f32, c: f32| {
             let (b, c) = ((b - a) * inverse, (c - a) * inverse);
@@ -99,7 +105,8 @@ impl Layer {
         let [high, middle, low] = corners;
         let lean = |p: [f32; 3], q: [f32; 3]| (q[0] - p[0]) / (q[1] - p[1]);
         let (long, upper, lower) = (lean(high, low), lean(high, middle), lean(middle, low));
-        // A sample on an edge belongs to the triangle below or right of it: no gap, none twice.
+        // A sample on an edge belongs to the triangle below or right of it, so no sample is left
+        // out or drawn twice.
         for row in up(high[1])..up(low[1]).min(self.height) {
             let y = row as f32;
             let one = high[0] + (y - high[1]) * long;
@@ -124,7 +131,7 @@ impl Layer {
         }
     }
 
-    /// Lays the layer on the canvas: a pixel is the mean of the four samples around its middle.
+    /// Blends the layer over the canvas. A pixel is the mean of the four samples around its centre.
     fn lay_on(&self, canvas: &mut Canvas) {
         let line = |y: usize| &self.colour[y * self.width..(y + 1) * self.width];
         for (y, lower) in (1..self.height).step_by(self.scale).enumerate() {
@@ -138,8 +145,8 @@ impl Layer {
     }
 }
 
-/// The mean of four samples over a pixel. R and B, and G and opacity, share the halves of one
-/// number each: this is done for every pixel of a face.
+/// Blends the mean of four samples over a pixel. Runs for every pixel of a face, so R and B, and G
+/// and opacity, are processed together in the halves of one integer each.
 #[inline(always)]
 fn over(below: [u8; 4], samples: [[u8; 4]; 4]) -> [u8; 4] {
     const HALVES: u32 = 0x00ff_00ff;
@@ -154,7 +161,7 @@ fn over(below: [u8; 4], samples: [[u8; 4]; 4]) -> [u8; 4] {
     }
     let mean = [rb, ga].map(|sum| (sum + 0x0002_0002) >> 2 & HALVES);
     let through = 255 - (mean[1] >> 16);
-    // x / 255, rounded, is (y + (y >> 8)) >> 8 for y = x + 128.
+    // For rounding: x / 255 is (y + (y >> 8)) >> 8 with y = x + 128.
     let [rb, ga] = split(u32::from_le_bytes(below)).map(|v| {
         let v = v * through + 0x0080_0080;
         (v + (v >> 8 & HALVES)) >> 8 & HALVES
@@ -164,23 +171,23 @@ fn over(below: [u8; 4], samples: [[u8; 4]; 4]) -> [u8; 4] {
     [r.saturating_add(mr), g.saturating_add(mg), b.saturating_add(mb), below[3]]
 }
 
-/// Canvas pixel → sample.
+/// Converts a canvas coordinate to a sample coordinate.
 fn place(v: f32, origin: usize, scale: f32) -> f32 {
     (v - origin as f32) * scale + 0.5
 }
 
-/// Added to a number from 0 to 255, it leaves the rounded number in the lowest byte of the f32:
-/// several times faster than a conversion that saturates.
+/// Adding this to a number from 0 to 255 leaves the rounded number in the lowest byte of the f32.
+/// Several times faster than a saturating conversion.
 const ROUND: f32 = (1 << 23) as f32;
 
-/// The next whole number, from 0 on.
+/// The smallest integer that is not less than `value`, at least 0.
 fn up(value: f32) -> usize {
     let value = value.clamp(0.0, 1e6);
     let whole = value as i32;
     (whole + i32::from((whole as f32) < value)) as usize
 }
 
-/// left, top, right, bottom of what can be seen.
+/// The box (left, top, right, bottom) around all visible points.
 fn bounds(points: &[[f32; 3]], colours: &[[f32; 4]]) -> [f32; 4] {
     let seen = points.iter().zip(colours).filter(|(_, colour)| colour[3] >= 1.0);
     seen.fold([f32::MAX, f32::MAX, f32::MIN, f32::MIN], |[l, t, r, b], (&[x, y, _], _)| {

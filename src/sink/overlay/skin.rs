@@ -1,34 +1,34 @@
-//! What the surface of a face looks like: which parts of the mesh are skin, lips, eyes, how far it
-//! reaches, and how light falls on it.
+//! The look of a face's surface: materials of the mesh's regions, the visible part of the mesh, and
+//! lighting.
 
 use super::canvas::Canvas;
 use super::raster::Layer;
 use mmface::face::{FaceModel, Params, rotation};
 
-/// Toward the lights, in camera space (x right, y up, z toward the viewer); not of unit length,
-/// [`unit`] makes them so.
+/// Direction to the key light in camera space (x right, y up, z toward the viewer); not normalised.
 const KEY: [f32; 3] = [-0.45, 0.6, 0.75];
+/// Direction to the fill light.
 const FILL: [f32; 3] = [0.8, 0.1, 0.5];
 
-/// What one vertex is made of.
+/// Material of a vertex.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Material {
-    /// 0…255.
+    /// Base colour, 0…255.
     rgb: [f32; 3],
-    /// How much of its colour comes from the tint of the face, 0…1.
+    /// Share of the face's tint in the colour, 0…1.
     tinted: f32,
-    /// 0…1.
+    /// Opacity, 0…1.
     opacity: f32,
     /// Strength of the highlight, 0…1.
     gloss: f32,
 }
 
-/// Where light comes from when it comes from everywhere in front: pitches and yaws, degrees.
+/// Directions of ambient light, which comes from everywhere in front: pitches and yaws in degrees.
 const PITCHES: [f32; 4] = [-48.0, -16.0, 16.0, 48.0];
 const YAWS: [f32; 5] = [-70.0, -35.0, 0.0, 35.0, 70.0];
 
-/// Side of the pictures by which it is found out who stands in whose light.
-const SHADOWS: usize = 128;
+/// Side of the depth images for ambient occlusion, in pixels.
+const SHADOW_SIDE: usize = 128;
 
 const SKIN: Material =
     Material { rgb: [226.0, 228.0, 234.0], tinted: 0.62, opacity: 0.58, gloss: 0.3 };
@@ -44,7 +44,8 @@ const IRIS: Material =
     Material { rgb: [70.0, 110.0, 120.0], tinted: 0.3, opacity: 0.85, gloss: 0.9 };
 const PUPIL: Material = Material { rgb: [12.0, 14.0, 18.0], tinted: 0.0, opacity: 0.9, gloss: 0.9 };
 
-/// Regions of the model by name, least to most specific: a vertex on a border belongs to the later.
+/// Materials of the model's regions, by name. A vertex on a border gets the material of the later
+/// region.
 const REGIONS: [(&str, Material); 7] = [
     ("head_neck", SKIN),
     ("face", SKIN),
@@ -55,19 +56,19 @@ const REGIONS: [(&str, Material); 7] = [
     ("pupil", PUPIL),
 ];
 
-/// The look of one face model.
+/// The look of the faces of one face model.
 pub(super) struct Skin {
-    /// Corners, counter-clockwise seen from outside.
+    /// Vertex indices, counter-clockwise as seen from outside.
     pub triangles: Vec<[u32; 3]>,
     materials: Vec<Material>,
-    /// How much of the light from everywhere in front reaches each vertex, 0…1: what makes
-    /// nostrils and the corners of eyes dark.
-    openness: Vec<f32>,
+    /// Ambient occlusion of each vertex: share of the ambient light that reaches it, 0…1. Makes
+    /// nostrils and corners of the eyes dark.
+    ambient: Vec<f32>,
     normals: Vec<[f32; 3]>,
 }
 
 impl Skin {
-    /// The look of a model: materials by region, lips and the reach of the mask by its landmarks.
+    /// The look of a model: materials from its regions; lips and visible part from its landmarks.
     pub(super) fn of(model: &FaceModel) -> Self {
         let neutral = view(1.0, [0.0; 3], [0.0; 3]);
         let landmarks = model.landmarks3d(&neutral);
@@ -81,7 +82,8 @@ impl Skin {
         )
     }
 
-    /// `shape` is the neutral mesh in model space, `landmarks` its 68 landmarks; y points up in both.
+    /// `shape`: the neutral mesh in model space; `landmarks`: its 68 landmarks. y points up in
+    /// both.
     fn new(
         triangles: &[[u32; 3]],
         triangle_region: &[u8],
@@ -111,10 +113,10 @@ impl Skin {
         let mut skin = Self {
             triangles: triangles.to_vec(),
             materials: materials.collect(),
-            openness: Vec::new(),
+            ambient: Vec::new(),
             normals: Vec::new(),
         };
-        skin.find_openness(shape);
+        skin.find_ambient(shape);
         skin
     }
 
@@ -123,13 +125,14 @@ impl Skin {
         self.materials.len()
     }
 
-    /// How visible a vertex is: 1 on the face, 0 on ears, neck and hair.
+    /// Visibility of a vertex: 1 on the face, 0 on ears, neck and hair.
     pub(super) fn reach(&self, vertex: usize) -> f32 {
         self.materials.get(vertex).map_or(0.0, |m| (m.opacity / MOUTH.opacity).min(1.0))
     }
 
-    /// The colour of every vertex of a mesh in pixels (z toward the viewer), 0…255, R, G, B
-    /// multiplied by the fourth, the opacity. `tint` is the colour of this face.
+    /// Computes the colour of every vertex: R, G, B (0…255) premultiplied by the opacity, which is
+    /// the fourth value. `points`: the mesh in pixels, z toward the viewer; `tint`: the colour of
+    /// this face.
     pub(super) fn shade(
         &mut self,
         points: &[[f32; 3]],
@@ -138,14 +141,14 @@ impl Skin {
     ) {
         self.find_normals(points);
         let (key, fill) = (unit(KEY), unit(FILL));
-        // Half way between the light and the viewer.
+        // Half vector between the direction to the light and the direction to the viewer.
         let half = unit([key[0], key[1], key[2] + 1.0]);
         colours.clear();
-        let vertices = self.normals.iter().zip(&self.materials).zip(&self.openness);
+        let vertices = self.normals.iter().zip(&self.materials).zip(&self.ambient);
         colours.extend(vertices.map(|((&normal, material), open)| {
             let n = unit(normal);
             let sky = 0.5 + 0.5 * n[1];
-            // Together at most about 1: a channel that is cut off would change the hue.
+            // The sum is at most about 1, because clipping a channel would change the hue.
             let direct = 0.6 * dot(n, key).max(0.0) + 0.12 * dot(n, fill).max(0.0);
             let light = (0.36 + 0.12 * sky + direct) * (0.25 + 0.75 * open);
             let highlight = material.gloss * dot(n, half).max(0.0).powi(24);
@@ -160,14 +163,15 @@ impl Skin {
         }));
     }
 
-    /// Looks at the neutral mesh from all sides and counts from where each vertex can be seen.
-    fn find_openness(&mut self, shape: &[[f32; 3]]) {
+    /// Computes ambient occlusion: draws the neutral mesh from many directions and counts from how
+    /// many of them each vertex is visible.
+    fn find_ambient(&mut self, shape: &[[f32; 3]]) {
         let reach = shape.iter().flatten().fold(1e-6f32, |most, v| most.max(v.abs()));
-        let middle = SHADOWS as f32 / 2.0;
+        let middle = SHADOW_SIDE as f32 / 2.0;
         let scale = middle / (2.0 * reach);
-        let (mut canvas, mut layer) = (Canvas::black(SHADOWS, SHADOWS), Layer::default());
+        let (mut canvas, mut layer) = (Canvas::black(SHADOW_SIDE, SHADOW_SIDE), Layer::default());
         let colours = vec![[255.0; 4]; shape.len()];
-        // Light that comes, and that would come if nothing stood in its way.
+        // For each vertex: the light that reaches it, and the light without occlusion.
         let mut light = vec![[0.0f32; 2]; shape.len()];
         for (pitch, yaw) in PITCHES.iter().flat_map(|pitch| YAWS.map(|yaw| (*pitch, yaw))) {
             let points = view(scale, [pitch, yaw, 0.0], [middle, middle, 0.0]).project(shape);
@@ -175,16 +179,16 @@ impl Skin {
             layer.draw(&mut canvas, &points, &colours, &self.triangles);
             for ((light, normal), &[x, y, z]) in light.iter_mut().zip(&self.normals).zip(&points) {
                 let facing = unit(*normal)[2].max(0.0);
-                // A surface does not shade itself: a pixel's depth of tolerance.
+                // With a tolerance of one pixel in depth, so that a surface does not shade itself.
                 let lit = z + 1.0 >= layer.depth([x, y]);
                 light[0] += if lit { facing } else { 0.0 };
                 light[1] += facing;
             }
         }
-        self.openness = light.iter().map(|[has, all]| (has + 0.01) / (all + 0.01)).collect();
+        self.ambient = light.iter().map(|[has, all]| (has + 0.01) / (all + 0.01)).collect();
     }
 
-    /// Sums the normals of the triangles around every vertex, weighted by area; y up.
+    /// Sums the normals of the triangles around each vertex, weighted by area; y up.
     fn find_normals(&mut self, points: &[[f32; 3]]) {
         self.normals.clear();
         self.normals.resize(points.len(), [0.0; 3]);
@@ -202,17 +206,18 @@ impl Skin {
     }
 }
 
-/// The neutral face, turned and placed.
+/// The neutral face in a given pose.
 fn view(f: f32, angles: [f32; 3], t: [f32; 3]) -> Params {
     let rotation = rotation::from_angles(angles);
-    Params { f, rotation, t, identity: vec![], expression: vec![], landmark_offsets: vec![] }
+    Params { f, rotation, t, ..Params::neutral() }
 }
 
-/// Where on the neutral face things are, told by its landmarks.
+/// Parts of the neutral face, derived from its landmarks.
 struct Mask {
     lips: Vec<[f32; 3]>,
-    /// Middle of the mask and its half axes.
+    /// Centre of the visible part (height).
     middle: f32,
+    /// Half axes of the visible part: an ellipse.
     half: [f32; 2],
     /// Depth of the ears.
     ears: f32,
@@ -222,7 +227,8 @@ impl Mask {
     fn new(landmarks: &[[f32; 3]]) -> Self {
         let point = |i: usize| landmarks.get(i).copied().unwrap_or_default();
         let half_width = (point(16)[0] - point(0)[0]).abs() / 2.0;
-        // Landmarks end at the brows; the hair line is about half a face's half width above.
+        // The landmarks end at the brows; the hair line is about a quarter of the face's width
+        // above.
         let (top, bottom) = (point(24)[1] + 0.5 * half_width, point(8)[1]);
         Self {
             lips: landmarks.get(48..60).unwrap_or_default().to_vec(),
@@ -232,7 +238,7 @@ impl Mask {
         }
     }
 
-    /// How visible the skin at a place is: 1 on the face, falling off to 0 toward ears, neck and
+    /// Visibility of the skin at a place: 1 on the face, decreasing to 0 toward ears, neck and
     /// hair.
     fn reach(&self, [x, y, z]: [f32; 3]) -> f32 {
         let out = (x / self.half[0]).hypot((y - self.middle) / self.half[1]);
@@ -269,7 +275,7 @@ fn mix(a: Material, b: Material, t: f32) -> Material {
     }
 }
 
-/// 0 below 0, 1 above 1, without a corner in between.
+/// Smoothstep: 0 for t ≤ 0, 1 for t ≥ 1, smooth in between.
 fn smooth(t: f32) -> f32 {
     let t = t.clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
@@ -326,7 +332,7 @@ mod tests {
         let triangles: Vec<[u32; 3]> = quads.collect();
         let regions = ["face".to_owned()];
         let mut skin = Skin::new(&triangles, &[0; 6], &regions, &shape, &landmarks());
-        assert!(skin.openness[0] < 0.3 && skin.openness[8] > 0.9, "{:?}", skin.openness);
+        assert!(skin.ambient[0] < 0.3 && skin.ambient[8] > 0.9, "{:?}", skin.ambient);
         let mut brightness = |pitch: f32| {
             let points = view(10.0, [pitch, 0.0, 0.0], [0.0; 3]).project(&shape);
             let mut colours = Vec::new();

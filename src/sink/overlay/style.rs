@@ -1,24 +1,24 @@
-//! What else than a lit face the overlay can show.
+//! Styles that show something else than a lit face.
 
 use mmface::mesh::{Mesh, visible};
 
-/// How the mesh is drawn.
+/// How a face is drawn.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Style {
-    /// Lit, half transparent.
+    /// The lit mesh, half transparent.
     #[default]
     Mesh,
-    /// The edges of its triangles.
+    /// The edges of the mesh.
     Wire,
-    /// Near is yellow, far is blue.
+    /// The depth: near is yellow, far is blue.
     Depth,
-    /// Where the surface looks: red to the right, green up, blue toward the camera.
+    /// The normals: red to the right, green up, blue toward the camera.
     Normals,
-    /// The surface of the volume, by where it looks.
+    /// The surface of the volume, coloured by its normals.
     Volume,
 }
 
-/// Colours of depth, from far to near; perceived brightness grows along them.
+/// Colour map for depth, from far to near, with monotonic brightness.
 const DEPTHS: [[f32; 3]; 5] = [
     [38.0, 20.0, 92.0],
     [62.0, 74.0, 160.0],
@@ -27,12 +27,13 @@ const DEPTHS: [[f32; 3]; 5] = [
     [252.0, 240.0, 120.0],
 ];
 
-/// The colour of each point by its depth within those that count.
-pub(super) fn depths(points: &[[f32; 3]], counts: impl Fn(usize) -> bool) -> Vec<[f32; 3]> {
+/// The colour of each point by its depth, relative to the points that `selects` selects.
+pub(super) fn depths(points: &[[f32; 3]], selects: impl Fn(usize) -> bool) -> Vec<[f32; 3]> {
     let mut z: Vec<f32> =
-        points.iter().enumerate().filter(|(i, _)| counts(*i)).map(|(_, p)| p[2]).collect();
+        points.iter().enumerate().filter(|(i, _)| selects(*i)).map(|(_, p)| p[2]).collect();
     z.sort_unstable_by(f32::total_cmp);
-    // An open mouth is deep, and small.
+    // The 10th percentile instead of the minimum, so that an open mouth, which is deep and small,
+    // does not compress the scale.
     let far = z.get(z.len() / 10).copied().unwrap_or_default();
     let near = z.last().copied().unwrap_or_default();
     let last = (DEPTHS.len() - 1) as f32;
@@ -46,23 +47,23 @@ pub(super) fn depths(points: &[[f32; 3]], counts: impl Fn(usize) -> bool) -> Vec
     points.iter().map(colour).collect()
 }
 
-/// The colour of each unit normal (y up).
+/// The colour of a unit normal (y up).
 pub(super) fn direction(normal: [f32; 3]) -> [f32; 3] {
     normal.map(|v| 127.5 + 127.5 * v)
 }
 
-/// The edges of triangles that are in sight and whose points count, each once.
+/// The edges of visible triangles, each once. `selects` selects points.
 pub(super) fn edges(
     points: &[[f32; 3]],
     triangles: &[[u32; 3]],
-    counts: impl Fn(usize) -> bool,
+    selects: impl Fn(usize) -> bool,
 ) -> Vec<[u32; 2]> {
     let seen = visible(points, triangles);
     let faces = |[a, b, c]: [u32; 3]| {
         let [a, b, c] = [a, b, c].map(|i| points[i as usize]);
         (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1]) < 0.0
     };
-    let whole = |t: &[u32; 3]| t.iter().all(|i| seen[*i as usize] && counts(*i as usize));
+    let whole = |t: &[u32; 3]| t.iter().all(|i| seen[*i as usize] && selects(*i as usize));
     let shown = triangles.iter().filter(|t| whole(t) && faces(**t));
     let mut edges: Vec<[u32; 2]> = shown
         .flat_map(|&[a, b, c]| [[a, b], [b, c], [c, a]])
@@ -73,12 +74,12 @@ pub(super) fn edges(
     edges
 }
 
-/// A mesh coloured by where it looks; R, G, B multiplied by the fourth, the opacity.
+/// The colours of a mesh by its normals, premultiplied, for the rasteriser.
 pub(super) fn directions(mesh: &Mesh, opacity: f32) -> Vec<[f32; 4]> {
     mesh.normals().into_iter().map(|normal| opaque(direction(normal), opacity)).collect()
 }
 
-/// A colour with its opacity, 0…1, as the rasteriser takes it.
+/// Premultiplies a colour by an opacity (0…1), as the rasteriser expects.
 pub(super) fn opaque([r, g, b]: [f32; 3], opacity: f32) -> [f32; 4] {
     [r * opacity, g * opacity, b * opacity, 255.0 * opacity]
 }

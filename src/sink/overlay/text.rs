@@ -1,19 +1,19 @@
-//! Text, in Noto Sans Mono.
+//! Text in Noto Sans Mono.
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
 use super::canvas::{Canvas, Colour, blend};
 
-/// A size of text that suits a picture.
+/// A font size that suits the size of an image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Font {
     size: RasterHeight,
-    /// Each pixel of the font is drawn this many pixels wide and high.
+    /// Integer factor by which glyphs are enlarged.
     zoom: usize,
 }
 
 impl Font {
-    /// Large enough to be read in a picture so many pixels high.
+    /// A size that is readable in an image of the given height in pixels.
     pub(super) fn for_height(height: usize) -> Self {
         let (size, zoom) = match height {
             0..=540 => (RasterHeight::Size16, 1),
@@ -25,17 +25,18 @@ impl Font {
         Self { size, zoom: zoom.max(1) }
     }
 
-    /// Height of a line.
+    /// Height of a line in pixels.
     pub(super) fn height(self) -> usize {
         self.size.val() * self.zoom
     }
 
-    /// Width of a text of so many characters.
+    /// Width of a text in pixels.
     pub(super) fn width(self, text: &str) -> usize {
         get_raster_width(FontWeight::Regular, self.size) * self.zoom * text.chars().count()
     }
 
-    /// Writes one line, (x, y) being the top left corner; characters without a picture leave a gap.
+    /// Draws a line of text with its top left corner at (x, y). Characters without a glyph leave a
+    /// gap.
     pub(super) fn write(self, canvas: &mut Canvas, x: usize, y: usize, text: &str, colour: Colour) {
         let zoom = self.zoom;
         let step = self.width("0");

@@ -1,4 +1,4 @@
-//! Hands drawn pictures to GStreamer: encoder and file, or a window.
+//! Writes drawn frames with GStreamer: to a file through an encoder, or to a window.
 
 use std::path::Path;
 
@@ -10,24 +10,25 @@ use super::Target;
 use super::canvas::Canvas;
 use crate::{Error, Result};
 
-/// Pictures that wait for the encoder at most; then [`Writer::write`] waits.
-const WAITING: u64 = 4;
+/// Most frames queued for the encoder; then [`Writer::write`] waits.
+const MAX_QUEUED: u64 = 4;
 
-/// How long the encoder may take for what still waits at the end.
-const FLUSH: gst::ClockTime = gst::ClockTime::from_seconds(60);
+/// How long the encoder may take for the queued frames at the end.
+const FLUSH_TIMEOUT: gst::ClockTime = gst::ClockTime::from_seconds(60);
 
 const EXTENSIONS: &str = ".mp4, .mkv or .webm, or .png or .jpg for one picture";
 
-/// The frame rate that files announce, while each frame has its own time. Without any, `mp4mux` gives
-/// the last frame no time, and players skip it.
+/// Frame rate that files declare, although each frame has its own timestamp. Without it `mp4mux`
+/// gives the last frame no duration, and players skip that frame.
 const RATE: i32 = 25;
-/// Nanoseconds from one frame to the next at that rate.
+/// Duration of a frame at that rate in nanoseconds.
 const STEP: u64 = 1_000_000_000 / RATE as u64;
-/// Sides below which the encoders refuse frames, which they say in words that help nobody.
-const SMALLEST: usize = 16;
+/// Smallest width and height for a video. Encoders refuse smaller frames with messages that are no
+/// help to users.
+const MIN_SIDE: usize = 16;
 
-/// H.264 encoders in the order in which they are tried. One frame in, one frame out at once: what
-/// an encoder holds back is missing from the file of a run that is killed.
+/// H.264 encoders, in order of preference. The settings output each frame at once: frames that an
+/// encoder holds back would be missing from the file of a run that is killed.
 const H264: [(&str, &str); 2] = [
     (
         "x264enc",
@@ -36,11 +37,11 @@ const H264: [(&str, &str); 2] = [
     ("openh264enc", "rate-control=quality gop-size=KEY"),
 ];
 
-/// What shows windows, and the variable without which it cannot.
+/// Video sinks for windows, each with the environment variable that it needs.
 const SCREENS: [(&str, &str); 3] =
     [("WAYLAND_DISPLAY", "waylandsink"), ("DISPLAY", "xvimagesink"), ("DISPLAY", "ximagesink")];
 
-/// What is made of the pictures.
+/// The kind of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Video,
@@ -48,33 +49,33 @@ enum Kind {
     Window,
 }
 
-/// What became of a picture.
+/// What happened to a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// It goes where it should.
+    /// It was written or shown.
     Written,
-    /// Nobody looks any more.
+    /// The user has closed the window.
     WindowClosed,
 }
 
-/// What the pipeline says.
-enum Said {
+/// A message from the pipeline.
+enum Message {
     Nothing,
     End,
     WindowClosed,
 }
 
-/// A GStreamer pipeline that takes pictures.
+/// A GStreamer pipeline that receives frames.
 pub(super) struct Writer {
     pipeline: gst::Pipeline,
     input: gst_app::AppSrc,
     kind: Kind,
-    /// What the user knows it by.
+    /// Name of the target in messages.
     name: String,
     timeline: Timeline,
-    /// Width and height of the output, once known.
+    /// Width and height of the output, set by the first frame.
     size: Option<(usize, usize)>,
-    /// More than one frame came for a picture.
+    /// Whether the user was warned that a picture file holds only the first frame.
     warned: bool,
 }
 
@@ -85,7 +86,7 @@ impl Writer {
             Target::Window => (Kind::Window, window()?, "the window".into()),
             Target::File(path) => {
                 let (kind, chain) = chain_for(path)?;
-                // Whatever is wrong with the path is known before the first frame is.
+                // Checks the path before the first frame is processed.
                 crate::sink::files::TruncateOnWrite::open(path).map_err(|e| {
                     Error::Sink(format!("cannot write {}: {}", path.display(), reason(&e)))
                 })?;
@@ -115,8 +116,8 @@ impl Writer {
         Ok(Self { pipeline, input, kind, name, timeline, size: None, warned: false })
     }
 
-    /// Hands one picture on. `pts` is in seconds; where it does not increase, or starts anew with
-    /// another connection, time goes on all the same.
+    /// Writes a frame. `pts` is in seconds. If it does not increase, or restarts with another
+    /// connection, the output's timestamps still increase.
     ///
     /// # Errors
     /// [`Error::Sink`] if the target cannot be written.
@@ -157,11 +158,12 @@ impl Writer {
         self.check()
     }
 
-    /// The first frame sets the size. Video codecs halve the chroma, so they want even sides.
+    /// Starts the pipeline with the size of the first frame. Video codecs subsample chroma, so
+    /// width and height are made even.
     fn start(&mut self, canvas: &Canvas) -> Result<(usize, usize)> {
         let side = |n: usize| if self.kind == Kind::Video && n > 1 { n & !1 } else { n };
         let (width, height) = (side(canvas.width), side(canvas.height));
-        if self.kind == Kind::Video && width.min(height) < SMALLEST {
+        if self.kind == Kind::Video && width.min(height) < MIN_SIDE {
             return Err(Error::Sink(format!(
                 "cannot write {}: frames of {}×{} are too small for a video; write a .png",
                 self.name, canvas.width, canvas.height
@@ -184,38 +186,39 @@ impl Writer {
         Ok((width, height))
     }
 
-    /// Waits until the encoder has taken what waits for it. `appsrc` could do this itself, but it
-    /// would wait for ever once the encoder or the disk has failed.
+    /// Waits until the encoder's queue has room. `appsrc` could do that itself, but would wait for
+    /// ever if the encoder or the disk has failed.
     fn wait_for_room(&self) -> Result<Taken> {
-        while self.input.current_level_buffers() >= WAITING {
-            if let Said::WindowClosed = self.poll(gst::ClockTime::from_mseconds(1))? {
+        while self.input.current_level_buffers() >= MAX_QUEUED {
+            if let Message::WindowClosed = self.poll(gst::ClockTime::from_mseconds(1))? {
                 return Ok(Taken::WindowClosed);
             }
         }
         Ok(Taken::Written)
     }
 
-    /// The pipeline's error, if there is one.
+    /// Returns the pipeline's error, if there is one.
     fn check(&self) -> Result<Taken> {
         Ok(match self.poll(gst::ClockTime::ZERO)? {
-            Said::WindowClosed => Taken::WindowClosed,
-            Said::Nothing | Said::End => Taken::Written,
+            Message::WindowClosed => Taken::WindowClosed,
+            Message::Nothing | Message::End => Taken::Written,
         })
     }
 
-    /// Waits for the end or an error.
-    fn poll(&self, timeout: gst::ClockTime) -> Result<Said> {
-        let Some(bus) = self.pipeline.bus() else { return Ok(Said::Nothing) };
+    /// Waits for the end of the stream or an error.
+    fn poll(&self, timeout: gst::ClockTime) -> Result<Message> {
+        let Some(bus) = self.pipeline.bus() else { return Ok(Message::Nothing) };
         let wanted = [gst::MessageType::Error, gst::MessageType::Eos];
         let Some(message) = bus.timed_pop_filtered(timeout, &wanted) else {
-            return Ok(Said::Nothing);
+            return Ok(Message::Nothing);
         };
-        let gst::MessageView::Error(error) = message.view() else { return Ok(Said::End) };
+        let gst::MessageView::Error(error) = message.view() else { return Ok(Message::End) };
         let error = error.error();
-        // What the sinks of X11, Wayland and OpenGL say when the user closes the window.
+        // The error that the sinks for X11, Wayland and OpenGL report when the user closes the
+        // window.
         let closed = error.matches(gst::ResourceError::NotFound);
         if self.kind == Kind::Window && closed {
-            return Ok(Said::WindowClosed);
+            return Ok(Message::WindowClosed);
         }
         Err(self.explain(&error))
     }
@@ -227,7 +230,7 @@ impl Writer {
         Error::Sink(format!("cannot write {}: {}", self.name, error.message()))
     }
 
-    /// Writes what still waits and the end of the file.
+    /// Writes the queued frames and the end of the file.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -242,7 +245,7 @@ impl Writer {
         if self.input.end_of_stream().is_err() {
             self.check()?;
         }
-        if !matches!(self.poll(FLUSH)?, Said::Nothing) {
+        if !matches!(self.poll(FLUSH_TIMEOUT)?, Message::Nothing) {
             return Ok(());
         }
         Err(Error::Sink(format!("cannot write the end of {}: the encoder hangs", self.name)))
@@ -251,19 +254,19 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // Only fails where the pipeline has failed before.
+        // Fails only if the pipeline has failed before.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
 }
 
-/// The first way to open a window that works here. `autovideosink` is none: without a screen it
-/// tries sinks that crash.
+/// The first video sink that can open a window. Not `autovideosink`: without a screen it tries
+/// sinks that crash.
 fn window() -> Result<String> {
     let here = |variable: &str| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
     let works = |name: &str| {
         let Ok(sink) = gst::ElementFactory::make(name).build() else { return false };
         let works = sink.set_state(gst::State::Ready).is_ok();
-        // What could not be opened is closed already.
+        // Closes the sink; also needed if it could not be opened.
         let _ = sink.set_state(gst::State::Null);
         works
     };
@@ -276,12 +279,12 @@ fn window() -> Result<String> {
     })
 }
 
-/// The elements between conversion and file, by the extension of the file.
+/// The elements between conversion and file, chosen by the file name's extension.
 fn chain_for(path: &Path) -> Result<(Kind, String)> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-    // A fragment a second: a file whose end was never written can be played up to its last one.
+    // One fragment per second: a file without an end can be played up to its last fragment.
     const MP4: &str = "mp4mux fragment-duration=1000 fragment-mode=first-moov-then-finalise";
-    // A picture that stands by itself every two seconds, so that players can jump there.
+    // A key frame every two seconds, so that players can seek.
     let key = 2 * RATE as u32;
     match extension.as_str() {
         "mp4" | "m4v" => Ok((Kind::Video, format!("{} ! {MP4}", h264(path, key)?))),
@@ -302,7 +305,7 @@ fn chain_for(path: &Path) -> Result<(Kind, String)> {
     }
 }
 
-/// The first H.264 encoder that is installed. 4:2:0, because browsers play nothing else.
+/// The first installed H.264 encoder, with 4:2:0, because browsers play nothing else.
 fn h264(path: &Path, key: u32) -> Result<String> {
     let installed = |name: &str| gst::ElementFactory::find(name).is_some();
     let Some((name, settings)) = H264.iter().find(|(name, _)| installed(name)) else {
@@ -316,17 +319,17 @@ fn h264(path: &Path, key: u32) -> Result<String> {
     Ok(format!("video/x-raw,format=I420 ! {name} {settings} ! h264parse"))
 }
 
-/// The H.264 encoder that `.mp4` and `.mkv` will get.
+/// The H.264 encoder for `.mp4` and `.mkv`.
 ///
 /// # Errors
-/// [`Error::Sink`] if there is none.
+/// [`Error::Sink`] if none is installed.
 pub fn health() -> Result<String> {
     gst::init().map_err(|e| Error::Sink(format!("GStreamer does not start: {e}")))?;
     let chain = h264(Path::new("a video"), 60)?;
     Ok(chain.split_whitespace().nth(2).unwrap_or("H.264").to_string())
 }
 
-/// An I/O error without its number.
+/// An I/O error as text, without its number.
 fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "its folder does not exist".into(),
@@ -337,26 +340,26 @@ fn reason(error: &std::io::Error) -> String {
     }
 }
 
-/// Stream times become times in the file: from 0, always increasing.
+/// Converts stream times to times in the file, which start at 0 and always increase.
 #[derive(Default)]
 struct Timeline {
-    /// Seconds of the stream at which the file's time would be 0.
+    /// Stream time in seconds that corresponds to 0 in the file.
     zero: f64,
-    /// Time of the last frame and the connection that it came over.
+    /// Time of the last frame in nanoseconds, and its connection.
     last: Option<(u64, u32)>,
 }
 
 impl Timeline {
-    /// Time and duration of a frame, in nanoseconds.
+    /// Time and duration of a frame in nanoseconds.
     fn place(&mut self, pts: f64, connection: u32) -> (u64, u64) {
         let after = |last: u64, seconds: f64| last as f64 > (seconds + 1.0) * 1e9;
         let at = match self.last {
             Some((last, same)) if same == connection && !after(last, pts - self.zero) => {
                 let at = ((pts - self.zero) * 1e9) as u64;
-                // Two frames of one time: a millisecond apart.
+                // Frames with the same time are put a millisecond apart.
                 if at > last { at } else { last + 1_000_000 }
             }
-            // The stream starts (again): one step after what there is.
+            // The stream starts or restarts: one frame after the last one.
             last => {
                 let at = last.map_or(0, |(last, _)| last + STEP);
                 self.zero = pts - at as f64 / 1e9;

@@ -1,4 +1,4 @@
-//! What the page needs of the records, gathered as they come, in bounded memory.
+//! Collects what the page needs from the records, in bounded memory.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use chrono::{DateTime, FixedOffset};
 use super::points::Points;
 use mmface::record::{Dropped, End, FaceRecord, Frame, Gap, Header, Record, Stream};
 
-/// Points of all faces together, and as many of the frames, before curves are thinned.
-const POINTS: usize = 32_768;
-/// Gaps that are told one by one.
-const GAPS: usize = 100;
-/// Expressions with a curve of their own, where the face model has them.
+/// Most points of all faces together, and most points of the timing, before curves are thinned.
+const MAX_POINTS: usize = 32_768;
+/// Most gaps that are listed individually.
+const MAX_GAPS: usize = 100;
+/// Expressions with curves, if the face model has them.
 const MAIN: [&str; 10] = [
     "eyeBlinkLeft",
     "eyeBlinkRight",
@@ -25,58 +25,60 @@ const MAIN: [&str; 10] = [
     "browDownRight",
 ];
 
-/// The records of one run, condensed.
+/// A condensed form of the records of one run.
 #[derive(Debug, Default)]
 pub struct Digest {
-    /// The first record.
+    /// The header.
     pub header: Option<Header>,
-    /// The last connection.
+    /// The last stream record.
     pub stream: Option<Stream>,
-    /// The first gaps.
+    /// The first gaps, at most 100.
     pub gaps: Vec<Gap>,
-    /// How many there were.
+    /// Number of all gaps.
     pub gap_count: usize,
-    /// The last record, if it has come.
+    /// The end record, if there is one yet.
     pub end: Option<End>,
-    /// Frame records.
+    /// Number of frame records.
     pub frames: u64,
     /// Frames lost so far.
     pub lost: Dropped,
-    /// For each frame: capture to record, detect, infer (ms), lost as busy, lost as damaged (so far).
+    /// For each frame: latencies capture to record, detect and infer (ms), and frames lost so far
+    /// as busy and as damaged.
     pub timing: Points,
-    /// Frames for which a point of `timing` stands.
+    /// Number of frames per point of `timing`.
     pub timing_stride: u32,
-    /// Everyone who was seen.
+    /// All faces, by id.
     pub tracks: BTreeMap<u64, Track>,
-    /// Frames for which a point of a track stands.
+    /// Number of frames per point of a track.
     pub stride: u32,
-    /// Which expressions have curves.
+    /// Indices of the expressions with curves.
     pub main: Vec<usize>,
     points: usize,
     clock: Clock,
 }
 
-/// One id.
+/// What is collected of one id.
 #[derive(Debug)]
 pub struct Track {
-    /// Seconds at which it was first seen.
+    /// Time of its first frame, seconds.
     pub first: f64,
-    /// … and last.
+    /// Time of its last frame, seconds.
     pub last: f64,
-    /// Frames with it.
+    /// Number of its frames.
     pub frames: u64,
-    /// α_id, the last one.
+    /// Identity weights α_id in the last frame.
     pub identity: Vec<f32>,
     /// Curves: pitch, yaw, roll (degrees), then the main expressions. Samples: pitch, yaw, roll,
-    /// then all expressions. Empty for somebody seen for less than a point's time.
+    /// then all expressions. Empty for a face that was seen for less time than one point covers.
     pub points: Points,
 }
 
 impl Digest {
-    /// Takes in the next record.
+    /// Adds the next record.
     ///
     /// # Errors
-    /// The second half of a sentence, for a record that cannot follow the ones before it.
+    /// For a record that cannot follow the earlier ones: the reason, as the second half of a
+    /// sentence.
     pub fn add(&mut self, record: &Record) -> Result<(), String> {
         match record {
             Record::Header(_) if self.header.is_some() => {
@@ -94,7 +96,7 @@ impl Digest {
             Record::Frame(frame) => return self.frame(frame),
             Record::Gap(gap) => {
                 self.gap_count += 1;
-                if self.gaps.len() < GAPS {
+                if self.gaps.len() < MAX_GAPS {
                     self.gaps.push(gap.clone());
                 }
             }
@@ -124,12 +126,12 @@ impl Digest {
         let lost = [self.lost.busy, self.lost.damaged].map(|n| n as f32);
         let spent = [latency.capture_to_record, latency.detect, latency.infer].map(|ms| ms as f32);
         self.timing.add(time, &[&spent[..], &lost].concat(), &[]);
-        if self.timing.len() > POINTS {
+        if self.timing.len() > MAX_POINTS {
             self.timing.halve();
             self.timing_stride *= 2;
         }
         frame.faces.iter().try_for_each(|face| self.face(time, face))?;
-        if self.points > POINTS {
+        if self.points > MAX_POINTS {
             self.thin(time);
         }
         Ok(())
@@ -159,7 +161,7 @@ impl Digest {
         Ok(())
     }
 
-    /// Halves all curves. Who was seen for less than a point now stands for, and is gone, has none.
+    /// Halves all curves. A face that is gone and now has less than two points loses its curve.
     fn thin(&mut self, now: f64) {
         self.stride = self.stride.saturating_mul(2);
         for track in self.tracks.values_mut() {
@@ -172,7 +174,7 @@ impl Digest {
     }
 }
 
-/// Seconds of the stream, which go on across connections, each of which counts its own.
+/// Converts timestamps, which restart with every connection, to continuous seconds of the stream.
 #[derive(Debug, Default)]
 struct Clock {
     offset: f64,

@@ -1,8 +1,9 @@
-//! One page about a run that opens offline in any browser: curves, losses, ids, the face in 3D.
+//! An HTML page about a run that opens offline in any browser: curves, lost frames, ids, the face
+//! in 3D.
 //!
-//! [`Digest`] condenses records as they come; [`Page`] writes them, with the library that draws
-//! them, into one HTML file. The data in it is JSON with base64 for long lists of numbers;
-//! `report.js` says how it is read.
+//! [`Digest`] condenses records as they come; [`Page`] writes the result, together with the
+//! plotting library, into one HTML file. The data in it is JSON with base64 for long lists of
+//! numbers; `report.js` reads it.
 
 mod digest;
 mod points;
@@ -16,7 +17,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mmface::face::{FaceModel, Params};
 use mmface::locate;
-use nalgebra::UnitQuaternion;
 use serde_json::{Value, json};
 
 pub use self::digest::{Digest, Track};
@@ -27,22 +27,22 @@ use crate::{Error, Result};
 
 const TEMPLATE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("report.js");
-/// Ids with curves and a mesh, those with the most frames.
-const DRAWN: usize = 64;
-/// Ids in the table.
-const LISTED: usize = 1000;
+/// Most ids with curves and a mesh: those with the most frames.
+const MAX_DRAWN: usize = 64;
+/// Most ids in the table.
+const MAX_LISTED: usize = 1000;
 
-/// An HTML file that is to be written.
+/// The writer of an HTML page.
 pub struct Page {
     out: BufWriter<TruncateOnWrite>,
     place: PathBuf,
     library: String,
 }
 
-/// The library that draws, which the set-up fetched.
+/// Path of the plotting library (plotly.js), which the set-up downloads.
 ///
 /// # Errors
-/// [`Error::Missing`] if it is missing.
+/// [`Error::Missing`] if it is not installed.
 pub fn library() -> Result<PathBuf> {
     let names = ["share/mmface-live/report/plotly.min.js", "vendor/report/plotly.min.js"];
     let cure = "run `make setup`, or set MMFACE_PLOTLY to a plotly.min.js";
@@ -51,10 +51,11 @@ pub fn library() -> Result<PathBuf> {
 }
 
 impl Page {
-    /// Opens the file, which is begun anew when the page is written.
+    /// Opens the file, which is truncated when the page is written.
     ///
     /// # Errors
-    /// [`Error::Missing`] if the library is missing, [`Error::Sink`] if the file cannot be created.
+    /// [`Error::Missing`] if the plotting library is missing, [`Error::Sink`] if the file cannot be
+    /// created.
     pub fn create(place: &Path) -> Result<Self> {
         let path = library()?;
         let unreadable =
@@ -67,12 +68,12 @@ impl Page {
         Ok(Self { out: BufWriter::new(file), place: place.to_path_buf(), library })
     }
 
-    /// Writes the page. Without a face model it shows no face.
+    /// Writes the page. Without a face model it does not show the face.
     ///
     /// # Errors
-    /// [`Error::Sink`] if it cannot be written.
+    /// [`Error::Sink`] if writing fails.
     pub fn write(mut self, digest: &Digest, model: Option<&FaceModel>) -> Result<()> {
-        // Neither may end the element that it stands in; in JSON, \u003c is <.
+        // Neither text may close the HTML element that contains it. In JSON, \u003c is <.
         let library = self.library.replace("</script", "<\\/script");
         let data = data(digest, model).to_string().replace('<', "\\u003c");
         let written = TEMPLATE.split_inclusive("}}").try_for_each(|piece| {
@@ -93,7 +94,7 @@ impl Page {
     }
 }
 
-/// A page that is wanted.
+/// The sink for a report.
 #[derive(Debug)]
 pub struct ReportPage {
     /// The HTML file.
@@ -119,7 +120,7 @@ impl Plan for ReportPage {
     }
 }
 
-/// Condenses what happens; writes the page at the end.
+/// Condenses events and writes the page at the end.
 struct Report {
     page: Page,
     digest: Digest,
@@ -138,11 +139,11 @@ impl Sink for Report {
     }
 }
 
-/// What `report.js` reads.
+/// The data for `report.js`.
 fn data(digest: &Digest, model: Option<&FaceModel>) -> Value {
     let mut by_frames: Vec<_> = digest.tracks.iter().collect();
     by_frames.sort_by_key(|(id, track)| (std::cmp::Reverse(track.frames), **id));
-    let drawn = by_frames.iter().filter(|(_, track)| track.points.len() > 0).take(DRAWN);
+    let drawn = by_frames.iter().filter(|(_, track)| track.points.len() > 0).take(MAX_DRAWN);
     let names = digest.header.as_ref().map(|h| h.face_model.expressions.as_slice());
     let main = digest.main.iter().filter_map(|&k| names?.get(k).map(String::as_str));
     let curve_names: Vec<_> = ["pitch", "yaw", "roll"].into_iter().chain(main).collect();
@@ -155,7 +156,7 @@ fn data(digest: &Digest, model: Option<&FaceModel>) -> Value {
         "gaps": digest.gaps,
         "gap_count": digest.gap_count,
         "ids": digest.tracks.len(),
-        "listed": by_frames.iter().take(LISTED)
+        "listed": by_frames.iter().take(MAX_LISTED)
             .map(|(id, t)| json!([id, t.first, t.last, t.frames])).collect::<Vec<_>>(),
         "timing": {
             "names": ["capture to record", "detect", "infer", "lost: busy", "lost: damaged"],
@@ -169,13 +170,13 @@ fn data(digest: &Digest, model: Option<&FaceModel>) -> Value {
     })
 }
 
-/// Times, and rows of the least and greatest values, as f32.
+/// Times as f32, and rows of the least and greatest values as f32.
 fn curves(points: &Points) -> Value {
     json!({ "time": floats(&points.time), "low": floats(&points.low), "high": floats(&points.high) })
 }
 
-/// Somebody's curves, angles [points × 3] as f32, expressions [points × expressions] as i16, and the
-/// neutral mesh as i16, each with what a `step` is worth.
+/// The data of one face: curves, angles [points × 3] as f32, expressions [points × expressions] as
+/// i16, and the neutral mesh as i16. Integers come with the value of one `step`.
 fn person(id: u64, track: &Track, model: Option<&FaceModel>) -> Value {
     let points = &track.points;
     let rows = || points.sample.chunks_exact(points.sample.len() / points.len().max(1));
@@ -188,7 +189,7 @@ fn person(id: u64, track: &Track, model: Option<&FaceModel>) -> Value {
     })
 }
 
-/// Triangles as u32, their regions as u8, and what each expression moves as i8 of `steps` units.
+/// Triangles as u32, their regions as u8, and each expression's offsets as i8 in units of `steps`.
 fn mesh(model: &FaceModel) -> Value {
     let mean = shape(model, &[], &[]);
     let count = model.expressions.len();
@@ -212,17 +213,15 @@ fn mesh(model: &FaceModel) -> Value {
     })
 }
 
-/// The mesh in model space, flat.
+/// The mesh's vertices in model space, flattened.
 fn shape(model: &FaceModel, identity: &[f32], expression: &[f32]) -> Vec<f32> {
     let (mut identity, expression) = (identity.to_vec(), expression.to_vec());
     identity.resize(model.identities, 0.0);
-    let rotation = UnitQuaternion::identity();
-    let landmark_offsets = Vec::new();
-    let params = Params { f: 1.0, rotation, t: [0.0; 3], identity, expression, landmark_offsets };
+    let params = Params { identity, expression, ..Params::neutral() };
     model.shape(&params).into_iter().flatten().collect()
 }
 
-/// Whole numbers up to `most`, and what one of them is worth.
+/// Quantises values to integers of at most `most`; returns the value of one step and the integers.
 fn quantised(values: &[f32], most: i16) -> (f32, Vec<i16>) {
     let largest = values.iter().fold(0f32, |most, v| most.max(v.abs()));
     let step = largest.max(f32::MIN_POSITIVE) / f32::from(most);

@@ -1,36 +1,37 @@
-//! Curves over time in bounded memory: a point stands for some frames and keeps their extremes, so
-//! that a blink shows however long the run was.
+//! Curves over time in bounded memory. A point covers several frames and keeps their extremes, so
+//! that a blink is visible however long the run was.
 
-/// Points of several curves at common times. Each stands for up to `stride` frames.
+/// Points of several curves at common times. Each point covers up to `stride` frames.
 #[derive(Debug, Default)]
 pub struct Points {
     stride: u32,
-    /// Frames in the last point.
+    /// Number of frames in the last point.
     filled: u32,
-    /// Curves.
+    /// Number of curves.
     width: usize,
-    /// Seconds at the first frame of each point.
+    /// Time in seconds of each point's first frame.
     pub time: Vec<f32>,
     /// Least value of each curve, [points × curves].
     pub low: Vec<f32>,
     /// Greatest value of each curve, [points × curves].
     pub high: Vec<f32>,
-    /// What more is known of the first frame of each point, [points × numbers].
+    /// Further values of each point's first frame, [points × values].
     pub sample: Vec<f32>,
 }
 
 impl Points {
-    /// None yet; each will stand for `stride` frames.
+    /// No points yet; each will cover `stride` frames.
     pub fn new(stride: u32) -> Self {
         Self { stride, ..Self::default() }
     }
 
-    /// How many there are.
+    /// Number of points.
     pub fn len(&self) -> usize {
         self.time.len()
     }
 
-    /// Takes in one frame, always with as many numbers. True if it begins a point.
+    /// Adds a frame; the numbers of curves and of samples must not change. True if it starts a new
+    /// point.
     pub fn add(&mut self, time: f64, curves: &[f32], sample: &[f32]) -> bool {
         let begins = self.time.is_empty() || self.filled == self.stride;
         if begins {
@@ -51,7 +52,7 @@ impl Points {
         begins
     }
 
-    /// Makes one point of two: half as many, each for twice as many frames.
+    /// Merges pairs of points: half as many, each covering twice as many frames.
     pub fn halve(&mut self) {
         let count = self.len();
         if count > 0 && count.is_multiple_of(2) {
@@ -66,12 +67,12 @@ impl Points {
     }
 }
 
-/// Every other row.
+/// Every other row, starting with the first.
 fn firsts(rows: &[f32], width: usize) -> Vec<f32> {
     rows.chunks(width.max(1)).step_by(2).flatten().copied().collect()
 }
 
-/// Each two rows made one; a last odd one stays.
+/// Merges pairs of rows. A last single row is kept.
 fn pairs(rows: &[f32], width: usize, join: fn(f32, f32) -> f32) -> Vec<f32> {
     let width = width.max(1);
     let joined = rows.chunks(2 * width).flat_map(|pair| {

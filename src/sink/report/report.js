@@ -1,4 +1,5 @@
-// Draws what `mod.rs` put into #data. Lists of numbers are base64: little-endian f32, i16 (times `step`), i8 (times `steps`) or u8.
+// Draws the data that `mod.rs` wrote into #data. Lists of numbers are base64: little-endian f32,
+// i16 (times `step`), i8 (times `steps`) or u8.
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const by = id => document.getElementById(id);
@@ -7,8 +8,8 @@ const element = (name, text, parent) => Object.assign(parent.appendChild(documen
 const number = (value, digits = 0) => value.toLocaleString("en", { maximumFractionDigits: digits });
 const header = data.header, end = data.end, main = data.names.slice(3);
 
-// What the run was.
-function tell() {
+// Shows what is known about the run.
+function showRun() {
   document.title = header.stream + " – mmface-live";
   by("title").textContent = header.stream;
   by("about").textContent = `${header.started}, ${header.program} ${header.version}`;
@@ -32,7 +33,7 @@ function tell() {
     source: header.source,
     stream: stream && `${stream.width}×${stream.height}, ${stream.codec}, ${stream.fps ? number(stream.fps, 2) + " fps" : "rate unknown"}`,
     networks: `${network.variant}${network.trained ? "" : " (no trained weights)"}, ${network.hash.slice(0, 12)}…`,
-    engine: `${network.backend} on ${network.device} in ${network.precision}`,
+    backend: `${network.backend} on ${network.device} in ${network.precision}`,
     "face model": `${face_model.name}: ${face_model.identity} identity, ${face_model.expressions.length} expression coefficients`,
     smoothing: header.smoothing,
     "frames in": end && number(end.frames.in),
@@ -43,8 +44,9 @@ function tell() {
   for (const [name, text] of Object.entries(rows)) if (text) { element("dt", name, by("run")); element("dd", text, by("run")); }
 }
 
-// A curve of each name. A point of several frames is drawn as its least and its greatest value; where the face
-// was away, the line breaks.
+// One curve per name. A point of several frames is drawn as its least and its greatest value. The
+// line breaks where
+// the face was out of sight.
 function traces(packed, names, stride, style) {
   const time = decode(packed.time, Float32Array), low = decode(packed.low, Float32Array), high = decode(packed.high, Float32Array);
   const steps = Array.from(time.subarray(1), (t, i) => t - time[i]).sort((a, b) => a - b);
@@ -77,7 +79,7 @@ function drawTiming() {
   }, config);
 }
 
-// One face: its curves, and its mesh at one moment.
+// The chosen face: its curves, and its mesh at one time.
 let track, times, angles, expression, neutral;
 const mesh = data.mesh && {
   triangles: decode(data.mesh.triangles, Uint32Array), modes: decode(data.mesh.modes, Int8Array), steps: data.mesh.steps,
@@ -104,7 +106,8 @@ function choose(id) {
   return show(0);
 }
 
-// Vertices [V × 3] as three lists: neutral + Σ weight · mode, turned by R = Rx(pitch) Ry(yaw) Rz(roll).
+// Vertices [V × 3] as three lists x, y, z: neutral + Σ weight · mode, rotated by R = Rx(pitch)
+// Ry(yaw) Rz(roll).
 function vertices(at) {
   const size = neutral.length, weights = mesh.steps.length, shape = Float32Array.from(neutral, v => v * track.neutral.step);
   for (let k = 0; k < weights; k++) {
@@ -155,7 +158,7 @@ function drawMesh(x, y, z) {
   }, { ...config, modeBarButtonsToRemove: ["tableRotation", "resetCameraLastSave3d"] });
 }
 
-// Play: at the stream's own speed, as many of its moments as the browser can draw.
+// Plays at the stream's own speed, with as many frames as the browser can draw.
 let playing = false;
 async function play() {
   playing = !playing;
@@ -173,7 +176,7 @@ async function play() {
   }
 }
 
-tell();
+showRun();
 for (const [id, first, last, frames] of data.listed) {
   const row = by("ids").insertRow();
   row.dataset.id = id;
@@ -183,7 +186,7 @@ for (const [id, first, last, frames] of data.listed) {
 if (data.ids > data.tracks.length) by("unlisted").textContent = `The ${number(data.listed.length)} ids with the most frames; ${data.tracks.length} of them have curves.`;
 if (data.stride > 1) by("thinned").textContent = `Thinned: a point stands for ${data.stride} frames and is drawn as their least and greatest value; the face is that of the first of them. The records have every frame.`;
 for (const t of data.tracks) Object.assign(element("option", `id ${t.id}`, by("who")), { value: t.id });
-// The page counts as shown once everything has been drawn; the tests wait for it.
+// The tests wait for this state: everything has been drawn.
 const shown = [data.timing.points.time && drawTiming()];
 if (data.tracks.length) {
   by("who").onchange = () => choose(Number(by("who").value));
