@@ -19,7 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for face in tracker.process(&image, number as f64)?.faces {
             let [pitch, yaw, roll] = to_angles(&face.params.rotation);
             let ([x, y, ..], name) = (face.bounds, path.display());
-            println!("{name}: a face at ({x:.0}, {y:.0}): pitch {pitch:.1}°, yaw {yaw:.1}°, roll {roll:.1}°");
+            println!(
+                "{name}: a face at ({x:.0}, {y:.0}): pitch {pitch:.1}°, yaw {yaw:.1}°, roll {roll:.1}°"
+            );
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// How the pixels of an [`Image`] are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::backend::{self, Backend, Description, Device, Precision};
 use crate::crop::DetectorRule;
 use crate::detect::{self, Service};
+use crate::error::{Error, Result};
 use crate::face::FaceModel;
 use crate::models::{Models, Variant};
 use crate::smooth::Strength;
 use crate::track::{Settings, Tracks};
 use crate::tracker::{Fitter, Mode, Observer, Tracker, TrackerOptions};
-use crate::{Error, Result};
 
 /// Networks, face detector and face model, opened once for any number of streams. Clones are cheap
 /// and share them.

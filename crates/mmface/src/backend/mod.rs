@@ -9,9 +9,9 @@ pub mod slots;
 pub mod tensorrt;
 
 use crate::crop::{CROP, CropMap};
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::models::{Models, Variant};
-use crate::{Error, Result};
 
 pub use openvino::{cpu_name, library};
 

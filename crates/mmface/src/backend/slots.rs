@@ -20,8 +20,8 @@ use std::collections::VecDeque;
 
 use super::Output;
 use crate::crop::CropMap;
+use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::{Error, Result};
 
 /// Identifies a batch that was submitted and not yet collected.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 
 use super::Detection;
 use crate::crop::Conversion;
+use crate::error::{Error, Result};
 use crate::image::{Channel, Image, PlaneSize};
-use crate::{Error, Result};
 
 /// How an image is scaled and placed on a canvas: at the top left, the rest is black.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,8 +18,9 @@ pub use opencv::version as opencv_version;
 pub(crate) use service::{Client, Service};
 
 use crate::bounds::iou;
+use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::{Error, Result, locate};
+use crate::locate;
 
 /// A detected face.
 #[derive(Debug, Clone, Copy, PartialEq)]

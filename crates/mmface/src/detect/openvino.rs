@@ -8,7 +8,7 @@ use openvino::{
 use super::centerface::{OUTPUTS, faces};
 use super::{Canvas, Detection, Detector};
 use crate::backend::library;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Sides of canvases, pixels.
 const SIDES: [i64; 2] = [32, 8192];

@@ -7,8 +7,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
 use super::{Canvas, Detection, Opened, Prepare, Scaling};
+use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::{Error, Result};
 
 /// How often a waiting client checks that the detector's thread still runs.
 const GLANCE: std::time::Duration = std::time::Duration::from_millis(200);

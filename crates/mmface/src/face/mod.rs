@@ -4,6 +4,7 @@ mod model;
 mod params;
 pub mod rotation;
 
+pub(crate) use model::LandmarkShapes;
 pub use model::{FaceModel, LANDMARKS};
 pub use params::Params;
 

@@ -2,14 +2,13 @@
 
 mod reader;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use reader::Reader;
 
 use super::{Params, rotation};
 use crate::crop::rotated;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Number of labelled points of a face (Multi-PIE's scheme, as used by i·bug and 300-W).
 pub const LANDMARKS: usize = 68;
@@ -33,8 +32,6 @@ pub struct FaceModel {
     pub identities: usize,
     /// Names of the expression modes; ARKit's names where ARKit has them.
     pub expressions: Vec<String>,
-    /// For each of ARKit's 52 names, the expressions of this model and the weights that produce it.
-    pub arkit: BTreeMap<String, Vec<(String, f32)>>,
     /// Vertex indices of the triangles, counter-clockwise as seen from outside.
     pub triangles: Vec<[u32; 3]>,
     /// For each triangle, an index into [`regions`](Self::regions).
@@ -111,16 +108,25 @@ impl FaceModel {
     /// neighbouring tables, then moved by [`Params::landmark_offsets`].
     #[must_use]
     pub fn landmarks(&self, params: &Params) -> Vec<[f32; 2]> {
-        let weights = || params.identity.iter().chain(&params.expression);
+        self.landmarks_with(params, &mut LandmarkShapes::default())
+    }
+
+    /// The same; `shapes` keeps what depends on identity and expression only, for other poses of the
+    /// same face.
+    pub(crate) fn landmarks_with(
+        &self,
+        params: &Params,
+        shapes: &mut LandmarkShapes,
+    ) -> Vec<[f32; 2]> {
         // The yaw of the head after its in-plane rotation is undone; otherwise a part of the pitch
         // of a tilted head would count as yaw.
         let angle = rotation::upright_angle(&params.rotation);
         let upright = rotation::rotated_in_plane(&params.rotation, -angle);
         let turn = rotation::matrix(&upright)[(0, 2)].clamp(-1.0, 1.0).asin().to_degrees();
         let (bin, part) = between(&self.yaw_bins, turn);
-        let mut shape = self.landmarks[bin].shape(weights());
+        let mut shape = shapes.of_bin(self, params, bin).to_vec();
         if part > 0.0 {
-            let next = self.landmarks[bin + 1].shape(weights());
+            let next = shapes.of_bin(self, params, bin + 1);
             shape.iter_mut().zip(next).for_each(|(a, b)| *a += part * (b - *a));
         }
         let mut landmarks: Vec<_> =
@@ -139,11 +145,17 @@ impl FaceModel {
     /// Reason: a mesh with few modes cannot reach every place where people see a landmark. The
     /// offsets are cleared if `seen` is empty or not finite.
     #[must_use]
-    pub fn with_seen_landmarks(
+    pub fn with_seen_landmarks(&self, params: Params, seen: &[[f32; 2]], weight: f32) -> Params {
+        self.with_seen_landmarks_and(params, seen, weight, &mut LandmarkShapes::default())
+    }
+
+    /// The same, with shapes as [`landmarks_with`](Self::landmarks_with) keeps them.
+    pub(crate) fn with_seen_landmarks_and(
         &self,
         mut params: Params,
         seen: &[[f32; 2]],
         weight: f32,
+        shapes: &mut LandmarkShapes,
     ) -> Params {
         params.landmark_offsets.clear();
         if seen.len() != LANDMARKS || !seen.iter().flatten().all(|v| v.is_finite()) {
@@ -151,7 +163,7 @@ impl FaceModel {
         }
         let weight = weight * rotation::facing(&params.rotation) / params.f;
         let angle = rotation::upright_angle(&params.rotation);
-        let mesh = self.landmarks(&params);
+        let mesh = self.landmarks_with(&params, shapes);
         let off = |([x, y], [u, v]): (&[f32; 2], &[f32; 2])| [weight * (x - u), weight * (y - v)];
         params.landmark_offsets =
             seen.iter().zip(&mesh).map(off).map(|offset| rotated(offset, -angle)).collect();
@@ -198,6 +210,33 @@ impl FaceModel {
     pub fn landmarks3d(&self, params: &Params) -> Vec<[f32; 3]> {
         let shape = self.landmarks3d.shape(params.identity.iter().chain(&params.expression));
         params.project(&points(&shape))
+    }
+}
+
+/// Landmark tables of one face in model space. To evaluate them is most of the work of
+/// [`FaceModel::landmarks`], and they do not depend on the pose.
+#[derive(Default)]
+pub(crate) struct LandmarkShapes {
+    identity: Vec<f32>,
+    expression: Vec<f32>,
+    /// By yaw bin: 68 × [x, y, z].
+    bins: Vec<(usize, Vec<f32>)>,
+}
+
+impl LandmarkShapes {
+    fn of_bin(&mut self, model: &FaceModel, params: &Params, bin: usize) -> &[f32] {
+        if self.identity != params.identity || self.expression != params.expression {
+            self.identity.clone_from(&params.identity);
+            self.expression.clone_from(&params.expression);
+            self.bins.clear();
+        }
+        let known = self.bins.iter().position(|(known, _)| *known == bin);
+        let at = known.unwrap_or_else(|| {
+            let weights = params.identity.iter().chain(&params.expression);
+            self.bins.push((bin, model.landmarks[bin].shape(weights)));
+            self.bins.len() - 1
+        });
+        &self.bins[at].1
     }
 }
 

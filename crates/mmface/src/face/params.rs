@@ -27,6 +27,20 @@ pub struct Params {
 }
 
 impl Params {
+    /// The mean face that looks into the camera: f is 1, everything else 0. Coefficients that are not
+    /// there count as 0.
+    #[must_use]
+    pub fn neutral() -> Self {
+        Self {
+            f: 1.0,
+            rotation: UnitQuaternion::identity(),
+            t: [0.0; 3],
+            identity: Vec::new(),
+            expression: Vec::new(),
+            landmark_offsets: Vec::new(),
+        }
+    }
+
     /// Parameters from the parametric network's outputs. `pose` is [f, pitch, yaw, roll, t_x, t_y,
     /// t_z] in crop pixels and degrees. `None` if a number is not finite or f is not positive.
     #[must_use]

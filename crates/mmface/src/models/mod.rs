@@ -9,8 +9,9 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::crop::{CROP, CropRule, DetectorRule};
+use crate::error::{Error, Result};
 use crate::face::FaceModel;
-use crate::{Error, Result, locate};
+use crate::locate;
 
 const SCHEMA: u32 = 1;
 

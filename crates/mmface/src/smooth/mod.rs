@@ -17,8 +17,6 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use nalgebra::UnitQuaternion;
-
 pub use identity::with_identity;
 pub use preset::Strength;
 
@@ -186,15 +184,7 @@ impl Filters {
 
 /// √(width × height) of the box around the 68 landmarks of the mean face, model units.
 fn face_size(model: &FaceModel) -> f32 {
-    let mean = Params {
-        f: 1.0,
-        rotation: UnitQuaternion::identity(),
-        t: [0.0; 3],
-        identity: vec![],
-        expression: vec![],
-        landmark_offsets: vec![],
-    };
-    let points = model.landmarks3d(&mean);
+    let points = model.landmarks3d(&Params::neutral());
     let side = |axis: usize| {
         let values = || points.iter().map(|p| p[axis]);
         values().fold(f32::MIN, f32::max) - values().fold(f32::MAX, f32::min)

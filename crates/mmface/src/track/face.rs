@@ -4,7 +4,7 @@ use std::f32::consts::PI;
 
 use crate::bounds::around;
 use crate::crop::{CROP, CropMap, CropRule};
-use crate::face::{FaceModel, Params, rotation};
+use crate::face::{Params, rotation};
 
 /// The fit of one face in one frame.
 #[derive(Debug, Clone)]
@@ -19,8 +19,7 @@ pub(super) struct Sighting {
 }
 
 impl Sighting {
-    pub(super) fn new(pts: f64, params: Params, presence: f32, model: &FaceModel) -> Self {
-        let landmarks = model.landmarks(&params);
+    pub(super) fn new(pts: f64, params: Params, presence: f32, landmarks: Vec<[f32; 2]>) -> Self {
         let angle = rotation::upright_angle(&params.rotation);
         Self { pts, presence, bounds: around(&landmarks), landmarks, angle, params }
     }

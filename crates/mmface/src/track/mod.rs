@@ -18,8 +18,7 @@ use crate::backend::Output;
 use crate::bounds::iou;
 use crate::crop::{CropMap, CropRule, DetectorRule};
 use crate::detect::Detection;
-use crate::face::{FaceModel, Params};
-use crate::tracker::Crowd;
+use crate::face::{FaceModel, LandmarkShapes, Params};
 
 /// Seconds for which a face that is out of sight is still shown, with its last fit.
 const HOLD: f64 = 0.45;
@@ -93,6 +92,15 @@ pub(crate) struct Tracked {
     pub fresh: bool,
     /// Index of the first of this frame's crops that showed the face; `None` if it is out of sight.
     pub crop: Option<usize>,
+}
+
+/// Counts of an image that shows more faces than are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crowd {
+    /// Number of faces that the detector found.
+    pub seen: usize,
+    /// Most faces to follow ([`TrackerOptions::faces`]).
+    pub most: usize,
 }
 
 /// Follows the faces of one stream.
@@ -322,6 +330,9 @@ impl Tracks {
                 });
             }
         }
+        // Where time jumps back, more are held than may be shown: those in sight come first.
+        shown.sort_by_key(|f: &Tracked| (f.crop.is_none(), f.id));
+        shown.truncate(self.settings.max_faces);
         shown.sort_by_key(|f| f.id);
         shown
     }
@@ -335,19 +346,24 @@ impl Tracks {
         factor: f32,
     ) -> Option<Sighting> {
         let (mut fits, mut presence, mut count) = (Vec::new(), 0.0, 0.0);
+        let mut shapes = LandmarkShapes::default();
         for (map, output) in views {
             let params = Params::from_outputs(output.pose, &output.identity, &output.expression);
             let plain = |p| if map.mirrored { self.model.mirrored(p) } else { p };
-            let with_points =
-                |p| self.model.with_seen_landmarks(p, &output.points, self.settings.points);
+            let weight = self.settings.points;
+            let mut with_points =
+                |p| self.model.with_seen_landmarks_and(p, &output.points, weight, &mut shapes);
             fits.extend(params.map(|p| plain(with_points(p)).into_frame(map)));
             presence += output.presence;
             count += 1.0;
         }
-        let (presence, params) = (presence / count, self.model.centred(Params::mean(&fits)?));
+        let params = self.model.centred(Params::mean(&fits)?);
+        // Whatever a network says, a confidence is at most 1.
+        let presence: f32 = (presence / count).clamp(0.0, 1.0);
         // False if the presence is NaN.
         let seen = presence >= self.settings.presence * factor;
-        seen.then(|| Sighting::new(pts, params, presence, &self.model))
+        let landmarks = self.model.landmarks_with(&params, &mut shapes);
+        seen.then(|| Sighting::new(pts, params, presence, landmarks))
     }
 
     /// Of tracks that follow the same face, keeps the oldest.

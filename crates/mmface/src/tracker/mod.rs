@@ -6,9 +6,11 @@ mod observer;
 pub use fitter::Fitter;
 pub use observer::{Observation, Observer};
 
+pub use crate::track::Crowd;
+
 use std::sync::Arc;
 
-use crate::Result;
+use crate::error::Result;
 use crate::face::Params;
 use crate::image::Image;
 use crate::smooth::Strength;
@@ -84,15 +86,6 @@ pub struct Face {
     pub landmarks: Vec<[f32; 2]>,
     /// The volume head's output, if it was requested and the face is in sight.
     pub volume: Option<Arc<Volume>>,
-}
-
-/// Counts of an image that shows more faces than are followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Crowd {
-    /// Number of faces that the detector found.
-    pub seen: usize,
-    /// Most faces to follow ([`TrackerOptions::faces`]).
-    pub most: usize,
 }
 
 /// The faces of one image.

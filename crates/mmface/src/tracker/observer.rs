@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Crowd, Mode};
+use super::Mode;
 use crate::backend::{Batch, Inference, Output, Session};
 use crate::crop::CropMap;
 use crate::detect::{Client, Detection};
+use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::track::{CutDetector, Key, Tracked, Tracks};
+use crate::track::{Crowd, CutDetector, Key, Tracked, Tracks};
 use crate::volume::Volume;
-use crate::{Error, Result};
 
 /// In a recording, the number of images between a request for a detection and its use. The detector
 /// works in parallel meanwhile; the fixed number keeps the results of a recording reproducible.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use openvino::Core;
 
-use crate::{Error, Result, locate};
+use crate::error::{Error, Result};
+use crate::locate;
 
 const CURE: &str = "run `make setup`, or set MMFACE_OPENVINO to the folder with libopenvino_c.so";
 

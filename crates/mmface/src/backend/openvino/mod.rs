@@ -13,8 +13,8 @@ use openvino::{
 
 use super::{Backend, Batch, Description, Inference, Options, Output, Precision, Session};
 use crate::crop::{CROP, sample};
+use crate::error::{Error, Result};
 use crate::models::{Models, Variant};
-use crate::{Error, Result};
 
 /// A result of OpenVINO's API.
 type Inferred<T> = std::result::Result<T, InferenceError>;

@@ -111,9 +111,9 @@ impl Cache {
     pub fn get<T>(
         &self,
         name: &str,
-        mut open: impl FnMut(&[u8]) -> crate::Result<T>,
-        make: impl FnOnce() -> crate::Result<Vec<u8>>,
-    ) -> crate::Result<T> {
+        mut open: impl FnMut(&[u8]) -> crate::error::Result<T>,
+        make: impl FnOnce() -> crate::error::Result<Vec<u8>>,
+    ) -> crate::error::Result<T> {
         match self.find(name) {
             Found::Good(bytes) => match open(&bytes) {
                 Ok(opened) => return Ok(opened),
@@ -179,7 +179,7 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Error;
+    use crate::error::Error;
 
     fn cache() -> (tempfile::TempDir, Cache) {
         let folder = tempfile::tempdir().expect("a folder");
@@ -187,7 +187,7 @@ mod tests {
         (folder, cache)
     }
 
-    fn text(bytes: &[u8]) -> crate::Result<String> {
+    fn text(bytes: &[u8]) -> crate::error::Result<String> {
         String::from_utf8(bytes.to_vec()).map_err(|_| Error::Library("no text".into()))
     }
 

@@ -1,8 +1,8 @@
 //! Arguments of the crop kernel (`crop.cu`): the memory layout of a frame, and a map for each crop.
 //! Does not depend on CUDA.
 
-use crate::Result;
 use crate::crop::{CROP, Conversion, CropMap};
+use crate::error::Result;
 use crate::image::{Colour, Image};
 
 /// The kernel's source: CUDA C++ for NVRTC. It is plain C++ if a few CUDA keywords are defined

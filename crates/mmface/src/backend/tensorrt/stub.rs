@@ -3,9 +3,9 @@
 use super::{Chip, Compiled, Gpu};
 use crate::backend::{Backend, Options};
 use crate::crop::CropMap;
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::models::{Models, Variant};
-use crate::{Error, Result};
 
 fn absent<T>() -> Result<T> {
     Err(Error::Gpu(

@@ -5,8 +5,8 @@ use opencv::imgproc;
 use opencv::prelude::*;
 
 use super::failed;
-use crate::Result;
 use crate::detect::{Canvas, Scaling};
+use crate::error::Result;
 use crate::image::{Image, Layout};
 
 /// Scales an image by area averaging, which avoids flicker, and puts it on a black canvas as R, G,

@@ -7,9 +7,9 @@ use opencv::dnn::{self, Net};
 use opencv::prelude::*;
 
 use super::failed;
-use crate::Result;
 use crate::detect::centerface::{OUTPUTS, faces};
 use crate::detect::{Canvas, Detection, Detector};
+use crate::error::Result;
 
 /// Most networks to keep. Images of different sizes make canvases of different sizes, and each size
 /// needs a network of its own (see [`CenterFace::net`]).

@@ -8,8 +8,8 @@ use opencv::objdetect::CascadeClassifier;
 use opencv::prelude::*;
 
 use super::failed;
-use crate::Result;
 use crate::detect::{Canvas, Detection, Detector, non_max_suppression};
+use crate::error::Result;
 
 /// Score of every detection: a cascade gives none.
 const SCORE: f32 = 0.6;

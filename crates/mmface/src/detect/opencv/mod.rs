@@ -8,7 +8,7 @@ pub(super) use canvas::{grey, rgb};
 pub(super) use centerface::CenterFace;
 pub(super) use haar::Haar;
 
-use crate::Error;
+use crate::error::Error;
 
 /// OpenCV's version number.
 #[must_use]

@@ -134,7 +134,6 @@ impl<'a> Reader<'a> {
             name: self.text.get("name").cloned().unwrap_or_else(|| "unnamed".into()),
             identities,
             expressions,
-            arkit: self.json("arkit52")?,
             triangles: corners.as_chunks().0.iter().map(|t| t.map(|c| c as u32)).collect(),
             triangle_region: triangle_region.iter().map(|v| *v as u8).collect(),
             regions,

@@ -22,8 +22,8 @@ use crate::backend::slots::{Event, SlotDevice, Stream};
 use crate::backend::tensorrt::kernel::{self, Geometry};
 use crate::backend::{MAX_BATCH, Output};
 use crate::crop::CropMap;
+use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::{Error, Result};
 
 /// The kernel's arguments are the geometry, then the crop maps, which start here (bytes).
 const MAPS: usize = Geometry::SIZE.next_multiple_of(16);

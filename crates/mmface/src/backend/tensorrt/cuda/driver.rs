@@ -6,7 +6,7 @@ use cudarc::driver::{CudaContext, DriverError, result, sys};
 
 use super::library;
 use crate::backend::tensorrt::{Chip, Gpu};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The error of an operation (`doing`), with advice to the user.
 pub(super) fn failed(doing: &str, error: DriverError) -> Error {

@@ -8,7 +8,7 @@ use trtx::{Builder, Logger, OnnxParser, OptProfileSelector, Severity};
 
 use super::library;
 use crate::backend::tensorrt::Chip;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Most crops that the networks take at once. Larger batches are split into chunks of this size,
 /// which keeps execution contexts small.

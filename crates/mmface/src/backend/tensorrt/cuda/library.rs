@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 
 use libloading::Library;
 
-use crate::{Error, Result, locate};
+use crate::error::{Error, Result};
+use crate::locate;
 
 const CURE: &str =
     "run `make setup-gpu`, or set MMFACE_TENSORRT to the folder with NVIDIA's libraries";

@@ -22,9 +22,9 @@ use crate::backend::{
     Backend, Batch, Description, Inference, MAX_BATCH, Options, Precision, Session,
 };
 use crate::crop::CropMap;
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::models::{Models, Variant};
-use crate::{Error, Result};
 use device::Cuda;
 use networks::{Opened, Pair};
 

@@ -10,8 +10,8 @@ use trtx::{CudaEngine, DataType, ExecutionContext, Runtime};
 
 use super::engine::{CHUNK, ErrorLog};
 use crate::crop::CROP;
+use crate::error::{Error, Result};
 use crate::face::LANDMARKS;
-use crate::{Error, Result};
 
 /// An engine, loaded and ready to run.
 pub(super) struct Opened {

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::library;
 use crate::backend::tensorrt::{Cache, Chip, Compiled, kernel};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A program of NVRTC, destroyed when dropped.
 struct Program(sys::nvrtcProgram);
