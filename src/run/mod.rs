@@ -11,13 +11,14 @@
 
 mod output;
 mod progress;
+mod reader;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 use mmface::record::{self, Dropped, timestamp};
 use mmface::{Mode, Observer, Runtime, TrackerOptions};
 
@@ -28,13 +29,10 @@ use crate::source::{self, End, Event, Source};
 use crate::{Error, Result};
 use output::{Message, Output};
 use progress::Progress;
+use reader::Reader;
 
 /// Most observed frames queued for the output. A longer queue would only add latency.
 const QUEUED: usize = 1;
-/// How often a waiting run checks whether it should stop.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a source may take to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Options of a run.
 pub struct Options {
@@ -96,17 +94,18 @@ pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Resul
         messages: &messages,
         progress: Progress::new(progress && mode != Mode::Live),
     };
-    let observed = observe.send(Message::Header(header)).and_then(|sent| match sent {
+    let observed = match observe.send(Message::Header(header)) {
         Sent::Yes => observe.until_end(stop),
         Sent::OutputGone => Ok(None),
-    });
+    };
     let (reason, failure) = match observed {
         Ok(Some(End { reason, error })) => (reason, error),
         // The output has ended and returns the reason itself.
         Ok(None) => (String::new(), None),
         Err(error) => (error.to_string(), Some(error)),
     };
-    observe.send(Message::End { reason })?;
+    // Lost only where the output has ended.
+    let _ = observe.send(Message::End { reason });
     drop(observe);
     drop(messages);
     let end = join(writer);
@@ -132,90 +131,60 @@ struct Observe<'a> {
 impl Observe<'_> {
     /// Works until the source ends, and returns how it ended; `None` if the output has ended.
     fn until_end(&mut self, stop: &AtomicBool) -> Result<Option<End>> {
-        let mut lost = Dropped::default();
-        let (mut ended, mut next, mut connection) = (None, None, 0);
-        // Events that belong before a frame that has not been fetched yet.
-        let mut events = Vec::new();
-        let mut stopping: Option<Instant> = None;
+        let mut reader = Reader::new(self.source, stop);
+        let (mut lost, mut connection) = (Dropped::default(), 0);
         loop {
-            if stop.load(Ordering::Relaxed) && stopping.is_none() {
-                stopping = Some(Instant::now());
-                self.source.stop();
-            }
-            let received =
-                next.take().map_or_else(|| self.source.frames.recv_timeout(POLL_INTERVAL), Ok);
-            let frame = match received {
-                Ok(frame) => Some(frame),
-                // The source does not react, for example because a device or a network drive hangs.
-                Err(RecvTimeoutError::Timeout)
-                    if stopping.is_some_and(|since| since.elapsed() > STOP_TIMEOUT) =>
-                {
-                    return Ok(Some(End { reason: "stopped".into(), error: None }));
-                }
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => None,
-            };
-            events.extend(self.source.events.try_iter());
-            let number = frame.as_ref().map_or(u64::MAX, |frame| frame.number);
-            let due = events.iter().take_while(|(first, _)| *first <= number).count();
-            for (_, event) in events.drain(..due) {
+            let (events, frame) = reader.next();
+            for event in events {
                 let message = match event {
-                    Event::Connected(info) => Message::Stream(self.stream(info)),
+                    Event::Connected(info) => self.stream(info),
                     Event::Gap { from, to, reason, connection } => {
                         let stream = self.context.stream.clone();
                         let (from, to) = (timestamp(from), timestamp(to));
                         Message::Gap(record::Gap { stream, from, to, reason, connection })
                     }
-                    Event::Ended(end) => {
-                        ended = Some(end);
-                        continue;
-                    }
+                    Event::Ended(end) => return Ok(Some(end)),
                 };
-                if let Sent::OutputGone = self.send(message)? {
+                if let Sent::OutputGone = self.send(message) {
                     return Ok(None);
                 }
             }
-            let Some(frame) = frame else {
-                let bug = || Error::Bug("the source ended without saying why".into());
-                return ended.ok_or_else(bug).map(Some);
-            };
+            let bug = || Error::Bug("the source ended without an end event".into());
+            let frame = frame.ok_or_else(bug)?;
             if self.source.is_live() && self.mode == Mode::Recording {
                 self.mode = Mode::Live;
                 self.observer.go_live();
-            }
-            // Fetching ahead would keep a live source from replacing the queued frame.
-            if self.mode == Mode::Recording && self.observer.looks_ahead() {
-                next = self.source.frames.try_recv().ok();
             }
             if frame.connection != connection {
                 connection = frame.connection;
                 self.observer.reset();
             }
-            let next_image = next.as_ref().map(|next| next.image());
-            let observation =
-                self.observer.observe(&frame.image(), frame.pts, next_image.as_ref())?;
+            // Fetching ahead would keep a live source from replacing the queued frame.
+            let ahead = self.mode == Mode::Recording && self.observer.looks_ahead();
+            let next = if ahead { reader.peek() } else { None };
+            let next = next.map(|next| next.image());
+            let observation = self.observer.observe(&frame.image(), frame.pts, next.as_ref())?;
             self.progress.frame(frame.pts, self.source.length());
             let now = self.context.counters.dropped();
             let dropped =
                 Dropped { busy: now.busy - lost.busy, damaged: now.damaged - lost.damaged };
             lost = now;
             let live = self.mode == Mode::Live;
-            if let Sent::OutputGone =
-                self.send(Message::Frame { frame, observation, dropped, live })?
-            {
+            let message = Message::Frame { frame, observation, dropped, live };
+            if let Sent::OutputGone = self.send(message) {
                 return Ok(None);
             }
         }
     }
 
-    fn send(&self, message: Message) -> Result<Sent> {
-        Ok(if self.messages.send(message).is_ok() { Sent::Yes } else { Sent::OutputGone })
+    fn send(&self, message: Message) -> Sent {
+        if self.messages.send(message).is_ok() { Sent::Yes } else { Sent::OutputGone }
     }
 
-    fn stream(&self, info: StreamInfo) -> record::Stream {
+    fn stream(&self, info: StreamInfo) -> Message {
         let StreamInfo { width, height, fps, codec, connection } = info;
         let stream = self.context.stream.clone();
-        record::Stream { stream, width, height, fps, codec, connection }
+        Message::Stream(record::Stream { stream, width, height, fps, codec, connection })
     }
 }
 
