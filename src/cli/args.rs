@@ -37,7 +37,7 @@ pub struct RunArgs {
     /// RTSP stream; user and password may be in the URL, the password is never shown
     #[arg(long, value_name = "URL", help_heading = "Source")]
     pub rtsp: Option<String>,
-    /// Video or picture, as fast as the machine allows, no frame is lost
+    /// Video or picture, processed as fast as the machine allows; no frame is lost
     #[arg(long, value_name = "PATH", help_heading = "Source")]
     pub file: Option<PathBuf>,
     /// Folder of pictures, sorted by name; each picture stands alone
@@ -50,13 +50,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE", help_heading = "Source")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
-    /// Play a file at its own speed; like a camera, the newest frame wins
+    /// Play a file in real time; as with a camera, older frames are dropped if they come too fast
     #[arg(long, help_heading = "Source")]
     pub realtime: bool,
     /// Name of the stream in the records [default: the source]
     #[arg(long, value_name = "NAME", help_heading = "Source")]
     pub stream: Option<String>,
-    /// How RTSP carries its packets [default: auto]
+    /// Transport of RTSP packets [default: auto]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Source")]
     pub rtsp_transport: Option<TransportArg>,
     /// How long RTSP packets may wait for late ones, milliseconds [default: 100]
@@ -92,13 +92,13 @@ pub struct RunArgs {
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Faces")]
     pub refine: Option<RefineArg>,
 
-    /// Where records go: a file, or - for standard output [default: -]
+    /// Write the records to this file, or to standard output for - [default: -]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
     /// Draw the fitted mesh: none, window, or a file (.mp4, .mkv, .webm; .png, .jpg for a picture)
     #[arg(long, value_name = "none|window|FILE", help_heading = "Output")]
     pub overlay: Option<PathBuf>,
-    /// What the overlay shows of a face [default: mesh]
+    /// How the overlay draws a face [default: mesh]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
     pub overlay_style: Option<StyleArg>,
     /// A page about the run: curves, losses, ids, the face in 3D; opens offline in any browser
@@ -117,13 +117,13 @@ pub struct RunArgs {
     /// video, one animated FILE.glb of the face that was followed longest
     #[arg(long, value_name = "DIR|FILE.glb", help_heading = "Output")]
     pub mesh: Option<PathBuf>,
-    /// Kind of the files in the folder [default: glb]
+    /// Format of the files in the folder [default: glb]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
     pub mesh_format: Option<FormatArg>,
     /// What meshes are made from [default: model]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
     pub mesh_from: Option<MeshFromArg>,
-    /// Write the volume of every face and frame into this folder, as NumPy's .npy: u8, 255 = filled
+    /// Write the volume of every face and frame into this folder, as NumPy file: u8, 255 = filled
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub volume_out: Option<PathBuf>,
     /// Voxels along each side of a volume: 16 to 256; for the network's volumes 64, 128 or 192, as
@@ -131,8 +131,9 @@ pub struct RunArgs {
     /// models have volume heads [default: 64, and only if something asks for volumes]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub volume: Option<u32>,
-    /// What volumes are made from: the network's volume head, or the fitted mesh, filled, which is nearer to
-    /// the truth [default: model; network with --refine icp, --mesh-from volume or --overlay-style volume]
+    /// What volumes are made from: the network's volume head, or the fitted mesh, filled, which is
+    /// closer to the true head [default: model; network with --refine icp, --mesh-from volume or
+    /// --overlay-style volume]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
     pub volume_from: Option<VolumeFromArg>,
 

@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<()> {
             let (major, minor) = gpu.driver;
             let memory = gpu.memory as f64 / f64::from(1 << 30);
             format!(
-                "{}, {}, {memory:.0} GiB; its driver serves CUDA {major}.{minor}",
+                "{}, {}, {memory:.0} GiB; its driver supports CUDA {major}.{minor}",
                 gpu.name, gpu.chip
             )
         }),
@@ -85,7 +85,7 @@ fn engines(args: &Args) -> Result<String> {
         }
         all.push(format!("{name}{}", if variant.trained { "" } else { " (untrained)" }));
     }
-    Ok(format!("{}, every file as it should be", all.join(", ")))
+    Ok(format!("{}, every file is intact", all.join(", ")))
 }
 
 fn cameras() -> Result<String> {
@@ -116,6 +116,6 @@ fn built(args: &Args) -> Result<String> {
     let count = cache.names().iter().filter(|name| name.ends_with(".engine")).count();
     Ok(match cache.folder() {
         Some(folder) => format!("{count} in {}; see `mmface-live engines check`", folder.display()),
-        None => "nowhere to keep them: name a folder with --engine-cache".into(),
+        None => "no folder for them: name one with --engine-cache".into(),
     })
 }

@@ -124,7 +124,7 @@ fn list(place: &Where) -> Result<()> {
     }
     match cache.folder() {
         Some(folder) => say(format_args!("built, in {}", folder.display()))?,
-        None => say("nowhere to keep engines: name a folder with --engine-cache")?,
+        None => say("no folder for engines: name one with --engine-cache")?,
     }
     let names = cache.names();
     for name in names.iter().filter(|name| name.ends_with(".engine")) {
@@ -239,7 +239,7 @@ fn check(place: &Where) -> Result<()> {
     library?;
     gpu?;
     if unusable > 0 {
-        return Err(Library::Library(format!("{unusable} engines are of no use here")).into());
+        return Err(Library::Library(format!("{unusable} engines cannot be used here")).into());
     }
     Ok(())
 }

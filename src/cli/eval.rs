@@ -18,15 +18,15 @@ pub const ABOUT: &str = "\
 Measure accuracy on labelled pictures: landmarks, pose, faces missed, time
 
 Every picture goes through detection and networks as with --images; the landmarks of the records are \
-held against the labels, and a table is printed. A DATASET is
+compared with the labels, and a table is printed. A DATASET is
 
-  a file of JSON lines, one face a line: {\"file\": \"a.jpg\", \"points\": [[x, y], … 68 of them]}, \
+  a file of JSON lines, one face per line: {\"file\": \"a.jpg\", \"points\": [[x, y], … 68 of them]}, \
 files relative to its folder; optional are \"person\", \"source\", \"pose\": [pitch, yaw, roll] and \"mesh\": an OBJ file of the true head;
-  or a folder as AFLW2000-3D has it: image00002.jpg beside image00002.mat, …
+  or a folder in the format of AFLW2000-3D: image00002.jpg with image00002.mat, …
 
 Errors are mean distances in % of √(area of the box around the labelled points), over the inner 51 \
-points and all 68. \"free\" takes the habit by which people place points off first, learnt on one half \
-of the people and applied to the other. Apart from the time, two runs give the same numbers.";
+points and all 68. \"free\" first subtracts the mean offset of each point, in which annotators differ; it \
+is computed on one half of the people and applied to the other. Apart from the time, two runs give the same numbers.";
 
 /// Examples for the help text.
 pub const EXAMPLES: &str = "\

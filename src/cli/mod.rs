@@ -26,7 +26,7 @@ use crate::sink::files::cannot_write;
 use crate::{Error, Result};
 
 /// Face model parameters from live video: a camera, an RTSP stream or a file goes in; for every
-/// frame and every face the parameters of a 3D morphable face model come out, one JSON line a frame.
+/// frame and every face the parameters of a 3D morphable face model come out, one JSON line per frame.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, allow_negative_numbers = true)]
 #[command(after_help = EXAMPLES)]
@@ -49,20 +49,20 @@ Examples:
   mmface-live --images portraits/ --landmarks --json portraits.jsonl
   mmface-live --file talk.mp4 --mesh talk.glb          an animated head for Blender
   mmface-live --config pipelines/rtsp.toml --faces 2
-  mmface-live view talk.jsonl -o talk.html             the same of recorded records
-  mmface-live doctor                                   what works here, and what to do where not
+  mmface-live view talk.jsonl -o talk.html             the same from existing records
+  mmface-live doctor                                   what works here, and how to fix the rest
   mmface-live eval faces.jsonl                         how accurate it is, on labelled pictures
 
 Records go to standard output, everything else to standard error; RUST_LOG=debug says more.
-Exit codes: 0 done, 2 wrong use, 3 source, 4 engines, 5 device, 6 output, 70 a bug;
-130 where a second Ctrl-C did not wait for the first.";
+Exit codes: 0 done, 2 wrong use, 3 source, 4 model files, 5 device, 6 output, 70 a bug;
+130 after a second Ctrl-C, which does not wait.";
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Print the JSON Schema of the records
     Schema,
-    /// Say what works on this machine, and what to do where it does not
+    /// Say what works on this machine, and how to fix what does not
     Doctor(doctor::Args),
     /// List, build and check the engines of the GPU
     #[command(subcommand)]
@@ -70,7 +70,7 @@ pub enum Command {
     /// Measure accuracy on labelled pictures
     #[command(about = eval::ABOUT.lines().next(), long_about = eval::ABOUT, after_help = eval::EXAMPLES)]
     Eval(Box<eval::Args>),
-    /// Write a page about recorded records: curves, losses, ids, the face in 3D
+    /// Write a page about existing records: curves, losses, ids, the face in 3D
     View(view::Args),
 }
 

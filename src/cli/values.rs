@@ -96,9 +96,9 @@ values! {
 values! {
     /// `--mesh-from`.
     MeshFromArg => Origin {
-        /// The parameters
+        /// The parameters: the fitted mesh
         Model => Origin::Model,
-        /// The volume
+        /// The surface of the volume
         Volume => Origin::Volume,
     }
 }

@@ -108,7 +108,7 @@ fn face_model(digest: &Digest, engines: Option<&Path>) -> Result<FaceModel> {
     let wanted = digest.header.as_ref().map(|h| &h.face_model);
     match wanted {
         Some(wanted) if wanted.hash != hash => Err(Error::Missing(format!(
-            "the records were made with another face model ({}); name its engines with --engines",
+            "the records were made with another face model ({}); name the folder of its models with --engines",
             wanted.name
         ))),
         _ => Ok(model),

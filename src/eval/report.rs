@@ -213,9 +213,9 @@ impl fmt::Display for DatasetReport {
         if self.groups.iter().any(|group| group.mesh.is_some()) {
             writeln!(
                 f,
-                "Meshes: % of voxels that differ, as they lie, the volume's and those of the fitted mesh as a \
-                 solid; skin to true surface, point to plane, % as points, as it lies and aligned by a \
-                 similarity."
+                "Meshes, compared with the true ones: voxels and solid, % of voxels that differ, for the volume \
+                 and for the filled fitted mesh; surface and aligned, distance of the skin from the true \
+                 surface (point to plane, % as for points), as it is and after alignment by a similarity."
             )?;
         }
         Ok(())

@@ -241,7 +241,7 @@ impl Drop for Connection {
         let closer = std::thread::Builder::new().name("source-close".into()).spawn(close);
         if closer.is_ok() && closed.recv_timeout(SHUTDOWN_TIMEOUT) == Err(RecvTimeoutError::Timeout)
         {
-            tracing::warn!("a GStreamer pipeline does not shut down; leaving it behind");
+            tracing::warn!("a GStreamer pipeline does not shut down; it is abandoned");
         }
     }
 }

@@ -266,7 +266,7 @@ impl Drop for Source {
     fn drop(&mut self) {
         self.stop();
         if self.done.recv_timeout(DROP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("the source does not let go of its device; leaving it behind");
+            tracing::warn!("the source does not release its device; it is abandoned");
         }
     }
 }

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use crate::sync::{Arc, Condvar, Mutex, lock, wait};
 
-/// The other end is gone.
+/// The other end of the queue was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closed;
 

@@ -1,4 +1,4 @@
-//! Turns on a resource that several threads share.
+//! A resource that several threads share and use in turns.
 //!
 //! A thread hands in a job of one or more pieces and waits for the result. There is no server
 //! thread:
@@ -21,7 +21,7 @@ pub trait Resource {
     /// Processes the pieces: at least one, at most the [width](Turns::new).
     ///
     /// # Errors
-    /// Those of the resource.
+    /// The resource's own errors.
     fn round(&mut self, pieces: &mut [Self::Piece]) -> Result<(), Self::Error>;
 }
 
@@ -34,7 +34,7 @@ pub enum Failure<E> {
     Panicked,
 }
 
-/// A resource and the jobs that wait for it.
+/// A resource and the queue of jobs for it.
 ///
 /// A round takes one piece of each queued job in turn. So a job of one piece waits for at most the
 /// round in progress and as many rounds as it takes to serve one piece of every job queued before
