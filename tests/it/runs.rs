@@ -165,7 +165,7 @@ impl Run {
             sinks,
             progress: false,
         };
-        let (sender, end) = mpsc::channel();
+        let (sender, end) = mpsc::sync_channel(1);
         let stopped = stop.clone();
         std::thread::spawn(move || {
             // Fails where the test has failed already.

@@ -106,6 +106,7 @@ pub struct Done {
 impl Running {
     pub fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "a program must not wait for its test")]
         let (sender, lines) = channel();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {

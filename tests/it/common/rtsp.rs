@@ -72,7 +72,7 @@ impl RtspServer {
 
         let context = glib::MainContext::new();
         let main_loop = glib::MainLoop::new(Some(&context), false);
-        let (ready, is_ready) = mpsc::channel();
+        let (ready, is_ready) = mpsc::sync_channel(1);
         let running = main_loop.clone();
         let thread = std::thread::spawn(move || {
             // The source's id belongs to this context and must not be removed: quitting the loop and
