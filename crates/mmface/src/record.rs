@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize, Serializer};
 /// meaning.
 pub const SCHEMA: u32 = 1;
 
+/// Numbers from here on have no decimals to round.
+const WHOLE: f64 = 1e15;
+
 /// One record: one line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -321,7 +324,8 @@ pub fn parse(line: &[u8]) -> std::result::Result<Option<Record>, String> {
         format!("cannot be understood ({})", text.split(" at line ").next().unwrap_or_default())
     };
     match serde_json::from_slice(line) {
-        Ok(record) => Ok(Some(record)),
+        Ok(record) if is_finite(&record) => Ok(Some(record)),
+        Ok(_) => Err("holds a number that is too large".into()),
         Err(why) => {
             let value: serde_json::Value = serde_json::from_slice(line).map_err(broken)?;
             let known = ["header", "stream", "frame", "gap", "end"];
@@ -333,9 +337,30 @@ pub fn parse(line: &[u8]) -> std::result::Result<Option<Record>, String> {
     }
 }
 
+/// Whether all numbers of faces are finite. Text can hold numbers beyond the range of `f32`.
+fn is_finite(record: &Record) -> bool {
+    fn all<'a>(mut numbers: impl Iterator<Item = &'a f32>) -> bool {
+        numbers.all(|v| v.is_finite())
+    }
+    let Record::Frame(frame) = record else { return true };
+    frame.faces.iter().all(|face| {
+        let lists = [&face.bounds[..], &face.r, &face.q, &face.t, &face.identity, &face.expression];
+        let raw = face.raw.as_ref().is_none_or(|raw| {
+            raw.f.is_finite()
+                && all([&raw.r[..], &raw.t, &raw.identity, &raw.expression].into_iter().flatten())
+        });
+        let points = [&face.landmarks3d, &face.vertices].into_iter().flatten().flatten().flatten();
+        let landmarks = face.landmarks.iter().flatten().flatten();
+        let place = face.volume.iter().flat_map(|volume| volume.place.as_flattened());
+        raw && all([face.confidence, face.f].iter().chain(lists.into_iter().flatten()))
+            && all(points.chain(landmarks).chain(place))
+    })
+}
+
 /// Rounds to about five significant digits, at most four decimals: the precision of the numbers.
 fn short(value: f64) -> f64 {
     let decimals = match value.abs() {
+        v if v >= WHOLE => return value,
         v if v >= 1000.0 => 10.0,
         v if v >= 10.0 => 100.0,
         v if v >= 1.0 => 1000.0,
@@ -355,7 +380,7 @@ fn digit<S: Serializer>(value: &f32, s: S) -> Result<S::Ok, S::Error> {
 
 /// Rounds to microseconds, so that frames of one stream keep their order.
 fn fine<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_f64((value * 1e6).round() / 1e6)
+    s.serialize_f64(if value.abs() < WHOLE { (value * 1e6).round() / 1e6 } else { *value })
 }
 
 fn fine_rows<S: Serializer>(rows: &[[f32; 4]; 3], s: S) -> Result<S::Ok, S::Error> {

@@ -97,9 +97,15 @@ impl Models {
     /// [`Error::Models`] if it is missing, unreadable or of another schema version.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("manifest.toml");
-        let text = String::from_utf8(read(&path)?)
+        Self::from_manifest(folder, &read(&path)?)
+    }
+
+    /// The models of a folder whose manifest has been read.
+    pub(crate) fn from_manifest(folder: &Path, manifest: &[u8]) -> Result<Self> {
+        let path = folder.join("manifest.toml");
+        let text = std::str::from_utf8(manifest)
             .map_err(|_| Error::Models(format!("{} is not a text file", path.display())))?;
-        let manifest: Manifest = toml::from_str(&text).map_err(|e| {
+        let manifest: Manifest = toml::from_str(text).map_err(|e| {
             let why = e.message();
             Error::Models(format!("{} cannot be understood: {why}", path.display()))
         })?;
@@ -132,10 +138,16 @@ impl Models {
                 "the manifest gives {name} a points_weight of {weight}; 0 to 1 can be"
             )));
         }
+        if !(0.0..=1.0).contains(&variant.presence_threshold) {
+            let threshold = variant.presence_threshold;
+            return Err(Error::Models(format!(
+                "the manifest gives {name} a presence_threshold of {threshold}; 0 to 1 can be"
+            )));
+        }
         let rule = &variant.crop;
         if rule.size as usize != CROP
             || !(0.1..10.0).contains(&rule.scale)
-            || !rule.raise.is_finite()
+            || !(-10.0..=10.0).contains(&rule.raise)
         {
             return Err(Error::Models(format!(
                 "the manifest gives {name} a crop that cannot be: {rule:?}"
@@ -147,11 +159,19 @@ impl Models {
     /// How first crops are placed around the boxes of detector `name`.
     ///
     /// # Errors
-    /// [`Error::Models`] if the manifest does not describe the detector.
+    /// [`Error::Models`] if the manifest does not describe the detector, or its numbers are out of
+    /// range.
     pub fn detector(&self, name: &str) -> Result<DetectorRule> {
-        self.manifest.detectors.get(name).copied().ok_or_else(|| {
+        let rule = self.manifest.detectors.get(name).copied().ok_or_else(|| {
             Error::Models(format!("the manifest does not describe the detector {name:?}"))
-        })
+        })?;
+        let shifts = rule.centre.iter().all(|shift| (-10.0..=10.0).contains(shift));
+        if !shifts || !(0.1..10.0).contains(&rule.scale) {
+            return Err(Error::Models(format!(
+                "the manifest gives the detector {name} crops that cannot be: {rule:?}"
+            )));
+        }
+        Ok(rule)
     }
 
     /// The face model and the SHA-256 of its file, which has been verified.

@@ -6,6 +6,14 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::{Basis, FaceModel, LANDMARKS};
 
+/// Largest number. Sums of products of such numbers are finite.
+const LARGEST: f64 = 1e9;
+/// Most modes: identities and expressions together.
+const MODES: usize = 1024;
+/// Most bins of yaw. The memory of a bin grows with the number of modes, its size in the file does
+/// not.
+const BINS: usize = 64;
+
 /// Reads and checks a file. Errors are the second half of a sentence that starts with the file.
 pub(super) struct Reader<'a> {
     tensors: SafeTensors<'a>,
@@ -38,7 +46,7 @@ impl<'a> Reader<'a> {
                 data.as_chunks().0.iter().map(|b| f64::from(<$t>::from_le_bytes(*b))).collect()
             };
         }
-        let values = match tensor.dtype() {
+        let values: Vec<f64> = match tensor.dtype() {
             Dtype::F32 => values!(f32),
             Dtype::I32 => values!(i32),
             Dtype::I16 => values!(i16),
@@ -46,6 +54,9 @@ impl<'a> Reader<'a> {
             Dtype::U8 => values!(u8),
             other => return Err(format!("has tensor `{name}` of unexpected type {other:?}")),
         };
+        if !values.iter().all(|v| (-LARGEST..=LARGEST).contains(v)) {
+            return Err(format!("has a value in `{name}` that is not a number or too large"));
+        }
         Ok((tensor.shape().to_vec(), values))
     }
 
@@ -74,7 +85,7 @@ impl<'a> Reader<'a> {
         let ((_, corners), (_, weights), (_, offsets)) =
             (part("vertices")?, part("weights")?, part("offsets")?);
         let size = mesh.mean.len();
-        if corners.iter().any(|&c| c < 0.0 || c as usize * 3 >= size) {
+        if !corners.iter().all(|c| (0.0..size as f64 / 3.0).contains(c)) {
             return Err(format!("has `{name}_vertices` that point outside the mesh"));
         }
         let tables = corners.chunks_exact(count).zip(weights.chunks_exact(count));
@@ -103,29 +114,43 @@ impl<'a> Reader<'a> {
     pub(super) fn model(&self) -> Checked<FaceModel> {
         let (shape, mean) = self.shaped("mean", &[None, Some(3)])?;
         let count = shape[0];
+        if count == 0 {
+            return Err("has no vertices".into());
+        }
         let mut modes = self.modes("identity", count)?;
-        let identities = modes.len() / (3 * count).max(1);
+        let identities = modes.len() / (3 * count);
         modes.extend(self.modes("expression", count)?);
         let expressions: Vec<String> = self.json("expression_names")?;
         if modes.len() != (identities + expressions.len()) * 3 * count {
             return Err("does not have one name for each expression".into());
+        }
+        if identities + expressions.len() > MODES {
+            return Err(format!("has more than {MODES} modes"));
         }
         let mirror: (Vec<f32>, Vec<usize>) =
             (self.json("identity_mirror")?, self.json("expression_mirror")?);
         if (mirror.0.len(), mirror.1.len()) != (identities, expressions.len()) {
             return Err("does not say of each mode what a mirror does to it".into());
         }
+        if mirror.0.iter().any(|sign| !(-1.0..=1.0).contains(sign))
+            || mirror.1.iter().any(|&other| other >= expressions.len())
+        {
+            return Err("has a mirror with invalid signs or expressions".into());
+        }
         let vertices = Basis { mean: mean.iter().map(|v| *v as f32).collect(), modes };
 
         let (shape, corners) = self.shaped("triangles", &[None, Some(3)])?;
-        if corners.iter().any(|&c| c < 0.0 || c as usize >= count) {
+        if !corners.iter().all(|c| (0.0..count as f64).contains(c)) {
             return Err("has triangles that point outside the mesh".into());
         }
         let regions: Vec<String> = self.json("regions")?;
         let (_, triangle_region) = self.shaped("triangle_region", &[Some(shape[0])])?;
+        if !triangle_region.iter().all(|r| (0.0..regions.len() as f64).contains(r) && *r < 256.0) {
+            return Err("has triangles of unknown regions".into());
+        }
         let (bins, yaw_bins) = self.shaped("landmark_yaw_bins", &[None])?;
-        if bins[0] == 0 || !yaw_bins.is_sorted_by(|a, b| a < b) {
-            return Err("has yaw bins that do not ascend".into());
+        if !(1..=BINS).contains(&bins[0]) || !yaw_bins.is_sorted_by(|a, b| a < b) {
+            return Err("has no yaw bins, too many, or some that do not ascend".into());
         }
         let landmarks = self.on_mesh("landmark", &vertices, Some(bins[0]))?;
         let landmarks3d = self.on_mesh("landmarks3d", &vertices, None)?.remove(0);
