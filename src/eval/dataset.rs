@@ -16,6 +16,9 @@ use mmface::face::LANDMARKS;
 /// lines.
 const MAX_WARNINGS: usize = 10;
 
+/// Largest coordinate, pixels. Larger ones would make sizes and errors infinite.
+const LARGEST: f64 = 1e6;
+
 /// The labelled faces of a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Dataset {
@@ -60,15 +63,7 @@ impl Dataset {
     /// [`Error::Source`] if the data set cannot be read or has no labelled face, [`Error::Usage`]
     /// if `only` leaves no face. A single broken label is logged, counted and left out.
     pub(super) fn read(path: &Path, only: Option<&HashSet<String>>) -> Result<Self> {
-        let name = path.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_owned()));
-        let mut data = Self {
-            name: name.unwrap_or_else(|| path.into()).to_string_lossy().into_owned(),
-            judged: if path.is_dir() { Judged::Fixed } else { Judged::Visible },
-            faces: Vec::new(),
-            unlabelled: 0,
-            broken: 0,
-            met: HashSet::new(),
-        };
+        let mut data = Self::new(path);
         let read = if path.is_dir() { data.folder(path, only) } else { data.lines(path, only) };
         let name = path.display();
         read.map_err(|e| {
@@ -88,6 +83,19 @@ impl Dataset {
                  \"points\": [[x, y], …]}} (see docs/evaluation.md)"
             )),
         })
+    }
+
+    /// A data set without labels, to be read from `path`.
+    pub(super) fn new(path: &Path) -> Self {
+        let name = path.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_owned()));
+        Self {
+            name: name.unwrap_or_else(|| path.into()).to_string_lossy().into_owned(),
+            judged: if path.is_dir() { Judged::Fixed } else { Judged::Visible },
+            faces: Vec::new(),
+            unlabelled: 0,
+            broken: 0,
+            met: HashSet::new(),
+        }
     }
 
     /// Adds a label, or counts why there is none.
@@ -119,9 +127,14 @@ impl Dataset {
     }
 
     fn lines(&mut self, path: &Path, only: Option<&HashSet<String>>) -> std::io::Result<()> {
+        self.take_lines(&std::fs::read(path)?, path, only);
+        Ok(())
+    }
+
+    /// Adds the labels in the text of the list at `path`.
+    pub(super) fn take_lines(&mut self, text: &[u8], path: &Path, only: Option<&HashSet<String>>) {
         let folder = path.parent().unwrap_or(Path::new(""));
-        let text = std::fs::read(path)?;
-        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
         for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
             if line.trim_ascii().is_empty() {
                 continue;
@@ -135,7 +148,6 @@ impl Dataset {
                 Err(e) => self.add(&place, Err(format!("this is no label ({e})"))),
             }
         }
-        Ok(())
     }
 
     fn folder(&mut self, folder: &Path, only: Option<&HashSet<String>>) -> std::io::Result<()> {
@@ -157,7 +169,10 @@ impl Dataset {
             }
             let place = path.with_extension("mat");
             let label = match labels.remove(&stem) {
-                true => from_matlab(&place, file, path).map(Some),
+                true => std::fs::read(&place)
+                    .map_err(|e| format!("it cannot be read ({e})"))
+                    .and_then(|bytes| from_matlab(&bytes, file, path))
+                    .map(Some),
                 false => Ok(None),
             };
             self.add(&place.display().to_string(), label);
@@ -210,9 +225,8 @@ impl Line {
 
 /// Reads `pt3d_68` [3×68] and `Pose_Para` [1×7] of AFLW2000-3D. Its pixel coordinates start at (1,
 /// 1), as in MATLAB.
-fn from_matlab(place: &Path, file: String, path: PathBuf) -> Checked<Label> {
-    let bytes = std::fs::read(place).map_err(|e| format!("it cannot be read ({e})"))?;
-    let arrays = matlab::arrays(&bytes).map_err(|why| format!("the file {why}"))?;
+pub(super) fn from_matlab(bytes: &[u8], file: String, path: PathBuf) -> Checked<Label> {
+    let arrays = matlab::arrays(bytes).map_err(|why| format!("the file {why}"))?;
     let array = |name| arrays.get(name).ok_or_else(|| format!("there is no `{name}` in it"));
     let points = array("pt3d_68")?;
     if points.rows != 3 {
@@ -242,8 +256,8 @@ fn check(points: Vec<[f64; 2]>) -> Checked<Points> {
     let points: Points = points
         .try_into()
         .map_err(|_| format!("there are {count} points instead of {LANDMARKS}"))?;
-    if points.as_flattened().iter().any(|v| !v.is_finite()) {
-        return Err("a coordinate is no number".into());
+    if !points.as_flattened().iter().all(|v| (-LARGEST..=LARGEST).contains(v)) {
+        return Err("a coordinate is not a number or too large".into());
     }
     if !(metric::size(&points) > 0.0 && metric::eye_line(&points).norm() > 0.0) {
         return Err("the points do not span a face".into());

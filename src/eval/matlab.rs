@@ -23,8 +23,8 @@ const MATRIX: u32 = 14;
 const COMPRESSED: u32 = 15;
 /// mxDOUBLE_CLASS to mxUINT64_CLASS: the classes of numeric arrays.
 const NUMBERS: std::ops::RangeInclusive<u8> = 6..=15;
-/// Most bytes of an uncompressed array; a larger one is not a label.
-const LIMIT: usize = 64 << 20;
+/// Most bytes of all compressed arrays of a file together, uncompressed. Labels are far smaller.
+const LIMIT: usize = 16 << 20;
 
 type Checked<T> = Result<T, &'static str>;
 
@@ -40,13 +40,14 @@ pub(super) fn arrays(bytes: &[u8]) -> Checked<BTreeMap<String, Array>> {
         _ => return Err("is no MATLAB file of version 5"),
     }
     let mut found = BTreeMap::new();
-    let mut rest = &bytes[HEADER..];
+    let (mut rest, mut limit) = (&bytes[HEADER..], LIMIT);
     while !rest.is_empty() {
         let element = Element::read(&mut rest)?;
         let unpacked;
         let matrix = if element.kind == COMPRESSED {
-            unpacked = unpack(element.data, LIMIT)
-                .map_err(|_| "holds an array that cannot be unpacked")?;
+            unpacked = unpack(element.data, limit)
+                .map_err(|_| "holds an array that cannot be unpacked or is too large")?;
+            limit -= unpacked.len();
             Element::read(&mut &unpacked[..])?
         } else {
             element
@@ -81,7 +82,8 @@ impl<'a> Element<'a> {
                 let padded = if first == COMPRESSED { length } else { length.div_ceil(8) * 8 };
                 (first, 8, length, 8 + padded)
             }
-            length => (first & 0xffff, 4, length as usize, 8),
+            length @ 1..=4 => (first & 0xffff, 4, length as usize, 8),
+            _ => return Err("holds an array with a broken tag"),
         };
         let data = bytes.get(start..start + length).ok_or(cut_off)?;
         // Some writers leave out the padding of the last element.
@@ -104,6 +106,9 @@ fn array(mut data: &[u8]) -> Checked<Option<(String, Array)>> {
     let name = String::from_utf8_lossy(Element::read(&mut data)?.data).into_owned();
     let values = numbers(&Element::read(&mut data)?)?;
     let [rows, columns] = sizes[..] else { return Ok(None) };
+    if sizes.iter().any(|size| *size < 0.0 || size.fract() != 0.0) {
+        return Err("holds an array whose sizes are not whole numbers");
+    }
     if rows * columns != values.len() as f64 {
         return Err("holds an array with fewer or more numbers than it says");
     }

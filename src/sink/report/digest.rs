@@ -120,8 +120,8 @@ impl Digest {
     fn frame(&mut self, frame: &Frame) -> Result<(), String> {
         let time = self.clock.seconds(frame);
         self.frames += 1;
-        self.lost.busy += frame.dropped.busy;
-        self.lost.damaged += frame.dropped.damaged;
+        self.lost.busy = self.lost.busy.saturating_add(frame.dropped.busy);
+        self.lost.damaged = self.lost.damaged.saturating_add(frame.dropped.damaged);
         let latency = &frame.latency_ms;
         let lost = [self.lost.busy, self.lost.damaged].map(|n| n as f32);
         let spent = [latency.capture_to_record, latency.detect, latency.infer].map(|ms| ms as f32);
