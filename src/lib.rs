@@ -10,6 +10,8 @@ pub mod counters;
 mod error;
 pub mod eval;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod histogram;
 pub mod run;
 pub mod sink;

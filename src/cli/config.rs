@@ -222,7 +222,12 @@ fn volumes(
 fn read(path: &Path) -> Result<RunArgs> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::Usage(format!("cannot read --config {}: {e}", path.display())))?;
-    toml::from_str(&text).map_err(|e| {
+    parse(&text, path)
+}
+
+/// The flags in the text of the file at `path`.
+pub(crate) fn parse(text: &str, path: &Path) -> Result<RunArgs> {
+    toml::from_str(text).map_err(|e| {
         let line =
             e.span().map_or(0, |s| 1 + text[..s.start.min(text.len())].matches('\n').count());
         let why = e.message().replace('\n', " ");

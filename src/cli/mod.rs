@@ -1,7 +1,7 @@
 //! The command line.
 
 mod args;
-mod config;
+pub(crate) mod config;
 mod cure;
 pub mod doctor;
 pub mod engines;

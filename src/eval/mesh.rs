@@ -92,9 +92,15 @@ impl MeshJudge {
 /// Reads a Wavefront OBJ in frame pixels with y up, as written with `--mesh-format obj`. The error
 /// is a reason.
 fn read(path: &Path) -> std::result::Result<Mesh, String> {
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    parse(std::io::BufReader::new(file))
+}
+
+/// The mesh in the text of such a file.
+pub(super) fn parse(mut text: impl std::io::BufRead) -> std::result::Result<Mesh, String> {
     let options = tobj::LoadOptions { triangulate: true, ..Default::default() };
     let (models, _) = tobj::load_obj_buf(
-        &mut std::io::BufReader::new(std::fs::File::open(path).map_err(|e| e.to_string())?),
+        &mut text,
         &options,
         // Materials are ignored.
         |_| Ok(Default::default()),

@@ -5,6 +5,7 @@
 //! see `docs/evaluation.md`.
 
 mod dataset;
+pub(crate) mod fuzzing;
 mod judge;
 mod listener;
 mod matlab;

@@ -91,7 +91,7 @@ fn picture_decoder(path: &Path) -> Result<gst::Pipeline> {
 
 /// Sets the sampling factor of a grey JPEG to 1×1. It has no meaning for a single component, but
 /// GStreamer 1.22's decoder fails on any other value.
-fn mend_grey_jpeg(bytes: &mut [u8]) {
+pub(super) fn mend_grey_jpeg(bytes: &mut [u8]) {
     let mut at = 2;
     while let Some(&[0xff, marker, high, low]) = bytes.get(at..).and_then(|b| b.first_chunk()) {
         if matches!(marker, 0xc0..=0xc2) {

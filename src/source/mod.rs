@@ -13,6 +13,7 @@ mod elements;
 mod emitter;
 mod failure;
 mod file;
+pub(crate) mod fuzzing;
 mod health;
 mod images;
 mod mask;

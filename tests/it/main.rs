@@ -7,6 +7,7 @@ mod engines;
 mod evaluation;
 mod faces;
 mod failures;
+mod fuzz_corpus;
 mod live;
 mod meshes;
 mod paper;

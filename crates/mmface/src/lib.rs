@@ -29,6 +29,8 @@ pub mod crop;
 pub mod detect;
 mod error;
 pub mod face;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod image;
 pub mod locate;
 pub mod mesh;
