@@ -10,15 +10,16 @@ use super::{Canvas, Detection, Detector};
 use crate::backend::library;
 use crate::error::{Error, Result};
 
-/// Sides of canvases, pixels.
+/// Smallest and largest side of a canvas in pixels.
 const SIDES: [i64; 2] = [32, 8192];
 
-/// One network for canvases of any size: the pictures of a folder have many, and to compile a network
-/// for each takes longer than to run one whose shape is open.
+/// CenterFace with a dynamic input shape. Pictures of a folder have many sizes, and compiling a network
+/// for each size takes longer than running one with a dynamic shape.
 pub(super) struct CenterFace {
     request: InferRequest,
-    /// Pixels of the last canvas, [1, 3, height, width].
+    /// Input tensor for the last canvas size: f32 [1, 3, height, width].
     input: Option<Tensor>,
+    /// Width and height of the last canvas.
     size: [i32; 2],
     // A compiled model must outlive its requests.
     _model: CompiledModel,

@@ -108,12 +108,12 @@ impl FaceModel {
     /// neighbouring tables, then moved by [`Params::landmark_offsets`].
     #[must_use]
     pub fn landmarks(&self, params: &Params) -> Vec<[f32; 2]> {
-        self.landmarks_with(params, &mut LandmarkShapes::default())
+        self.landmarks_cached(params, &mut LandmarkShapes::default())
     }
 
-    /// The same; `shapes` keeps what depends on identity and expression only, for other poses of the
-    /// same face.
-    pub(crate) fn landmarks_with(
+    /// As [`landmarks`](Self::landmarks). `shapes` caches what depends on identity and expression
+    /// only, for other poses of the same face.
+    pub(crate) fn landmarks_cached(
         &self,
         params: &Params,
         shapes: &mut LandmarkShapes,
@@ -146,11 +146,12 @@ impl FaceModel {
     /// offsets are cleared if `seen` is empty or not finite.
     #[must_use]
     pub fn with_seen_landmarks(&self, params: Params, seen: &[[f32; 2]], weight: f32) -> Params {
-        self.with_seen_landmarks_and(params, seen, weight, &mut LandmarkShapes::default())
+        self.with_seen_landmarks_cached(params, seen, weight, &mut LandmarkShapes::default())
     }
 
-    /// The same, with shapes as [`landmarks_with`](Self::landmarks_with) keeps them.
-    pub(crate) fn with_seen_landmarks_and(
+    /// As [`with_seen_landmarks`](Self::with_seen_landmarks); `shapes` is a cache as for
+    /// [`landmarks_cached`](Self::landmarks_cached).
+    pub(crate) fn with_seen_landmarks_cached(
         &self,
         mut params: Params,
         seen: &[[f32; 2]],
@@ -163,7 +164,7 @@ impl FaceModel {
         }
         let weight = weight * rotation::facing(&params.rotation) / params.f;
         let angle = rotation::upright_angle(&params.rotation);
-        let mesh = self.landmarks_with(&params, shapes);
+        let mesh = self.landmarks_cached(&params, shapes);
         let off = |([x, y], [u, v]): (&[f32; 2], &[f32; 2])| [weight * (x - u), weight * (y - v)];
         params.landmark_offsets =
             seen.iter().zip(&mesh).map(off).map(|offset| rotated(offset, -angle)).collect();
@@ -213,13 +214,13 @@ impl FaceModel {
     }
 }
 
-/// Landmark tables of one face in model space. To evaluate them is most of the work of
-/// [`FaceModel::landmarks`], and they do not depend on the pose.
+/// A cache of a face's landmark tables in model space. They do not depend on the pose, and evaluating
+/// them is most of the work of [`FaceModel::landmarks`].
 #[derive(Default)]
 pub(crate) struct LandmarkShapes {
     identity: Vec<f32>,
     expression: Vec<f32>,
-    /// By yaw bin: 68 × [x, y, z].
+    /// Index of a yaw bin, and its table: 68 × [x, y, z].
     bins: Vec<(usize, Vec<f32>)>,
 }
 

@@ -10,13 +10,13 @@ use super::{Smoother, Strength, face_size};
 use crate::face::{Params, rotation};
 use crate::testing::MODEL;
 
-/// Standard deviations of what a network says of one face in frame after frame, each coordinate.
+/// Standard deviations of a network's outputs for one face from frame to frame, for each coordinate.
 const NOISE_PLACE: f32 = 0.005; // face sizes
 const NOISE_SCALE: f32 = 0.005; // ln f
 const NOISE_ROTATION: f32 = 0.65; // degrees
 const NOISE_EXPRESSION: f32 = 0.025;
 
-/// Normally distributed enough (the sum of twelve), and the same on every machine.
+/// Reproducible noise, approximately normal (the sum of twelve uniform numbers).
 struct Noise(u64);
 
 impl Noise {
@@ -42,7 +42,8 @@ impl Noise {
     }
 }
 
-/// A face for some seconds: time, truth, seen, smoothed; the first two are for the filters to settle.
+/// Films a face for some seconds: time, and true, noisy and smoothed parameters. Leaves out the first
+/// two seconds, in which the filters settle.
 fn film(
     strength: Strength,
     fps: f32,
@@ -61,7 +62,7 @@ fn film(
     all.filter(|(time, _)| *time >= 2.0).collect()
 }
 
-/// By how much the deviation (root mean square) from the truth shrinks.
+/// Ratio of the root mean square deviations from the truth without and with smoothing.
 fn reduction(film: &[(f32, [Params; 3])], deviation: impl Fn(&Params, &Params) -> f32) -> f32 {
     let total = |which: usize| {
         film.iter().map(|(_, p)| deviation(&p[0], &p[which]).powi(2)).sum::<f32>().sqrt()
@@ -69,7 +70,7 @@ fn reduction(film: &[(f32, [Params; 3])], deviation: impl Fn(&Params, &Params) -
     total(1) / total(2)
 }
 
-/// By how many milliseconds the known motion must be delayed to fit the smoothed one best.
+/// The delay of the true motion, in milliseconds, with which it fits the smoothed motion best.
 fn lag(
     film: &[(f32, [Params; 3])],
     value: impl Fn(&Params) -> f32,
@@ -84,7 +85,8 @@ fn lag(
     (0..200).min_by(|a, b| misfit(a).total_cmp(&misfit(b))).expect("not empty")
 }
 
-/// How much of a blink of 130 ms (a triangle) is left at its peak, whenever the frames fall.
+/// Share of a blink's peak that is left after smoothing, the least over all phases of the frames. The
+/// blink is a triangle of 130 ms.
 fn blink(strength: Strength, fps: f32) -> f32 {
     let lid = expression("eyeBlinkLeft");
     let kept = (0..8).map(|phase| {
@@ -128,7 +130,8 @@ fn presets_do_what_they_promise() {
             ];
             let lids = reduction(&still, |a, b| a.expression[lid] - b.expression[lid]);
 
-            // So far to each side at 0.5 Hz: 40° means up to 126° and a face size per second.
+            // An oscillation at 0.5 Hz. An amplitude of 40° has a speed of up to 126° and one face
+            // size per second.
             let wave = |time: f32| (TAU * 0.5 * time).sin();
             let lags = |degrees: f32| {
                 let reach = degrees / 40.0 * face_size(&MODEL) * face().f / (TAU * 0.5);

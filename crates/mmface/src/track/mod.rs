@@ -330,7 +330,7 @@ impl Tracks {
                 });
             }
         }
-        // Where time jumps back, more are held than may be shown: those in sight come first.
+        // If time jumps back there may be more faces than `max_faces`; those in sight are preferred.
         shown.sort_by_key(|f: &Tracked| (f.crop.is_none(), f.id));
         shown.truncate(self.settings.max_faces);
         shown.sort_by_key(|f| f.id);
@@ -352,17 +352,17 @@ impl Tracks {
             let plain = |p| if map.mirrored { self.model.mirrored(p) } else { p };
             let weight = self.settings.points;
             let mut with_points =
-                |p| self.model.with_seen_landmarks_and(p, &output.points, weight, &mut shapes);
+                |p| self.model.with_seen_landmarks_cached(p, &output.points, weight, &mut shapes);
             fits.extend(params.map(|p| plain(with_points(p)).into_frame(map)));
             presence += output.presence;
             count += 1.0;
         }
         let params = self.model.centred(Params::mean(&fits)?);
-        // Whatever a network says, a confidence is at most 1.
+        // Keeps the confidence within 0…1, whatever the network's output.
         let presence: f32 = (presence / count).clamp(0.0, 1.0);
         // False if the presence is NaN.
         let seen = presence >= self.settings.presence * factor;
-        let landmarks = self.model.landmarks_with(&params, &mut shapes);
+        let landmarks = self.model.landmarks_cached(&params, &mut shapes);
         seen.then(|| Sighting::new(pts, params, presence, landmarks))
     }
 
