@@ -138,7 +138,7 @@ fn numbers(element: &Element) -> Checked<Vec<f64>> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -151,7 +151,7 @@ pub mod tests {
     }
 
     /// A matrix of doubles.
-    pub fn matrix(name: &str, rows: i32, values: &[f64]) -> Vec<u8> {
+    pub(crate) fn matrix(name: &str, rows: i32, values: &[f64]) -> Vec<u8> {
         let sizes = [rows, values.len() as i32 / rows].map(i32::to_le_bytes).concat();
         let values: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let parts = [
@@ -163,13 +163,13 @@ pub mod tests {
         element(MATRIX, &parts.concat())
     }
 
-    pub fn compressed(matrix: &[u8]) -> Vec<u8> {
+    pub(crate) fn compressed(matrix: &[u8]) -> Vec<u8> {
         let data = miniz_oxide::deflate::compress_to_vec_zlib(matrix, 6);
         let tag = [COMPRESSED, data.len() as u32].map(u32::to_le_bytes).concat();
         [tag, data].concat()
     }
 
-    pub fn file(elements: &[Vec<u8>]) -> Vec<u8> {
+    pub(crate) fn file(elements: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = b"MATLAB 5.0 MAT-file".to_vec();
         bytes.resize(124, b' ');
         bytes.extend([0, 1, b'I', b'M']);

@@ -126,11 +126,11 @@ pub(super) fn box_of(points: &Points) -> [f32; 4] {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A face of no particular beauty: level eyes, in a box of 40 × 90.
-    pub fn face() -> Points {
+    pub(crate) fn face() -> Points {
         std::array::from_fn(|i| match i {
             36..42 => [10.0, 30.0],
             42..48 => [30.0, 30.0],

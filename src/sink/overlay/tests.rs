@@ -18,8 +18,8 @@ fn picture(width: usize, height: usize, number: usize) -> Canvas {
     canvas
 }
 
-fn open(path: &Path, fps: f64) -> Writer {
-    Writer::open(&Target::File(path.to_owned()), fps).expect("opens")
+fn open(path: &Path) -> Writer {
+    Writer::open(&Target::File(path.to_owned())).expect("opens")
 }
 
 /// Width, height, time in milliseconds and grey of the middle of every frame.
@@ -53,7 +53,7 @@ fn every_frame_is_in_the_file_in_order_and_at_its_time() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["a.mp4", "a.mkv", "a.webm"] {
         let path = folder.path().join(name);
-        let mut writer = open(&path, 25.0);
+        let mut writer = open(&path);
         for i in 0..50 {
             writer.write(picture(64, 48, i), 3.0 + i as f64 * 0.04, 1).expect("is written");
         }
@@ -73,7 +73,7 @@ fn every_frame_is_in_the_file_in_order_and_at_its_time() {
 fn odd_sizes_changing_sizes_and_repeated_times_are_no_trouble() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("odd.mp4");
-    let mut writer = open(&path, 0.0);
+    let mut writer = open(&path);
     let frames =
         [(65, 47, 0.0, 1), (65, 47, 0.0, 1), (120, 30, 0.1, 1), (65, 47, 0.0, 2), (9, 9, 0.5, 2)];
     for (i, (width, height, pts, connection)) in frames.into_iter().enumerate() {
@@ -91,7 +91,7 @@ fn a_file_whose_end_was_never_written_can_be_played() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("killed.mp4");
     let copy = folder.path().join("copy.mp4");
-    let mut writer = open(&path, 25.0);
+    let mut writer = open(&path);
     for i in 0..100 {
         writer.write(picture(64, 48, i), i as f64 * 0.04, 1).expect("is written");
     }
@@ -107,7 +107,7 @@ fn a_picture_holds_the_first_frame() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["a.png", "a.jpg"] {
         let path = folder.path().join(name);
-        let mut writer = open(&path, 0.0);
+        let mut writer = open(&path);
         for i in 0..3 {
             writer.write(picture(33, 17, 10 * i), 0.0, 1).expect("is written");
         }
@@ -122,7 +122,7 @@ fn a_picture_holds_the_first_frame() {
 fn what_cannot_be_written_is_refused_at_once_with_a_sentence() {
     let refused = |name: &str| {
         let target = Target::File(name.into());
-        Writer::open(&target, 25.0).err().expect("is refused")
+        Writer::open(&target).err().expect("is refused")
     };
     let error = refused("/no/such/folder/a.mp4");
     assert_eq!(error.to_string(), "cannot write /no/such/folder/a.mp4: its folder does not exist");
@@ -137,10 +137,11 @@ fn a_full_disk_is_reported_and_does_not_hang() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("full.mkv");
     std::os::unix::fs::symlink("/dev/full", &path).expect("a link");
-    let mut writer = open(&path, 25.0);
+    let mut writer = open(&path);
     let mut result = Ok(());
     for i in 0..2000 {
-        result = result.and_then(|()| writer.write(picture(320, 240, i), i as f64 * 0.04, 1));
+        let at = i as f64 * 0.04;
+        result = result.and_then(|()| writer.write(picture(320, 240, i), at, 1).map(drop));
     }
     let error = result.and_then(|()| writer.finish()).expect_err("is refused");
     assert!(matches!(error, Error::Sink(_)), "{error}");
@@ -153,7 +154,7 @@ fn without_a_screen_a_window_is_refused_with_the_cure() {
         println!("skipped: there is a screen here");
         return;
     }
-    let error = Writer::open(&Target::Window, 25.0).err().expect("is refused");
+    let error = Writer::open(&Target::Window).err().expect("is refused");
     assert!(error.to_string().contains("--overlay FILE.mp4"), "{error}");
     assert_eq!(error.exit_code(), 6);
 }
@@ -161,5 +162,5 @@ fn without_a_screen_a_window_is_refused_with_the_cure() {
 #[test]
 fn a_run_without_frames_ends() {
     let folder = tempfile::tempdir().expect("a folder");
-    open(&folder.path().join("none.mp4"), 25.0).finish().expect("is finished");
+    open(&folder.path().join("none.mp4")).finish().expect("is finished");
 }
