@@ -1,6 +1,6 @@
 //! Turns flags into the plans of sinks.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mmface::mesh::Format;
 
@@ -95,7 +95,7 @@ fn meshes(args: &RunArgs, input: &Input) -> Result<Option<Box<dyn Plan>>> {
     Ok(Some(Box::new(AnimationFile { path })))
 }
 
-fn is_folder(path: &PathBuf) -> bool {
+fn is_folder(path: &Path) -> bool {
     path.is_dir() || !["glb", "gltf", "obj", "ply"].contains(&extension(path).as_str())
 }
 

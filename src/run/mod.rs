@@ -24,10 +24,10 @@ use mmface::{Mode, Observer, Runtime, TrackerOptions};
 
 use crate::counters::Counters;
 use crate::frame::StreamInfo;
-use crate::sink::{Context, Plan, Volumes};
+use crate::sink::{self, Context, Plan, Volumes};
 use crate::source::{self, End, Event, Source};
 use crate::{Error, Result};
-use output::{Message, Output};
+use output::{Message, Observed, Output};
 use progress::Progress;
 use reader::Reader;
 
@@ -94,7 +94,7 @@ pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Resul
         messages: &messages,
         progress: Progress::new(progress && mode != Mode::Live),
     };
-    let observed = match observe.send(Message::Header(header)) {
+    let observed = match observe.send(Message::Event(header)) {
         Sent::Yes => observe.until_end(stop),
         Sent::OutputGone => Ok(None),
     };
@@ -141,7 +141,8 @@ impl Observe<'_> {
                     Event::Gap { from, to, reason, connection } => {
                         let stream = self.context.stream.clone();
                         let (from, to) = (timestamp(from), timestamp(to));
-                        Message::Gap(record::Gap { stream, from, to, reason, connection })
+                        let gap = record::Gap { stream, from, to, reason, connection };
+                        Message::Event(sink::Event::Gap(Arc::new(gap)))
                     }
                     Event::Ended(end) => return Ok(Some(end)),
                 };
@@ -170,8 +171,8 @@ impl Observe<'_> {
                 Dropped { busy: now.busy - lost.busy, damaged: now.damaged - lost.damaged };
             lost = now;
             let live = self.mode == Mode::Live;
-            let message = Message::Frame { frame, observation, dropped, live };
-            if let Sent::OutputGone = self.send(message) {
+            let observed = Observed { frame, observation, dropped, live };
+            if let Sent::OutputGone = self.send(Message::Frame(observed)) {
                 return Ok(None);
             }
         }
@@ -184,15 +185,16 @@ impl Observe<'_> {
     fn stream(&self, info: StreamInfo) -> Message {
         let StreamInfo { width, height, fps, codec, connection } = info;
         let stream = self.context.stream.clone();
-        Message::Stream(record::Stream { stream, width, height, fps, codec, connection })
+        let stream = record::Stream { stream, width, height, fps, codec, connection };
+        Message::Event(sink::Event::Stream(Arc::new(stream)))
     }
 }
 
-fn header(options: &Options, runtime: &Runtime) -> record::Header {
+fn header(options: &Options, runtime: &Runtime) -> sink::Event {
     let (about, variant, model) = (runtime.describe(), runtime.variant(), runtime.face_model());
     let stills = options.tracker.mode == Mode::Stills;
     let smoothing = if stills { mmface::smooth::Strength::Off } else { options.tracker.smoothing };
-    record::Header {
+    let header = record::Header {
         schema: record::SCHEMA,
         program: env!("CARGO_PKG_NAME").into(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -217,7 +219,8 @@ fn header(options: &Options, runtime: &Runtime) -> record::Header {
         volume: options.volumes.map(|volumes| volumes.resolution),
         volume_from: options.volumes.map(|volumes| volumes.source.to_string()),
         started: timestamp(SystemTime::now()),
-    }
+    };
+    sink::Event::Header(Arc::new(header))
 }
 
 /// Starts a named thread.

@@ -15,16 +15,22 @@ use crate::{Error, Result};
 
 /// Messages to the output.
 pub(super) enum Message {
-    /// The first message.
-    Header(record::Header),
-    /// The stream is connected or has changed.
-    Stream(record::Stream),
-    /// The stream was interrupted.
-    Gap(record::Gap),
-    /// An observed frame. `live`: whether the source is live.
-    Frame { frame: Frame, observation: Observation, dropped: Dropped, live: bool },
+    /// Everything but frames and the end.
+    Event(Event),
+    /// An observed frame.
+    Frame(Observed),
     /// The run ends.
     End { reason: String },
+}
+
+/// A frame and what was observed in it.
+pub(super) struct Observed {
+    pub(super) frame: Frame,
+    pub(super) observation: Observation,
+    /// Frames lost since the last observed one.
+    pub(super) dropped: Dropped,
+    /// Whether the source is live.
+    pub(super) live: bool,
 }
 
 /// Everything after the networks.
@@ -75,13 +81,8 @@ impl Output {
         let mut end = Err(Error::Bug("the run ended without an end".into()));
         for message in messages {
             match message {
-                Message::Header(header) => self.send(Event::Header(Arc::new(header))),
-                Message::Stream(stream) => self.send(Event::Stream(Arc::new(stream))),
-                Message::Gap(gap) => self.send(Event::Gap(Arc::new(gap))),
-                Message::Frame { frame, observation, dropped, live } => {
-                    self.live = live;
-                    self.frame(frame, observation, dropped);
-                }
+                Message::Event(event) => self.send(event),
+                Message::Frame(observed) => self.frame(observed),
                 Message::End { reason } => {
                     let last = self.end(reason);
                     self.send(Event::End(Arc::new(last.clone())));
@@ -128,7 +129,9 @@ impl Output {
         }
     }
 
-    fn frame(&mut self, frame: Frame, observation: Observation, dropped: Dropped) {
+    fn frame(&mut self, observed: Observed) {
+        let Observed { frame, observation, dropped, live } = observed;
+        self.live = live;
         let result = self.fitter.fit(observation);
         if let Some(Crowd { seen, most }) = result.crowd.filter(|_| !self.warned_of_crowd) {
             let number = frame.number;
