@@ -99,7 +99,7 @@ pub(crate) struct Tracked {
 pub struct Crowd {
     /// Number of faces that the detector found.
     pub seen: usize,
-    /// Most faces to follow ([`TrackerOptions::faces`]).
+    /// Most faces to follow ([`TrackerOptions::faces`](crate::TrackerOptions::faces)).
     pub most: usize,
 }
 

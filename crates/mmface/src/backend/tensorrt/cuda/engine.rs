@@ -93,7 +93,7 @@ impl MonitorProgress for Phases {
     fn phase_finish(&self, _: &str) {}
 }
 
-/// Builds an engine from ONNX for batches of 1 to [`CHUNK`], optimised for 1. The precision is that
+/// Builds an engine from ONNX for batches of 1 to 8, optimised for 1. The precision is that
 /// of the ONNX file. `title` names the network in the log.
 ///
 /// # Errors
