@@ -225,7 +225,7 @@ fn read(path: &Path) -> Result<RunArgs> {
     parse(&text, path)
 }
 
-/// The flags in the text of the file at `path`.
+/// Parses the text of the configuration file at `path`.
 pub(crate) fn parse(text: &str, path: &Path) -> Result<RunArgs> {
     toml::from_str(text).map_err(|e| {
         let line =

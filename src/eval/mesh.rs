@@ -96,7 +96,7 @@ fn read(path: &Path) -> std::result::Result<Mesh, String> {
     parse(std::io::BufReader::new(file))
 }
 
-/// The mesh in the text of such a file.
+/// Parses the text of such a file.
 pub(super) fn parse(mut text: impl std::io::BufRead) -> std::result::Result<Mesh, String> {
     let options = tobj::LoadOptions { triangulate: true, ..Default::default() };
     let (models, _) = tobj::load_obj_buf(

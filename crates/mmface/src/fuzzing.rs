@@ -16,7 +16,7 @@ pub fn record(bytes: &[u8]) {
     let Ok(Some(record)) = record::parse(bytes) else { return };
     let line = line(&record);
     let again = record::parse(line.as_bytes()).expect("what was written is read");
-    // Rounding twice is rounding once.
+    // Rounding a second time changes nothing.
     assert_eq!(again.map(|again| self::line(&again)), Some(line));
 }
 
