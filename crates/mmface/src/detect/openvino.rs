@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 /// Smallest and largest side of a canvas in pixels.
 const SIDES: [i64; 2] = [32, 8192];
 
-/// CenterFace with a dynamic input shape. Pictures of a folder have many sizes, and compiling a network
-/// for each size takes longer than running one with a dynamic shape.
+/// CenterFace with a dynamic input shape. Pictures of a folder have many sizes, and compiling a
+/// network for each size takes longer than running one with a dynamic shape.
 pub(super) struct CenterFace {
     request: InferRequest,
     /// Input tensor for the last canvas size: f32 [1, 3, height, width].

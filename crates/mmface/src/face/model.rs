@@ -214,8 +214,8 @@ impl FaceModel {
     }
 }
 
-/// A cache of a face's landmark tables in model space. They do not depend on the pose, and evaluating
-/// them is most of the work of [`FaceModel::landmarks`].
+/// A cache of a face's landmark tables in model space. They do not depend on the pose, and
+/// evaluating them is most of the work of [`FaceModel::landmarks`].
 #[derive(Default)]
 pub(crate) struct LandmarkShapes {
     identity: Vec<f32>,

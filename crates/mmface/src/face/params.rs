@@ -27,8 +27,8 @@ pub struct Params {
 }
 
 impl Params {
-    /// The mean face, looking into the camera: f is 1, everything else 0. `identity` and `expression`
-    /// are empty; missing coefficients count as 0.
+    /// The mean face, looking into the camera: f is 1, everything else 0. `identity` and
+    /// `expression` are empty; missing coefficients count as 0.
     #[must_use]
     pub fn neutral() -> Self {
         Self {

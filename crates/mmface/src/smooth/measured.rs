@@ -10,7 +10,8 @@ use super::{Smoother, Strength, face_size};
 use crate::face::{Params, rotation};
 use crate::testing::MODEL;
 
-/// Standard deviations of a network's outputs for one face from frame to frame, for each coordinate.
+/// Standard deviations of a network's outputs for one face from frame to frame, for each
+/// coordinate.
 const NOISE_PLACE: f32 = 0.005; // face sizes
 const NOISE_SCALE: f32 = 0.005; // ln f
 const NOISE_ROTATION: f32 = 0.65; // degrees
@@ -42,8 +43,8 @@ impl Noise {
     }
 }
 
-/// Films a face for some seconds: time, and true, noisy and smoothed parameters. Leaves out the first
-/// two seconds, in which the filters settle.
+/// Films a face for some seconds: time, and true, noisy and smoothed parameters. Leaves out the
+/// first two seconds, in which the filters settle.
 fn film(
     strength: Strength,
     fps: f32,
@@ -85,8 +86,8 @@ fn lag(
     (0..200).min_by(|a, b| misfit(a).total_cmp(&misfit(b))).expect("not empty")
 }
 
-/// Share of a blink's peak that is left after smoothing, the least over all phases of the frames. The
-/// blink is a triangle of 130 ms.
+/// Share of a blink's peak that is left after smoothing, the least over all phases of the frames.
+/// The blink is a triangle of 130 ms.
 fn blink(strength: Strength, fps: f32) -> f32 {
     let lid = expression("eyeBlinkLeft");
     let kept = (0..8).map(|phase| {

@@ -330,7 +330,8 @@ impl Tracks {
                 });
             }
         }
-        // If time jumps back there may be more faces than `max_faces`; those in sight are preferred.
+        // If time jumps back there may be more faces than `max_faces`; those in sight are
+        // preferred.
         shown.sort_by_key(|f: &Tracked| (f.crop.is_none(), f.id));
         shown.truncate(self.settings.max_faces);
         shown.sort_by_key(|f| f.id);
