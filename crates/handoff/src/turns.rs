@@ -272,7 +272,7 @@ mod tests {
 
     /// One job runs behind the gate; `jobs` wait meanwhile. The rounds that followed.
     fn rounds_of(jobs: &[Vec<u64>], width: usize) -> Vec<Vec<u64>> {
-        let (open, gate) = mpsc::sync_channel(1);
+        let (open, gate) = mpsc::sync_channel(100);
         let double = Double { gate: Some(gate), ..Double::default() };
         let rounds = double.rounds.clone();
         let turns = Turns::new(double, width);
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_told_to_everybody_and_leaves_nobody_waiting() {
-        let (open, gate) = mpsc::sync_channel(1);
+        let (open, gate) = mpsc::sync_channel(100);
         let turns = Turns::new(Double { gate: Some(gate), ..Double::default() }, 1);
         thread::scope(|scope| {
             let bad = scope.spawn(|| turns.run(vec![666]));
