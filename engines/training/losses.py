@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 import morphable
+import sides
 from data import AVATAR
 from networks import POINTS_WEIGHT
 
@@ -83,8 +84,8 @@ class CrossEntropy(torch.autograd.Function):
 class Targets:
     """Everything that a batch is compared with, from rows and affines."""
 
-    def __init__(self, model, fits, work):
-        """`work`: the folder in which fit.py wrote habits.npz."""
+    def __init__(self, model, fits, work, sides_weight=0.0):
+        """`work`: the folder in which fit.py wrote habits.npz. `sides_weight`: of what differs between left and right."""
         habits = np.load(work / "habits.npz")
         tensor = lambda x: torch.from_numpy(np.ascontiguousarray(x)).float()
         self.model = model
@@ -95,6 +96,8 @@ class Targets:
         for name in AVATAR:
             weight[model.expression_names.index(name)] *= LIPS_WEIGHT if name in LIPS else AVATAR_WEIGHT
         self.expression_weight = weight
+        self.sides_weight = sides_weight
+        self.side_weight = 1 / (sides.difference(self.expression, model.expression_names).var(0) + 0.002)
         self.weight = torch.where(torch.from_numpy(fits.hand), 1.0, 0.6)
         bins = model.yaw_weights(morphable.rotation(self.pose[:, 1:4]))
         self.bins = bins
@@ -252,6 +255,9 @@ def losses(targets, outputs, row, affine, presence, volumes=None):
     result["rotation"] = ROTATION * mean((apart + 1e-6).sqrt()[:, None])
     result["identity"] = IDENTITY * mean((identity - targets.identity[r]).square())
     result["expression"] = EXPRESSION * mean((expression - targets.expression[r]).square() * targets.expression_weight)
+    if targets.sides_weight:
+        apart = sides.difference(expression - targets.expression[r], targets.model.expression_names)
+        result["sides"] = targets.sides_weight * mean(apart.square() * targets.side_weight)
     if volumes is not None:
         true = solid(targets, row, affine, presence, volumes[0].shape[-1])
         for name, weight, logits in zip(("volume", "early"), (VOLUME, EARLY), volumes):

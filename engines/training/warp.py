@@ -1,0 +1,160 @@
+"""Makes photographs' own faces one-sided: winks, crooked smiles, one brow, mouth and jaw aside.
+
+The fitted mesh says where each place of the skin goes when its expression changes (sides.py draws the change); the photo is
+warped so, and smoothly around the face, so that everything but the expression stays a photograph: hair, glasses, light. What a
+warp cannot show is left out: eyes that open, and lips that part over nothing known show dark or teeth. Writes into --work:
+warped.bin (pictures, RGB bytes, 320×320) and warped.npz (the fields of fits.npz). A run that was cut short goes on.
+
+    python warp.py --faces ../../../shared/faces --work work --count 6000
+"""
+
+import hashlib
+from multiprocessing import Pool
+
+import cv2
+import numpy as np
+import torch
+
+import losses
+import morphable
+import sides
+from data import TURNED, Making, argument_parser, crop_affine, load, warp
+from turn import MOUTH, rasterise
+
+COUNT = 6000
+YAW, PITCH = 35.0, 30.0  # degrees; photos turned further hide one side
+SMALLEST = 4.0  # pixels per cm in the photo
+WORST = 3.0  # residual of the fit, %
+OPEN = 0.35  # an eye that blinks more is shut already: no wink
+FEW = 0.06  # of the pictures are of the ten people of `expressions`
+REACH = 24.0  # pixels of the new picture: so far around the face does the warp die away
+NEAR = 14.0  # pixels: so far does a label that lies beside the fit draw the mesh along
+FIRM = 0.3  # … and so little of a single point's own
+
+
+def drawn_to_labels(points, fitted, labels):
+    """Points [V,2] moved as the fit's 51 inner landmarks [51,2] must move to lie on the labels, all in pixels of the new
+    picture: a mesh that misses an eyelid would smear the iris over it."""
+    near = lambda a: np.exp(-((a[:, None] - fitted[None]) ** 2).sum(-1) / (2 * NEAR**2))
+    weights = np.linalg.solve(near(fitted) + FIRM * np.eye(len(fitted)), labels - fitted)
+    return points + near(points) @ weights
+
+
+def warp_field(before, after, triangles, lips):
+    """before, after [V,3] (pixels; depth): where in the photo each pixel of the new picture comes from, [S,S,2], and which
+    pixels show what lay hidden behind the lips [S,S], 0…1. `lips` [T]: triangles behind the lips."""
+    triangle, weights = rasterise(after, triangles, TURNED)
+    inside = triangle >= 0
+    y, x = np.mgrid[:TURNED, :TURNED].astype(np.float32)
+    place = np.stack([x, y], -1)
+    comes = np.einsum("yxj,yxjc->yxc", weights, before[triangles[triangle], :2]).astype(np.float32)
+    shift = np.where(inside[..., None], comes - place, 0)
+    # around the face: as the nearest pixel of it, less and less
+    outside = (~inside).astype(np.uint8)
+    far, label = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    of_label = np.zeros((label.max() + 1, 2), np.float32)
+    of_label[label[inside]] = shift[inside]
+    around = of_label[label] * np.exp(-((far / REACH) ** 2))[..., None]
+    around = cv2.GaussianBlur(around, (0, 0), 4)
+    shift = np.where(inside[..., None], shift, around)
+    # hidden before: seen behind the lips now, while the photo has something else there
+    was, _ = rasterise(before, triangles, TURNED)
+    old = cv2.remap(np.where(was >= 0, lips[was], False).astype(np.float32), comes[..., 0], comes[..., 1], cv2.INTER_NEAREST)
+    new = (inside & lips[triangle] & (old < 0.5)).astype(np.float32)
+    return place + cv2.GaussianBlur(shift, (0, 0), 0.7), cv2.GaussianBlur(new, (0, 0), 0.8)
+
+
+def warped(random, photo, before, after, triangles, lips):
+    """The photo u8 [S,S,3] with its mesh `before` moved to `after`."""
+    field, hidden = warp_field(before, after, triangles, lips)
+    picture = cv2.remap(photo, field[..., 0], field[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    if hidden.max() > 0.1:
+        bright = np.percentile(photo[TURNED // 4:-TURNED // 4, TURNED // 4:-TURNED // 4].mean(-1), 80)
+        teeth = random.random() < 0.6
+        colour = np.array([1.0, 0.97, 0.9]) * bright if teeth else np.array([0.28, 0.15, 0.13]) * bright
+        colour = colour * random.uniform(0.75, 1.1)
+        picture = picture * (1 - hidden[..., None]) + colour * hidden[..., None]
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+class Studio:
+    """Everything that warping one photo needs; made once in every process."""
+
+    def __init__(self, options):
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+        self.model, self.fits, self.pictures = load(options)
+        fits, n = self.fits, len(self.pictures.shapes)
+        self.targets = losses.Targets(self.model, fits, options.work)
+        self.triangles = self.model.triangles.numpy()
+        self.lips = self.model.triangle_region.numpy() == MOUTH
+        pose, source = fits.pose[:n], fits.source[:n]
+        self.usable = np.flatnonzero(
+            (np.abs(pose[:, 2]) < YAW) & (np.abs(pose[:, 1]) < PITCH) & (pose[:, 0] > SMALLEST) & (fits.habit[:n] == 0)
+            & (fits.residual[:n] < WORST) & (source != "Face-Mask-Detection"))
+        few = source[self.usable] == "expressions"
+        self.chance = np.where(few, FEW / max(few.sum(), 1), (1 - FEW) / max((~few).sum(), 1))
+
+    @torch.no_grad()
+    def face(self, i, seed):
+        """Row i of the fits -> picture u8 [S,S,3], its row for `Making`."""
+        random, fits, model, names = np.random.default_rng([9, seed]), self.fits, self.model, self.model.expression_names
+        own = fits.expression[i]
+        shut = max(own[names.index("eyeBlinkLeft")], own[names.index("eyeBlinkRight")]) > OPEN
+        changed = sides.one_sided(random, own, names, without=("eyeBlink",) if shut else ())
+        if not shut:  # eyes that open would show the lid
+            for k in (names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")):
+                changed[k] = max(changed[k], own[k])
+        both = torch.from_numpy(np.stack([own, changed]))
+        identity = torch.from_numpy(fits.identity[i:i + 1]).expand(2, -1)
+        pose = torch.from_numpy(fits.pose[i:i + 1]).expand(2, -1)
+        bins = model.yaw_weights(morphable.rotation(pose[:, 1:4]))
+        shape = self.targets.landmarks3d(torch.cat([identity, both], 1), bins, torch.zeros(2, dtype=torch.long))
+        old, new = morphable.project(shape, pose)[..., :2].numpy()
+        labels = fits.taught[i]
+        landmarks = labels + new - old
+        affine = crop_affine(landmarks, 0.0)
+        affine[:, 2] += (TURNED - morphable.CROP) / 2
+        place = lambda p: p @ affine[:, :2].T + affine[:, 2]
+        scale = np.sqrt(np.linalg.det(affine[:, :2]))
+        before, after = morphable.project(model.vertices(identity, both), pose).numpy()
+        move = place(after[:, :2]) - place(before[:, :2])
+        there = drawn_to_labels(place(before[:, :2]), place(old)[17:], place(labels)[17:])
+        depth = lambda p: p[:, 2:] * scale
+        photo = warp(self.pictures[i], affine, size=TURNED)
+        picture = warped(random, photo, np.c_[there, depth(before)].astype(np.float32),
+                         np.c_[there + move, depth(after)].astype(np.float32), self.triangles, self.lips)
+        posed = fits.pose[i].copy()
+        posed[0] *= scale
+        posed[4:6] = place(posed[4:6])
+        posed[6] *= scale
+        return picture, {"i": i, "landmarks": place(landmarks).astype(np.float32), "pose": posed.astype(np.float32),
+                         "expression": changed}
+
+
+def open_studio(options):
+    global studio  # of this process
+    studio = Studio(options)
+
+
+def face(job):
+    return studio.face(*job)
+
+
+def main():
+    parser = argument_parser(__doc__)
+    parser.add_argument("--count", type=int, default=COUNT)
+    options = parser.parse_args()
+
+    fits_of = hashlib.sha256((options.work / "fits.npz").read_bytes()).hexdigest()
+    making = Making(options.work, "warped", f"{fits_of} {options.count}")
+    here = Studio(options)  # also decodes the pictures, once
+    rows = np.random.default_rng(9).choice(here.usable, options.count, p=here.chance)
+    jobs = list(zip(rows, range(len(rows))))[len(making.rows):]
+    with Pool(2, open_studio, (options,)) as pool:
+        making.take(pool.imap(face, jobs, chunksize=16))
+    making.finish(here.fits)
+
+
+if __name__ == "__main__":
+    main()
