@@ -299,6 +299,14 @@ class Making:
         self.files[1].unlink()
 
 
+def shares(text):
+    """"sided=0.1,warped=0.15" as MADE with these shares instead: for argparse."""
+    given = {name: float(share) for name, share in (part.split("=") for part in text.split(",") if part)}
+    if not given.keys() <= MADE.keys():
+        raise ValueError(f"shares of {', '.join(MADE)}, not of {', '.join(given)}")
+    return MADE | given
+
+
 def row_weights(fits, rows, names, shares=MADE, few_people=FEW_PEOPLE):
     """How often a picture is drawn: hand labels more than the teacher's, strong expressions more; what is made of photos, and
     the frames of few people, as often as their shares say. `names` are those of the expressions."""

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import losses
-from data import AVATAR, Samples, argument_parser, load, row_weights
+from data import AVATAR, MADE, Samples, argument_parser, load, row_weights, shares
 from evaluate import correlations, crop_all, teacher_scores, true_affines
 from networks import fast, load_checkpoint, load_trained
 
@@ -72,18 +72,20 @@ def main():
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=8, help="for the crops")
+    parser.add_argument("--sides", type=float, default=0.0, help="as train.py's")
+    parser.add_argument("--shares", type=shares, default=MADE, help="as train.py's")
     parser.add_argument("--note", default="")
     options = parser.parse_args()
 
     face_model, fits, pictures = load(options)
-    targets = losses.Targets(face_model, fits, options.work)
+    targets = losses.Targets(face_model, fits, options.work, options.sides)
     rows = np.flatnonzero(fits.split == "train")
     model = load_trained(options.checkpoint).requires_grad_(False)
-    samples = Samples(pictures, fits, rows, row_weights(fits, rows, face_model.expression_names), seed=11, damaged=0.5)
+    samples = Samples(pictures, fits, rows, row_weights(fits, rows, face_model.expression_names, options.shares), seed=11, damaged=0.5)
     crops = codes_of(model, torch.utils.data.DataLoader(samples, batch_size=LOOK, num_workers=1), options.minutes)
     print(f"{len(crops['row'])} crops", flush=True)
 
-    held = np.flatnonzero((fits.split == "validation") & fits.found)
+    held = np.flatnonzero((fits.split == "validation") & fits.found & (fits.source != "expressions"))
     scores = np.nanmean(teacher_scores(options.work, face_model, fits.picture[held]), 0)
     image = torch.from_numpy(np.stack(crop_all(pictures, held, true_affines(fits, held)))).permute(0, 3, 1, 2)
     with torch.no_grad(), fast():
