@@ -2,8 +2,9 @@
 
 The fitted mesh says where each place of the skin goes when its expression changes (sides.py draws the change); the photo is
 warped so, and smoothly around the face, so that everything but the expression stays a photograph: hair, glasses, light. What a
-warp cannot show is left out: eyes that open, and lips that part over nothing known show dark or teeth. Writes into --work:
-warped.bin (pictures, RGB bytes, 320×320) and warped.npz (the fields of fits.npz). A run that was cut short goes on.
+warp cannot show is left out (eyes that open) or painted (what lips part over: dark, or teeth); an eye that shuts takes its lid
+from another photo where that eye is shut, laid on by the mesh and blended in. Writes into --work: warped.bin (pictures, RGB bytes,
+320×320) and warped.npz (the fields of fits.npz). A run that was cut short goes on.
 
     python warp.py --faces ../../../shared/faces --work work --count 6000
 """
@@ -27,6 +28,8 @@ SMALLEST = 4.0  # pixels per cm in the photo
 WORST = 3.0  # residual of the fit, %
 OPEN = 0.35  # an eye that blinks more is shut already: no wink
 FEW = 0.06  # of the pictures are of the ten people of `expressions`
+SHUT, LENDERS = 0.6, 8  # blink of an eye that may be lent; so many are drawn, of which the one turned most alike lends
+AROUND = 0.7  # cm around what a blink moves: so much is lent with it
 REACH = 24.0  # pixels of the new picture: so far around the face does the warp die away
 NEAR = 14.0  # pixels: so far does a label that lies beside the fit draw the mesh along
 FIRM = 0.3  # … and so little of a single point's own
@@ -77,6 +80,19 @@ def warped(random, photo, before, after, triangles, lips):
     return picture.clip(0, 255).astype(np.uint8)
 
 
+def lent(picture, after, lender, theirs, triangles, eye):
+    """`picture` with the eye region (triangles `eye` [T] of the mesh) of `lender`, whose mesh lies at `theirs`, blended in."""
+    triangle, weights = rasterise(after, triangles, TURNED)
+    mask = (triangle >= 0) & eye[triangle]
+    mask[:2], mask[-2:], mask[:, :2], mask[:, -2:] = 0, 0, 0, 0
+    if mask.sum() < 40:
+        return picture
+    comes = np.einsum("yxj,yxjc->yxc", weights, theirs[triangles[triangle], :2]).astype(np.float32)
+    there = cv2.remap(lender, comes[..., 0], comes[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    return cv2.seamlessClone(there, picture, mask.astype(np.uint8) * 255, (x + w // 2, y + h // 2), cv2.NORMAL_CLONE)
+
+
 class Studio:
     """Everything that warping one photo needs; made once in every process."""
 
@@ -94,36 +110,86 @@ class Studio:
             & (fits.residual[:n] < WORST) & (source != "Face-Mask-Detection"))
         few = source[self.usable] == "expressions"
         self.chance = np.where(few, FEW / max(few.sum(), 1), (1 - FEW) / max((~few).sum(), 1))
+        # eyes to lend, by side: rows of the fits, mirrored ones too; one person as often as another
+        names, count = self.model.expression_names, fits.count
+        rows = np.concatenate([np.arange(n), count + np.arange(n)])
+        fine = np.tile((np.abs(pose[:, 2]) < YAW) & (pose[:, 0] > SMALLEST) & (fits.residual[:n] < WORST)
+                       & (source != "Face-Mask-Detection"), 2)
+        self.lenders, self.eyes = {}, {}
+        mean = self.model.mean.numpy()
+        for side in ("Left", "Right"):
+            k = names.index("eyeBlink" + side)
+            mine = rows[fine & (fits.expression[rows, k] > SHUT)]
+            who, many = np.unique(fits.person[mine % count], return_counts=True)
+            frames = dict(zip(who, many))
+            self.lenders[side] = mine, np.array([1 / frames[p] for p in fits.person[mine % count]])
+            moved = np.linalg.norm(self.model.expression[k].numpy(), axis=1)
+            lid = mean[moved > 0.15 * moved.max()]
+            near = np.array([((lid - v) ** 2).sum(1).min() for v in mean]) < AROUND**2
+            self.eyes[side] = near[self.triangles].all(1)
+
+    def meshes(self, i, expressions):
+        """Of row i: the projected vertices [n,V,3] and landmarks [n,68,2] with expressions [n,E], picture pixels."""
+        fits, n = self.fits, len(expressions)
+        row = lambda values: torch.from_numpy(values[i:i + 1]).expand(n, -1)
+        pose, expression = row(fits.pose), torch.from_numpy(expressions)
+        bins = self.model.yaw_weights(morphable.rotation(pose[:, 1:4]))
+        shape = self.targets.landmarks3d(torch.cat([row(fits.identity), expression], 1), bins,
+                                         torch.full((n,), int(fits.habit[i])))
+        return (morphable.project(self.model.vertices(row(fits.identity), expression), pose).numpy(),
+                morphable.project(shape, pose)[..., :2].numpy())
+
+    def photo(self, i, landmarks):
+        """Row i (mirrored rows too) as a picture u8 [S,S,3] around such landmarks, and the affine that it took."""
+        affine = crop_affine(landmarks, 0.0)
+        affine[:, 2] += (TURNED - morphable.CROP) / 2
+        return warp(self.pictures[i % self.fits.count], affine, i >= self.fits.count, TURNED), affine
+
+    def lender(self, random, i, side):
+        """A row where the eye of that side is shut: of the same split, turned alike."""
+        fits = self.fits
+        rows, chance = self.lenders[side]
+        same = fits.split[rows % fits.count] == fits.split[i]
+        rows, chance = rows[same], chance[same]
+        drawn = random.choice(rows, LENDERS, p=chance / chance.sum())
+        return drawn[np.abs(fits.pose[drawn, 1:3] - fits.pose[i, 1:3]).sum(1).argmin()]
+
+    def lend(self, picture, after, j, side):
+        """The shut eye of row j, laid on the mesh `after` of the picture."""
+        vertices, fitted = self.meshes(j, self.fits.expression[j:j + 1])
+        labels = self.fits.taught[j]
+        photo, affine = self.photo(j, labels)
+        place = lambda p: p @ affine[:, :2].T + affine[:, 2]
+        theirs = drawn_to_labels(place(vertices[0, :, :2]), place(fitted[0])[17:], place(labels)[17:])
+        return lent(picture, after, photo, theirs, self.triangles, self.eyes[side])
 
     @torch.no_grad()
     def face(self, i, seed):
         """Row i of the fits -> picture u8 [S,S,3], its row for `Making`."""
-        random, fits, model, names = np.random.default_rng([9, seed]), self.fits, self.model, self.model.expression_names
+        random, fits, names = np.random.default_rng([9, seed]), self.fits, self.model.expression_names
         own = fits.expression[i]
-        shut = max(own[names.index("eyeBlinkLeft")], own[names.index("eyeBlinkRight")]) > OPEN
+        blinks = {side: names.index("eyeBlink" + side) for side in ("Left", "Right")}
+        shut = max(own[k] for k in blinks.values()) > OPEN
         changed = sides.one_sided(random, own, names, without=("eyeBlink",) if shut else ())
-        if not shut:  # eyes that open would show the lid
-            for k in (names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")):
-                changed[k] = max(changed[k], own[k])
-        both = torch.from_numpy(np.stack([own, changed]))
-        identity = torch.from_numpy(fits.identity[i:i + 1]).expand(2, -1)
-        pose = torch.from_numpy(fits.pose[i:i + 1]).expand(2, -1)
-        bins = model.yaw_weights(morphable.rotation(pose[:, 1:4]))
-        shape = self.targets.landmarks3d(torch.cat([identity, both], 1), bins, torch.zeros(2, dtype=torch.long))
-        old, new = morphable.project(shape, pose)[..., :2].numpy()
+        winks = {}
+        for side, k in blinks.items():
+            if changed[k] > own[k] + 0.2:
+                winks[side] = self.lender(random, i, side)
+                changed[k] = fits.expression[winks[side], k]
+            changed[k] = max(changed[k], own[k])  # eyes that open would show the lid
+        (before, after), (old, new) = self.meshes(i, np.stack([own, changed]))
         labels = fits.taught[i]
         landmarks = labels + new - old
-        affine = crop_affine(landmarks, 0.0)
-        affine[:, 2] += (TURNED - morphable.CROP) / 2
-        place = lambda p: p @ affine[:, :2].T + affine[:, 2]
+        photo, affine = self.photo(i, landmarks)
         scale = np.sqrt(np.linalg.det(affine[:, :2]))
-        before, after = morphable.project(model.vertices(identity, both), pose).numpy()
+        place = lambda p: p @ affine[:, :2].T + affine[:, 2]
         move = place(after[:, :2]) - place(before[:, :2])
         there = drawn_to_labels(place(before[:, :2]), place(old)[17:], place(labels)[17:])
-        depth = lambda p: p[:, 2:] * scale
-        photo = warp(self.pictures[i], affine, size=TURNED)
-        picture = warped(random, photo, np.c_[there, depth(before)].astype(np.float32),
-                         np.c_[there + move, depth(after)].astype(np.float32), self.triangles, self.lips)
+        before = np.c_[there, before[:, 2:] * scale].astype(np.float32)
+        after = np.c_[there + move, after[:, 2:] * scale].astype(np.float32)
+        picture = warped(random, photo, before, after, self.triangles, self.lips)
+        for side, j in winks.items():
+            picture = self.lend(picture, after, j, side)
         posed = fits.pose[i].copy()
         posed[0] *= scale
         posed[4:6] = place(posed[4:6])
