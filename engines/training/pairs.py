@@ -190,7 +190,7 @@ def main():
         for step in range(steps):
             image, row, affine, presence = (x.to(options.device, non_blocking=True) for x in next(crops))
             image = image.contiguous(memory_format=torch.channels_last)
-            rate = min(1, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+            rate = min(1, (step + 1) / min(WARM_UP, steps / 5)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
             for run in runs:
                 run.step(targets, image, row, affine, presence.float(), rate)
             if (step + 1) % REPORT == 0 or step + 1 == steps:

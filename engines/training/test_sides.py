@@ -11,6 +11,7 @@ import numpy as np
 
 import data
 import sides
+import turn
 import warp
 from morphable import FaceModel
 
@@ -82,7 +83,7 @@ def the_warp():
     moved = warp.warped(np.random.default_rng(0), photo, before, after, triangles, none)
     assert np.abs(np.argwhere(moved[..., 0] > 128).mean(0) - [160, 166]).max() < 1.5, "and so the photo"
     labels = before[::7, :2] + 2
-    drawn = warp.drawn_to_labels(before[:, :2], before[::7, :2], labels)
+    drawn = turn.drawn_to_labels(before[:, :2], before[::7, :2], labels)
     assert np.abs(drawn[::7] - labels).max() < 1.2 and np.abs(drawn - before[:, :2]).max() < 3
 
 

@@ -21,6 +21,7 @@ import losses
 import morphable
 import sides
 from data import TURNED, Making, argument_parser, load
+from networks import F0
 
 ROUND = 4400  # heads
 SIDE = TURNED  # pixels; the head is as large as in a crop, with room for jitter
@@ -31,6 +32,8 @@ DRESSED = 0.65  # of the heads for training get a `Costume`
 NECK = -12.0  # cm, y in the face model: what lies below carries the shoulders
 SOURCE_YAW = 25.0  # photos turned further hide too much
 SMALLEST = 6.0  # pixels per cm in the photo
+NEAR = 14.0  # pixels of a crop: so far does a label that lies beside the fit draw the mesh along
+FIRM = 0.3  # … and so little of a single point's own
 ONE_SIDED_YAW = 45.0  # degrees, of heads with one-sided faces: both sides must be seen
 FEW = 0.06  # of the heads are of the ten people of `expressions`
 
@@ -60,6 +63,14 @@ def rasterise(points, triangles, side):
     triangle[y[order], x[order]] = owner[order]  # the nearest is written last
     chosen[y[order], x[order]] = weights[order]
     return triangle, chosen
+
+
+def drawn_to_labels(points, fitted, labels, near=NEAR):
+    """Points [V,2] moved as the fit's 51 inner landmarks [51,2] must move to lie on the labels: a mesh that misses an eyelid
+    would smear the iris over it. All in pixels; `near` is as far as a label draws."""
+    weight = lambda a: np.exp(-((a[:, None] - fitted[None]) ** 2).sum(-1) / (2 * near**2))
+    weights = np.linalg.solve(weight(fitted) + FIRM * np.eye(len(fitted)), labels - fitted)
+    return points + weight(points) @ weights
 
 
 def vertex_normals(vertices, triangles):
@@ -193,6 +204,9 @@ class Studio:
         pose = model.centred(pose)
         seen = model.vertices(identity, torch.from_numpy(fits.expression[i:i + 1]))
         source = morphable.project(seen, torch.from_numpy(fits.pose[i:i + 1]))[0].numpy()
+        if one_sided:
+            source[:, :2] = drawn_to_labels(source[:, :2], fits.landmarks[i, 17:], fits.taught[i, 17:],
+                                            NEAR * fits.pose[i, 0] / F0)
         turned = morphable.project(vertices, pose)[0].numpy()
         # another picture upside down: no second upright face
         behind = cv2.resize(self.pictures[random.integers(self.photos)], (SIDE, SIDE))[::-1].astype(np.float32)

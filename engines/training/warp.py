@@ -20,7 +20,7 @@ import losses
 import morphable
 import sides
 from data import TURNED, Making, argument_parser, crop_affine, load, warp
-from turn import MOUTH, rasterise
+from turn import MOUTH, drawn_to_labels, rasterise
 
 COUNT = 6000
 YAW, PITCH = 35.0, 30.0  # degrees; photos turned further hide one side
@@ -31,16 +31,6 @@ FEW = 0.06  # of the pictures are of the ten people of `expressions`
 SHUT, LENDERS = 0.6, 8  # blink of an eye that may be lent; so many are drawn, of which the one turned most alike lends
 AROUND = 0.7  # cm around what a blink moves: so much is lent with it
 REACH = 24.0  # pixels of the new picture: so far around the face does the warp die away
-NEAR = 14.0  # pixels: so far does a label that lies beside the fit draw the mesh along
-FIRM = 0.3  # … and so little of a single point's own
-
-
-def drawn_to_labels(points, fitted, labels):
-    """Points [V,2] moved as the fit's 51 inner landmarks [51,2] must move to lie on the labels, all in pixels of the new
-    picture: a mesh that misses an eyelid would smear the iris over it."""
-    near = lambda a: np.exp(-((a[:, None] - fitted[None]) ** 2).sum(-1) / (2 * NEAR**2))
-    weights = np.linalg.solve(near(fitted) + FIRM * np.eye(len(fitted)), labels - fitted)
-    return points + near(points) @ weights
 
 
 def warp_field(before, after, triangles, lips):
