@@ -6,7 +6,7 @@ warp cannot show is left out (eyes that open) or painted (what lips part over: d
 from another photo where that eye is shut, laid on by the mesh and blended in. Writes into --work: warped.bin (pictures, RGB bytes,
 320×320) and warped.npz (the fields of fits.npz). A run that was cut short goes on.
 
-    python warp.py --faces ../../../shared/faces --work work --count 6000
+    python warp.py --faces ../../../shared/faces --work work
 """
 
 import hashlib
@@ -22,7 +22,7 @@ import sides
 from data import TURNED, Making, argument_parser, crop_affine, load, warp
 from turn import MOUTH, drawn_to_labels, rasterise
 
-COUNT = 6000
+COUNT = 4096
 YAW, PITCH = 35.0, 30.0  # degrees; photos turned further hide one side
 SMALLEST = 4.0  # pixels per cm in the photo
 WORST = 3.0  # residual of the fit, %
