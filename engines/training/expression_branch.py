@@ -1,6 +1,6 @@
 """Trains the expression branch alone, on what the frozen networks make of crops, so minutes are enough.
 
-Only the last UNITS of its hidden layer and the layer behind them learn: the first 256 were trained with everything else, and
+Only the last --units of its hidden layer and the layer behind them learn: the first 256 were trained with everything else, and
 git keeps every version of a weight that changes. The same crops are used many times over: what passes through the networks
 takes the time. Writes --out, a checkpoint for evaluate.py and export.py.
 
@@ -44,15 +44,16 @@ def codes_of(model, loader, minutes):
 
 
 class Branch(nn.Module):
-    """`pmn.expression` with the part of its hidden layer that learns apart from the other, and reading codes of unit spread."""
+    """`pmn.expression` with the part of its hidden layer that learns, the last `units`, apart from the other, and reading codes
+    of unit spread."""
 
-    def __init__(self, branch, code):
+    def __init__(self, branch, code, units=UNITS):
         super().__init__()
         first, _, last = copy.deepcopy(branch)
         self.mean, self.spread = code.mean(0), code.std(0) + 1e-3
-        self.old = nn.Parameter(first.weight[:-UNITS], False), nn.Parameter(first.bias[:-UNITS], False)
-        self.weight = nn.Parameter(first.weight[-UNITS:].detach() * self.spread)
-        self.bias = nn.Parameter((first.bias[-UNITS:] + first.weight[-UNITS:] @ self.mean).detach())
+        self.old = nn.Parameter(first.weight[:-units], False), nn.Parameter(first.bias[:-units], False)
+        self.weight = nn.Parameter(first.weight[-units:].detach() * self.spread)
+        self.bias = nn.Parameter((first.bias[-units:] + first.weight[-units:] @ self.mean).detach())
         self.last = last.requires_grad_()
 
     def forward(self, code):
@@ -72,13 +73,14 @@ def main():
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=8, help="for the crops")
+    parser.add_argument("--units", type=int, default=UNITS, help="of the hidden layer's 288 that learn")
     parser.add_argument("--sides", type=float, default=0.0, help="as train.py's")
     parser.add_argument("--shares", type=shares, default=MADE, help="as train.py's")
     parser.add_argument("--note", default="")
     options = parser.parse_args()
 
     face_model, fits, pictures = load(options)
-    targets = losses.Targets(face_model, fits, options.work, options.sides)
+    targets = losses.Targets(face_model, fits, options.work, options.sides, options.shares)
     rows = np.flatnonzero(fits.split == "train")
     model = load_trained(options.checkpoint).requires_grad_(False)
     samples = Samples(pictures, fits, rows, row_weights(fits, rows, face_model.expression_names, options.shares), seed=11, damaged=0.5)
@@ -91,7 +93,7 @@ def main():
     with torch.no_grad(), fast():
         seen = torch.cat([model.pmn.code(model.vmn(part))[0].float() for part in image.split(LOOK)])
 
-    branch = Branch(model.pmn.expression, crops["code"].float()).train()
+    branch = Branch(model.pmn.expression, crops["code"].float(), options.units).train()
     optimiser = torch.optim.AdamW(branch.parameters(), lr=RATE, weight_decay=DECAY)
     steps, sums = EPOCHS * len(crops["row"]) // BATCH, {}
     for step in range(steps):

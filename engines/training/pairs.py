@@ -178,10 +178,11 @@ def main():
         return crops
 
     streams = {said: crops_of(json.loads(said)) for said in {json.dumps(phase.get("shares", {})) for phase in plan}}
-    targets = losses.Targets(face_model, fits, options.work).to(options.device)
     done = {}
     for phase in plan:
-        runs, crops = [], streams[json.dumps(phase.get("shares", {}))]
+        runs, shares = [], phase.get("shares", {})
+        crops = streams[json.dumps(shares)]
+        targets = losses.Targets(face_model, fits, options.work, shares=data.MADE | shares).to(options.device)
         for said in phase["runs"]:
             teacher = said.pop("teacher", None)
             teacher = done[teacher].average.model if teacher in done else teacher and whole(teacher, options.device)

@@ -135,7 +135,7 @@ def main():
     face_model, fits, pictures = load(options)
     if rank == 0:
         dist.barrier()
-    targets = losses.Targets(face_model, fits, options.work, options.sides)
+    targets = losses.Targets(face_model, fits, options.work, options.sides, options.shares)
     rows = np.flatnonzero(fits.split == "train")
     validation = np.flatnonzero((fits.split == "validation") & fits.hand[:fits.count])
 
