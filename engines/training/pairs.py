@@ -35,7 +35,7 @@ from networks import DESCRIPTIONS, MMFace, fast, load_checkpoint
 from train import Average, early_head, freeze_large, optimisers_of
 
 BATCH, RATE, WARM_UP = 128, 2.5e-3, 150  # steps; the rate is that of a run from nothing
-REPORT = 100  # steps
+REPORT = 50  # steps
 LITE = DESCRIPTIONS["mmface-lite"]
 
 
