@@ -74,6 +74,8 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=8, help="for the crops")
     parser.add_argument("--units", type=int, default=UNITS, help="of the hidden layer's 288 that learn")
+    parser.add_argument("--rate", type=float, default=RATE, help="more, where more units shall learn something new")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--sides", type=float, default=0.0, help="as train.py's")
     parser.add_argument("--shares", type=shares, default=MADE, help="as train.py's")
     parser.add_argument("--note", default="")
@@ -94,15 +96,15 @@ def main():
         seen = torch.cat([model.pmn.code(model.vmn(part))[0].float() for part in image.split(LOOK)])
 
     branch = Branch(model.pmn.expression, crops["code"].float(), options.units).train()
-    optimiser = torch.optim.AdamW(branch.parameters(), lr=RATE, weight_decay=DECAY)
-    steps, sums = EPOCHS * len(crops["row"]) // BATCH, {}
+    optimiser = torch.optim.AdamW(branch.parameters(), lr=options.rate, weight_decay=DECAY)
+    steps, sums = options.epochs * len(crops["row"]) // BATCH, {}
     for step in range(steps):
         some = {k: v[i] for i in [torch.randint(len(crops["row"]), (BATCH,))] for k, v in crops.items()}
         outputs = some["pose"], some["identity"], branch(some["code"].float()), torch.ones(BATCH, 1), some["points"]
         parts = losses.losses(targets, outputs, some["row"], some["affine"], torch.ones(BATCH))
         optimiser.zero_grad()
         sum(parts.values()).backward()
-        optimiser.param_groups[0]["lr"] = RATE * min(1, (step + 1) / 100) * (1 - step / steps) + 1e-6
+        optimiser.param_groups[0]["lr"] = options.rate * min(1, (step + 1) / 100) * (1 - step / steps) + 1e-6
         optimiser.step()
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + value.item() / REPORT
