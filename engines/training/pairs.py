@@ -70,7 +70,7 @@ class Run:
             start = load_checkpoint(Path(weights))
             self.model.load_state_dict(start["model"])
             self.average.model.load_state_dict(start["average"])
-            self.average.steps, self.before = start["step"], start["samples"]
+            self.before = start["samples"]  # the average begins anew: after a short run it would be that of the old weights
         self.optimisers = optimisers_of(self.model, self.early, rate)
         freeze_large(self.model, below)
         self.parameters = [p for p in (*self.model.parameters(), *self.early.parameters()) if p.requires_grad]
