@@ -16,8 +16,12 @@ import torch
 from morphable import CROP, CROP_RAISE, CROP_SCALE, MIRROR68, FaceModel, rotation, upright
 
 NEGATIVES = 0.08  # of the samples
-TURNED = 320  # pixels, the side of turn.py's pictures
-TURNED_SHARE = 0.45  # of the samples are turned heads
+PART = 256  # pictures that are made before they are kept
+TURNED = 320  # pixels, the side of the pictures that turn.py and warp.py make
+# What is made of the photos, in files of these names, and which share of the samples it is: turned heads; heads with
+# one-sided faces; photos whose own faces were made one-sided
+MADE = {"turned": 0.45, "sided": 0.0, "warped": 0.0}
+FEW_PEOPLE = 0.04  # of the samples that are photos are frames of the ten people of `expressions`, one as often as another
 STRONG = 1.5  # standard deviations: an expression beyond is drawn more often
 AVATAR = ["eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight", "mouthFunnel", "mouthPucker",
           "browInnerUpLeft", "browDownLeft", "browDownRight", "browOuterUpLeft", "browOuterUpRight"]  # matter most
@@ -49,11 +53,11 @@ def warp(picture, affine, mirrored=False, size=CROP):
 
 
 class Pictures:
-    """All pictures decoded once into one file of bytes, RGB; behind them those that turn.py made, if any."""
+    """All pictures decoded once into one file of bytes, RGB; behind them those of MADE, if any."""
 
     def __init__(self, faces, files, cache):
-        index, turned = cache.with_suffix(".npz"), cache.with_name("turned.bin")
-        files = [f for f in files if not f.startswith("turned")]
+        index = cache.with_suffix(".npz")
+        files = [f for f in files if f.split()[0] not in MADE]
         if not index.exists() or list(np.load(index)["picture"]) != files:
             shapes, start = [], 0
             with open(cache, "wb") as out:
@@ -65,27 +69,30 @@ class Pictures:
             np.savez(index, picture=np.array(files), shapes=np.array(shapes))
         self.shapes = np.load(index)["shapes"]
         self.bytes = np.memmap(cache, np.uint8, "r")
-        self.turned = np.memmap(turned, np.uint8, "r").reshape(-1, TURNED, TURNED, 3) if turned.exists() else None
+        made = [cache.with_name(f"{name}.bin") for name in MADE if cache.with_name(f"{name}.npz").exists()]
+        self.made = [np.memmap(path, np.uint8, "r").reshape(-1, TURNED, TURNED, 3) for path in made]
 
     def __getitem__(self, i):
         if i >= len(self.shapes):
-            return np.asarray(self.turned[i - len(self.shapes)])
+            i -= len(self.shapes)
+            for made in self.made:
+                if i < len(made):
+                    return np.asarray(made[i])
+                i -= len(made)
         start, h, w = self.shapes[i]
         return np.asarray(self.bytes[start:start + h * w * 3]).reshape(h, w, 3)
 
 
 class Fits:
-    """What fit.py wrote, then what turn.py wrote if it did, all twice over: rows n.. are mirrored in x -> -x.
-    Everything in picture pixels."""
+    """What fit.py wrote, then what is there of MADE, all twice over: rows n.. are mirrored in x -> -x. Everything in
+    picture pixels."""
 
     def __init__(self, path, model):
-        data, turned = dict(np.load(path)), path.with_name("turned.npz")
-        if turned.exists():
-            more = np.load(turned)
-            data = {k: np.concatenate([data[k], more[k]]) for k in data}
+        parts = [dict(np.load(p)) for p in (path, *(path.with_name(f"{name}.npz") for name in MADE)) if p.exists()]
+        data = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
         self.count = len(data["picture"])
         self.picture, self.split, self.source = data["picture"], data["split"], data["source"]
-        self.box, self.person, self.found = data["box"], data["person"], data["found"]
+        self.box, self.person, self.found, self.residual = (data[k] for k in ("box", "person", "found", "residual"))
         self.hand, self.habit = (np.tile(data[k], 2) for k in ("hand", "habit"))
         flip = np.float32([-1, 1])
         self.points, self.taught, self.landmarks = (
@@ -242,16 +249,85 @@ class Samples(torch.utils.data.IterableDataset):
             yield torch.from_numpy(image), row, torch.from_numpy(affine).float(), presence
 
 
-def row_weights(fits, rows, names):
-    """How often a picture is drawn: hand labels more than the teacher's, turned heads and strong expressions more.
-    `names` are those of the expressions."""
+class Making:
+    """Pictures of MADE on their way into `work`, as name.bin and name.npz. They are kept in parts of PART, so that a run that
+    was cut short goes on where it was; `key` says what they are made of and how: what another key made is forgotten."""
+
+    def __init__(self, work, name, key):
+        self.work, self.name, self.rows = work, name, []
+        self.files = [work / f"{name}.{end}" for end in ("part", "part.npz", "bin", "npz")]
+        self.key, self.kept = np.array(key), []
+        for old in self.files[2:]:
+            old.unlink(missing_ok=True)
+        if self.files[1].exists():
+            there = np.load(self.files[1], allow_pickle=True)
+            if there["key"] == self.key:
+                self.rows = list(there["rows"])
+        with open(self.files[0], "ab") as file:
+            file.truncate(len(self.rows) * TURNED * TURNED * 3)
+
+    def take(self, made):
+        """`made`: an iterable of (picture, dict of the fields that differ from row to row)."""
+        with open(self.files[0], "ab") as file:
+            for picture, row in made:
+                file.write(picture.tobytes())
+                self.rows.append(row)
+                if len(self.rows) % PART == 0:
+                    self.keep(file)
+            self.keep(file)
+
+    def keep(self, file):
+        file.flush()
+        rows = np.empty(len(self.rows), object)
+        rows[:] = self.rows
+        part = self.files[1].with_suffix(".new.npz")
+        np.savez(part, key=self.key, rows=rows)
+        part.rename(self.files[1])
+        print(f"{self.name}: {len(rows)}", flush=True)
+
+    def finish(self, fits):
+        """Writes the fields of fits.npz; the rows' `i` are the photos they were made of."""
+        i = np.array([row["i"] for row in self.rows])
+        field = lambda name: np.stack([row[name] for row in self.rows])
+        points, n = field("landmarks"), len(i)
+        self.files[0].rename(self.files[2])
+        np.savez(self.files[3], picture=np.array([f"{self.name} {k}" for k in i]), split=fits.split[i],
+                 source=np.array([self.name] * n), hand=np.zeros(n, bool), habit=np.zeros(n, np.int64), points=points,
+                 taught=points, landmarks=points, pose=field("pose"), identity=fits.identity[i],
+                 expression=field("expression"), residual=np.zeros(n), box=np.full((n, 4), np.nan), found=np.zeros(n, bool),
+                 person=fits.person[i])
+        self.files[1].unlink()
+
+
+def shares(text):
+    """"sided=0.1,warped=0.15" as MADE with these shares instead: for argparse."""
+    given = {name: float(share) for name, share in (part.split("=") for part in text.split(",") if part)}
+    if not given.keys() <= MADE.keys():
+        raise ValueError(f"shares of {', '.join(MADE)}, not of {', '.join(given)}")
+    return MADE | given
+
+
+def row_weights(fits, rows, names, shares=MADE, few_people=FEW_PEOPLE):
+    """How often a picture is drawn: hand labels more than the teacher's, strong expressions more; what is made of photos, and
+    the frames of few people, as often as their shares say. `names` are those of the expressions."""
     habit, hand = fits.habit[rows], fits.hand[rows]
     weight = np.where(hand, np.where(habit == 0, 2.2, 1.3), 1.0)
     yaw = np.abs(fits.pose[rows, 2])
     weight *= 1 + np.clip((yaw - 15) / 20, 0, 2)
-    made = fits.source[rows] == "turned"
+    source = fits.source[rows]
+    made, few = np.isin(source, [*MADE]), source == "expressions"
+    photo = ~made & ~few
     avatar = fits.expression[rows][:, [names.index(n) for n in AVATAR]]
-    strength = ((avatar - avatar[~made].mean(0)) / avatar[~made].std(0)).max(1)
+    strength = ((avatar - avatar[photo].mean(0)) / avatar[photo].std(0)).max(1)
     weight *= 1 + np.clip((strength - STRONG) / 2, 0, 3)
-    weight[made] = TURNED_SHARE / (1 - TURNED_SHARE) * weight[~made].sum() / max(made.sum(), 1)
+    if few.any():
+        for person in np.unique(fits.person[rows[few]]):
+            frames = few & (fits.person[rows] == person)
+            weight[frames] /= weight[frames].sum()
+        weight[few] *= few_people / (1 - few_people) * weight[photo].sum() / weight[few].sum()
+    shares = {name: share for name, share in shares.items() if (source == name).any()}
+    photos = weight[~made].sum() / (1 - sum(shares.values()))
+    for name in MADE:
+        here = source == name
+        weight[here] *= shares.get(name, 0.0) * photos / max(weight[here].sum(), 1e-9)
     return weight

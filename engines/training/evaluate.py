@@ -17,6 +17,7 @@ import torch
 
 import losses
 import morphable
+import sides
 from data import AVATAR, Samples, argument_parser, crop_affine, damage, load, warp
 from fit import expression_centres
 from networks import fast, load_heads, load_trained
@@ -262,12 +263,20 @@ class Measure:
     def expression(self, work):
         """Correlation with MediaPipe's blendshape scores."""
         fits, model = self.fits, self.targets.model
-        rows = np.flatnonzero((fits.split == "validation") & fits.found)
+        rows = np.flatnonzero((fits.split == "validation") & fits.found & (fits.source != "expressions"))
         ours = self.look(rows, true_affines(fits, rows))["expression"]
         correlation = beside_teacher(model, ours, teacher_scores(work, model, fits.picture[rows]))
         for what, values in correlation.items():
             print(f"{what}: " + ", ".join(f"{n} {v:.2f}" for n, v in zip(AVATAR, values)))
         self.error["expression_correlation_12"] = round(float(np.mean(next(iter(correlation.values())))), 2)
+
+    def sides(self, work):
+        """What differs between left and right, against MediaPipe's scores or what a face was made with."""
+        names = self.targets.model.expression_names
+        tell = sides.seen_by(self.model, self.pictures, self.fits)
+        for name, both in sides.measure(tell, self.fits, self.targets.model, work).items():
+            print(f"left and right, {name}: slope, correlation: " + ", ".join(
+                f"{k} {slope:.2f} {r:.2f}" for k, (slope, r) in sides.brief(*both, names).items()))
 
     def identity(self):
         """How far one person's coefficients spread over frames, and how far people lie apart."""
@@ -316,6 +325,7 @@ def main():
     measure.landmarks("hard", measure.validation[~video])
     measure.rendered()
     measure.expression(options.work)
+    measure.sides(options.work)
     measure.identity()
     measure.presence()
     measured["error"] = measure.error

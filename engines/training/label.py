@@ -1,6 +1,7 @@
 """Points and blendshape scores from MediaPipe's Face Landmarker for every picture, calibrated to the hand labels.
 
 Needs its own environment (mediapipe 0.10.21 wants numpy < 2): see requirements-label.txt. Writes into --work:
+    mediapipe.npz what MediaPipe saw, by picture: a run that was cut short, or a longer list, goes on from there
     teacher.npz  picture [n], points [n,68,2] picture pixels in i·bug's habit, scores [n,52] (mean of the views), views [n,4,52]
                  (scores of each, NaN where it found no face), found [n], trust [n]
 
@@ -29,12 +30,16 @@ RIDGE = 3.0
 # in four views: as it is, mirrored, and both turned by so many degrees.
 TURN = 7
 TRUST_LIMIT = 7.0  # % of size: pictures that the calibration moves further are dropped
+PART = 100  # pictures that a process looks at before they are kept
 
 
 def load_lists(faces):
     """All pictures as dicts: file, person, source, box, points [68,2] or None."""
     rows = []
-    for name, key, source in (("labelled-68.jsonl", "points", "video"), ("pictures.jsonl", "points68", None)):
+    for name, key, source in (("labelled-68.jsonl", "points", "video"), ("pictures.jsonl", "points68", None),
+                              ("expressions.jsonl", "points", "expressions")):
+        if not (faces / name).exists():
+            continue
         for line in (faces / name).read_text().splitlines():
             row = json.loads(line)
             rows.append({"file": row["file"], "person": row.get("person"), "source": source or row["source"],
@@ -101,14 +106,33 @@ def run_mediapipe(files, model):
     return points, views, names
 
 
-def run_side_by_side(files, model):
-    """The same, a process for each core."""
+def run_side_by_side(faces, files, model, cache):
+    """The same of pictures in the folder `faces`, a process for each core; what was seen is kept in `cache`, and not looked
+    at again."""
+    seen, names = {}, None
+    if cache.exists():
+        kept = np.load(cache)
+        names = kept["names"]
+        seen = {file: (p, v) for file, p, v in zip(kept["picture"].tolist(), kept["points"], kept["views"])}
+    todo = [f for f in files if f not in seen]
+    parts = [todo[k:k + PART] for k in range(0, len(todo), PART)]
     cores = os.cpu_count()
-    parts = [files[k::cores] for k in range(cores)]
-    points, views = np.empty((len(files), 478, 3), np.float32), np.empty((len(files), 4, 52), np.float32)
+
+    def keep():
+        part = cache.with_name("mediapipe.part.npz")
+        np.savez(part, picture=[*seen], points=np.stack([p for p, _ in seen.values()]),
+                 views=np.stack([v for _, v in seen.values()]), names=names)
+        part.rename(cache)
+
     with ProcessPoolExecutor(cores) as pool:
-        for k, (p, v, names) in enumerate(pool.map(run_mediapipe, parts, [model] * cores)):
-            points[k::cores], views[k::cores] = p, v
+        paths = [[faces / f for f in part] for part in parts]
+        for part, (p, v, found) in zip(parts, pool.map(run_mediapipe, paths, [model] * len(parts))):
+            names = found or names
+            seen |= zip(part, zip(p, v))
+            if names is not None:
+                keep()
+            print(f"{len(seen)} of {len(files)} pictures seen", flush=True)
+    points, views = (np.stack(x) for x in zip(*(seen[f] for f in files)))
     return points, views, names
 
 
@@ -184,13 +208,8 @@ def main():
     options.work.mkdir(parents=True, exist_ok=True)
 
     rows = load_lists(options.faces)
-    cache = options.work / "mediapipe.npz"
-    if cache.exists():
-        raw = np.load(cache)
-        points, views, names = raw["points"], raw["views"], raw["names"]
-    else:
-        points, views, names = run_side_by_side([options.faces / r["file"] for r in rows], options.model)
-        np.savez(cache, points=points, views=views, names=names)
+    points, views, names = run_side_by_side(options.faces, [r["file"] for r in rows], options.model,
+                                            options.work / "mediapipe.npz")
     found = np.isfinite(points).all((1, 2))
     hand = np.array([r["points"] or np.full((68, 2), np.nan) for r in rows])
     ibug = np.flatnonzero(np.array([r["points"] is not None and r["source"] != "video" for r in rows]) & found)

@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional as F
 
 import morphable
-from data import AVATAR
+import sides
+from data import AVATAR, MADE
 from networks import POINTS_WEIGHT
 
 LANDMARKS, VERTICES, DEPTH, SKIN = 2.6, 0.4, 1.0, 1.2  # depth counts within the vertices' loss
@@ -83,18 +84,23 @@ class CrossEntropy(torch.autograd.Function):
 class Targets:
     """Everything that a batch is compared with, from rows and affines."""
 
-    def __init__(self, model, fits, work):
-        """`work`: the folder in which fit.py wrote habits.npz."""
+    def __init__(self, model, fits, work, sides_weight=0.0, shares=MADE):
+        """`work`: the folder in which fit.py wrote habits.npz. `sides_weight`: of what differs between left and right.
+        `shares`: of what is made in the samples."""
         habits = np.load(work / "habits.npz")
         tensor = lambda x: torch.from_numpy(np.ascontiguousarray(x)).float()
         self.model = model
         self.points, self.pose = tensor(fits.taught), tensor(fits.pose)
         self.identity, self.expression = tensor(fits.identity), tensor(fits.expression)
         self.habit = torch.from_numpy(fits.habit)
-        weight = 1 / (self.expression.var(0) + 0.001)  # rare or small movements count as much as others
+        idle = [name for name in MADE if not shares[name]]  # made, but not drawn
+        drawn = self.expression[torch.from_numpy(np.tile(~np.isin(fits.source, idle), 2))]
+        weight = 1 / (drawn.var(0) + 0.001)  # rare or small movements count as much as others
         for name in AVATAR:
             weight[model.expression_names.index(name)] *= LIPS_WEIGHT if name in LIPS else AVATAR_WEIGHT
         self.expression_weight = weight
+        self.sides_weight = sides_weight
+        self.side_weight = 1 / (sides.difference(drawn, model.expression_names).var(0) + 0.002)
         self.weight = torch.where(torch.from_numpy(fits.hand), 1.0, 0.6)
         bins = model.yaw_weights(morphable.rotation(self.pose[:, 1:4]))
         self.bins = bins
@@ -252,6 +258,9 @@ def losses(targets, outputs, row, affine, presence, volumes=None):
     result["rotation"] = ROTATION * mean((apart + 1e-6).sqrt()[:, None])
     result["identity"] = IDENTITY * mean((identity - targets.identity[r]).square())
     result["expression"] = EXPRESSION * mean((expression - targets.expression[r]).square() * targets.expression_weight)
+    if targets.sides_weight:
+        apart = sides.difference(expression - targets.expression[r], targets.model.expression_names)
+        result["sides"] = targets.sides_weight * mean(apart.square() * targets.side_weight)
     if volumes is not None:
         true = solid(targets, row, affine, presence, volumes[0].shape[-1])
         for name, weight, logits in zip(("volume", "early"), (VOLUME, EARLY), volumes):

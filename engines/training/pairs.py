@@ -1,11 +1,15 @@
 """Trains several variants side by side on the same crops, on one GPU: what a choice of the recipe is worth.
 
-A plan is a list of phases, one after the other; the runs of a phase see the same crops in the same order. Weights, where a
-run does not begin from nothing, are a checkpoint or the folder that ships; a teacher is that, or an earlier run of the plan:
+A plan is a list of phases, one after the other; the runs of a phase see the same crops in the same order, drawn with the
+phase's `shares` if it has some. Weights, where a run does not begin from nothing, are a checkpoint or the folder that ships; a
+teacher is that, or an earlier run of the plan; `sides` weighs the loss of left and right:
 
     [{"samples": 50048, "runs": [{"name": "64"}, {"name": "96", "width": 96}]},
      {"samples": 50048, "runs": [{"name": "taught by 96", "teacher": "96"}, {"name": "by hand", "guessed": 0.2}]},
-     {"samples": 180096, "runs": [{"name": "longer", "weights": "../mmface-lite", "below": 32768, "rate": 1.2e-3}]}]
+     {"samples": 180096, "runs": [{"name": "longer", "weights": "../mmface-lite", "below": 32768, "rate": 1.2e-3}]},
+     {"samples": 9600, "shares": {"turned": 0.3, "sided": 0.1, "warped": 0.2},
+      "runs": [{"name": "one-sided", "weights": "../mmface-lite"},
+               {"name": "and their loss", "weights": "../mmface-lite", "sides": 1.0}]}]
 
     python pairs.py --plan plan.json --out runs/pairs --device cuda --workers 15
 
@@ -25,12 +29,13 @@ from torch.nn import functional as F
 import data
 import losses
 import morphable
+import sides
 from evaluate import crop_all, true_affines, validate
 from networks import DESCRIPTIONS, MMFace, fast, load_checkpoint
 from train import Average, early_head, freeze_large, optimisers_of
 
 BATCH, RATE, WARM_UP = 128, 2.5e-3, 150  # steps; the rate is that of a run from nothing
-REPORT = 100  # steps
+REPORT = 50  # steps
 LITE = DESCRIPTIONS["mmface-lite"]
 
 
@@ -48,11 +53,14 @@ def whole(path, device):
 
 
 class Run:
-    """One variant. `guessed` is the weight of labels that no hand made, 1 that of a hand; `teacher` a network."""
+    """One variant. `guessed` is the weight of labels that no hand made, 1 that of a hand; `sides` that of what differs
+    between left and right; `teacher` a network."""
 
-    def __init__(self, name, device, width=LITE.hourglass, rate=RATE, weights=None, below=10**9, guessed=None, teacher=None):
+    def __init__(self, name, device, width=LITE.hourglass, rate=RATE, weights=None, below=10**9, guessed=None, sides=0.0,
+                 teacher=None):
         torch.manual_seed(0)
         self.name, self.device, self.rate, self.guessed, self.teacher = name, device, rate, guessed, teacher
+        self.sides = sides
         self.model = MMFace(wide(width)).to(device)
         self.model.vmn.to(memory_format=torch.channels_last)
         self.model.pmn.volume.to(memory_format=torch.channels_last_3d)
@@ -62,7 +70,7 @@ class Run:
             start = load_checkpoint(Path(weights))
             self.model.load_state_dict(start["model"])
             self.average.model.load_state_dict(start["average"])
-            self.average.steps, self.before = start["step"], start["samples"]
+            self.before = start["samples"]  # the average begins anew: after a short run it would be that of the old weights
         self.optimisers = optimisers_of(self.model, self.early, rate)
         freeze_large(self.model, below)
         self.parameters = [p for p in (*self.model.parameters(), *self.early.parameters()) if p.requires_grad]
@@ -80,7 +88,7 @@ class Run:
         with fast(self.device):
             first, features = self.model.vmn.stages(image)
             outputs, volumes = self.model.pmn(features), (self.model.volume(features), self.early(first))
-        usual = targets.weight
+        usual, targets.sides_weight = targets.weight, self.sides
         if self.guessed is not None:
             targets.weight = torch.where(usual < 1, self.guessed, usual)
         parts = losses.losses(targets, outputs, row, affine, presence, volumes)
@@ -120,14 +128,15 @@ def taught(targets, outputs, theirs, volume, their_volume, row, affine, presence
 
 
 @torch.no_grad()
-def look(run, targets, fits, pictures):
-    """`validate`, and of rendered heads, through the true box: mean angle in degrees, % of voxels that differ."""
+def look(run, targets, fits, pictures, work):
+    """`validate`, and of rendered heads, through the true box: mean angle in degrees, % of voxels that differ; and how well
+    left and right are told apart (sides.py: slope, correlation)."""
     model = run.average.model
     rows = np.flatnonzero((fits.split == "validation") & fits.hand[:fits.count])
     result = validate(model, targets, fits, pictures, rows)
     rows = np.flatnonzero((fits.split == "validation") & (fits.source == "turned"))
     apart, wrong = [], []
-    for some in np.array_split(rows, math.ceil(len(rows) / 64)):
+    for some in np.split(rows, range(64, len(rows), 64)) if len(rows) else ():
         crops = np.stack(crop_all(pictures, some, true_affines(fits, some)))
         with fast(run.device):
             features, pose, *_ = model(torch.from_numpy(crops).permute(0, 3, 1, 2).to(run.device))
@@ -139,7 +148,9 @@ def look(run, targets, fits, pictures):
         apart.append(cosine.clamp(-1, 1).acos().rad2deg())
         solid = losses.solid(targets, row, affine, torch.ones(len(some), device=run.device), volume.shape[-1])
         wrong.append(((volume > 0) ^ solid).flatten(1).float().mean(1))
-    return result | {"rendered": [round(torch.cat(apart).mean().item(), 2), round(100 * torch.cat(wrong).mean().item(), 2)]}
+    told = sides.measure(sides.seen_by(model, pictures, fits), fits, targets.model, work, most=600)
+    result |= {"sides": {name: sides.brief(*both, targets.model.expression_names) for name, both in told.items()}}
+    return result if not apart else result | {"rendered": [round(torch.cat(apart).mean().item(), 2), round(100 * torch.cat(wrong).mean().item(), 2)]}
 
 
 def main():
@@ -157,15 +168,21 @@ def main():
 
     face_model, fits, pictures = data.load(options)
     rows = np.flatnonzero(fits.split == "train")
-    weights = data.row_weights(fits, rows, face_model.expression_names)
-    samples = data.Samples(pictures, fits, rows, weights, seed=options.seed, damaged=options.damaged)
-    crops = iter(torch.utils.data.DataLoader(samples, batch_size=options.batch, num_workers=options.workers,
-                                             prefetch_factor=4, pin_memory=options.device == "cuda"))
-    next(crops)  # the workers must be there before anything is computed: they hang else
-    targets = losses.Targets(face_model, fits, options.work).to(options.device)
+
+    def crops_of(shares):
+        weights = data.row_weights(fits, rows, face_model.expression_names, data.MADE | shares)
+        samples = data.Samples(pictures, fits, rows, weights, seed=options.seed, damaged=options.damaged)
+        crops = iter(torch.utils.data.DataLoader(samples, batch_size=options.batch, num_workers=options.workers,
+                                                 prefetch_factor=4, pin_memory=options.device == "cuda"))
+        next(crops)  # the workers must be there before anything is computed: they hang else
+        return crops
+
+    streams = {said: crops_of(json.loads(said)) for said in {json.dumps(phase.get("shares", {})) for phase in plan}}
     done = {}
     for phase in plan:
-        runs = []
+        runs, shares = [], phase.get("shares", {})
+        crops = streams[json.dumps(shares)]
+        targets = losses.Targets(face_model, fits, options.work, shares=data.MADE | shares).to(options.device)
         for said in phase["runs"]:
             teacher = said.pop("teacher", None)
             teacher = done[teacher].average.model if teacher in done else teacher and whole(teacher, options.device)
@@ -174,7 +191,7 @@ def main():
         for step in range(steps):
             image, row, affine, presence = (x.to(options.device, non_blocking=True) for x in next(crops))
             image = image.contiguous(memory_format=torch.channels_last)
-            rate = min(1, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+            rate = min(1, (step + 1) / min(WARM_UP, steps / 5)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
             for run in runs:
                 run.step(targets, image, row, affine, presence.float(), rate)
             if (step + 1) % REPORT == 0 or step + 1 == steps:
@@ -184,7 +201,7 @@ def main():
             run.optimisers = None
             done[run.name] = run
             count = run.before + steps * options.batch
-            print(json.dumps({"run": run.name, "samples": count} | look(run, targets, fits, pictures)), flush=True)
+            print(json.dumps({"run": run.name, "samples": count} | look(run, targets, fits, pictures, options.work)), flush=True)
             torch.save({"model": run.model.state_dict(), "average": run.average.model.state_dict(), "step": 10**6,
                         "samples": count, "pictures": len(rows), "note": run.name}, options.out / f"{run.name}.pt")
 

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 
 import losses
-from data import Samples, argument_parser, load, row_weights
+from data import MADE, Samples, argument_parser, load, row_weights, shares
 from evaluate import validate
 from muon import Muon
 from networks import DESCRIPTIONS, Layers, MMFace, VolumeHead, fast, load_checkpoint
@@ -115,6 +115,9 @@ def main():
                         "last quarter of a run does better with less")
     parser.add_argument("--without", choices=("volume", "parameters"), help="for paired runs: this metric teaches nothing "
                         "(parameters: all but volume and presence)")
+    parser.add_argument("--sides", type=float, default=0.0, help="weight of the loss of what differs between left and right")
+    parser.add_argument("--shares", type=shares, default=MADE, help="of the samples, for example sided=0.1,warped=0.15: "
+                        "heads and photos with one-sided faces, of turn.py --one-sided and warp.py")
     parser.add_argument("--late", action="store_true", help="only the second hourglass and what follows it learn, half "
                         "as fast again: for short runs from old weights")
     parser.add_argument("--below", type=int, default=10**9, help="only weights of fewer numbers learn: git keeps every version, "
@@ -132,7 +135,7 @@ def main():
     face_model, fits, pictures = load(options)
     if rank == 0:
         dist.barrier()
-    targets = losses.Targets(face_model, fits, options.work)
+    targets = losses.Targets(face_model, fits, options.work, options.sides, options.shares)
     rows = np.flatnonzero(fits.split == "train")
     validation = np.flatnonzero((fits.split == "validation") & fits.hand[:fits.count])
 
@@ -158,7 +161,7 @@ def main():
     budget = spent + seconds_until(options.until) if options.until else math.inf
 
     loader = torch.utils.data.DataLoader(
-        Samples(pictures, fits, rows, row_weights(fits, rows, face_model.expression_names),
+        Samples(pictures, fits, rows, row_weights(fits, rows, face_model.expression_names, options.shares),
                 seed=1000 * options.seed + trained_before + step + rank, damaged=options.damaged),
         batch_size=batch, num_workers=1, prefetch_factor=8, persistent_workers=True)
     began, logged, sums = time.time() - spent, time.time(), {}

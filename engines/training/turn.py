@@ -1,13 +1,16 @@
 """Makes turned heads: a fitted model, textured with its own photo, turned to the side and up or down, often with
-another expression, before another background; those for training often with hair, hats and shoulders.
+another expression, before another background; those for training often with hair, hats and shoulders. With --one-sided, heads that are
+turned little and whose faces do something on one side only (sides.py).
 
 Photos with hand labels stop at about 50 degrees of yaw; here the parameters are exact. (The idea is that of 300W-LP,
 Zhu et al., CVPR 2016; the rendering is simpler: one mesh, one z-buffer.) Writes into --work: turned.bin (pictures, RGB
-bytes, 320×320) and turned.npz (the fields of fits.npz).
+bytes, 320×320) and turned.npz (the fields of fits.npz), or sided.bin and sided.npz. A run that was cut short goes on.
 
     python turn.py --faces ../../../shared/faces --work work --rounds 2
+    python turn.py --faces ../../../shared/faces --work work --one-sided 3000
 """
 
+import hashlib
 from multiprocessing import Pool
 
 import cv2
@@ -16,7 +19,9 @@ import torch
 
 import losses
 import morphable
-from data import TURNED, argument_parser, load
+import sides
+from data import TURNED, Making, argument_parser, load
+from networks import F0
 
 ROUND = 4400  # heads
 SIDE = TURNED  # pixels; the head is as large as in a crop, with room for jitter
@@ -27,6 +32,10 @@ DRESSED = 0.65  # of the heads for training get a `Costume`
 NECK = -12.0  # cm, y in the face model: what lies below carries the shoulders
 SOURCE_YAW = 25.0  # photos turned further hide too much
 SMALLEST = 6.0  # pixels per cm in the photo
+NEAR = 14.0  # pixels of a crop: so far does a label that lies beside the fit draw the mesh along
+FIRM = 0.3  # … and so little of a single point's own
+ONE_SIDED_YAW = 45.0  # degrees, of heads with one-sided faces: both sides must be seen
+FEW = 0.06  # of the heads are of the ten people of `expressions`
 
 
 def rasterise(points, triangles, side):
@@ -54,6 +63,14 @@ def rasterise(points, triangles, side):
     triangle[y[order], x[order]] = owner[order]  # the nearest is written last
     chosen[y[order], x[order]] = weights[order]
     return triangle, chosen
+
+
+def drawn_to_labels(points, fitted, labels, near=NEAR):
+    """Points [V,2] moved as the fit's 51 inner landmarks [51,2] must move to lie on the labels: a mesh that misses an eyelid
+    would smear the iris over it. All in pixels; `near` is as far as a label draws."""
+    weight = lambda a: np.exp(-((a[:, None] - fitted[None]) ** 2).sum(-1) / (2 * near**2))
+    weights = np.linalg.solve(weight(fitted) + FIRM * np.eye(len(fitted)), labels - fitted)
+    return points + weight(points) @ weights
 
 
 def vertex_normals(vertices, triangles):
@@ -124,10 +141,12 @@ def render(photo, source, turned, triangles, mouth, background, light, costume=N
     return (head * mask + background * (1 - mask)).astype(np.uint8)
 
 
-def new_pose(random, pose):
-    """Turned further to the side to which the head looks already."""
+def new_pose(random, pose, most=None):
+    """Turned further to the side to which the head looks already; no further than `most` degrees, if given."""
     sign = np.sign(pose[2] + random.normal(0, 4))
     yaw = random.uniform(*YAW) if random.random() > YAW_FAR else random.uniform(sum(YAW) / 2, YAW[1])
+    if most:
+        yaw *= most / YAW[1]
     pitch = np.clip(pose[1] + random.normal(0, PITCH), -PITCH_LIMIT, PITCH_LIMIT)
     return np.array([11.7 * np.exp(random.normal(0, 0.05)), pitch, sign * yaw, random.normal(0, 8), 160, 160, 0],
                     np.float32)
@@ -159,20 +178,25 @@ class Studio:
         self.targets = losses.Targets(self.model, fits, options.work)
         self.neck = np.flatnonzero(self.model.mean[:, 1].numpy() < NECK)
         self.normals = vertex_normals(self.model.mean.numpy(), self.model.triangles.numpy())
+        self.photos = photos = len(self.pictures.shapes)
         self.usable = np.flatnonzero(
-            (np.abs(fits.pose[:fits.count, 2]) < SOURCE_YAW) & (fits.pose[:fits.count, 0] > SMALLEST)
-            & (fits.source != "video") & (fits.source != "Face-Mask-Detection"))
+            (np.abs(fits.pose[:photos, 2]) < SOURCE_YAW) & (fits.pose[:photos, 0] > SMALLEST)
+            & ~np.isin(fits.source[:photos], ("video", "Face-Mask-Detection")))
+        few = fits.source[self.usable] == "expressions"
+        self.chance = np.where(few, FEW / max(few.sum(), 1), (1 - FEW * few.any()) / (~few).sum())
 
     @torch.no_grad()
-    def head(self, i, seed):
-        """Row i of the fits -> picture u8 [SIDE,SIDE,3], landmarks [68,2], pose [7], expression [E]."""
-        random, fits, model = np.random.default_rng([7, seed]), self.fits, self.model
+    def head(self, i, seed, one_sided=False):
+        """Row i of the fits -> picture u8 [SIDE,SIDE,3], its row for `Making`."""
+        random, fits, model = np.random.default_rng([7 + 4 * one_sided, seed]), self.fits, self.model
         other = fits.expression[random.choice(self.usable)]
         changed = new_expression(random, fits.expression[i], other, model.expression_names)
+        if one_sided:
+            changed = sides.one_sided(random, changed, model.expression_names)
         identity = torch.from_numpy(fits.identity[i:i + 1])
         expression = torch.from_numpy(changed[None])
         vertices = model.vertices(identity, expression)
-        pose = torch.from_numpy(new_pose(random, fits.pose[i]))[None]
+        pose = torch.from_numpy(new_pose(random, fits.pose[i], ONE_SIDED_YAW if one_sided else None))[None]
         bins = model.yaw_weights(morphable.rotation(pose[:, 1:4]))
         shape = self.targets.landmarks3d(torch.cat([identity, expression], 1), bins, torch.zeros(1, dtype=torch.long))
         placed = morphable.project(shape, pose)[0, :, :2].numpy()
@@ -180,19 +204,23 @@ class Studio:
         pose = model.centred(pose)
         seen = model.vertices(identity, torch.from_numpy(fits.expression[i:i + 1]))
         source = morphable.project(seen, torch.from_numpy(fits.pose[i:i + 1]))[0].numpy()
+        if one_sided:
+            source[:, :2] = drawn_to_labels(source[:, :2], fits.landmarks[i, 17:], fits.taught[i, 17:],
+                                            NEAR * fits.pose[i, 0] / F0)
         turned = morphable.project(vertices, pose)[0].numpy()
         # another picture upside down: no second upright face
-        behind = cv2.resize(self.pictures[random.integers(fits.count)], (SIDE, SIDE))[::-1].astype(np.float32)
+        behind = cv2.resize(self.pictures[random.integers(self.photos)], (SIDE, SIDE))[::-1].astype(np.float32)
         light = random.normal(0, 0.25, 3) * [1, 1, 0.5]
-        costume, more = None, np.random.default_rng([8, seed])  # its own: poses do not depend on who is dressed
+        costume, more = None, np.random.default_rng([8 + 4 * one_sided, seed])  # its own: poses do not depend on who is dressed
         if fits.split[i] == "train" and more.random() < DRESSED:
             costume = Costume(more, model.mean.numpy(), self.normals)
-            cloth = cv2.resize(self.pictures[more.integers(fits.count)][-40:], (SIDE, SIDE)).astype(np.float32)
+            cloth = cv2.resize(self.pictures[more.integers(self.photos)][-40:], (SIDE, SIDE)).astype(np.float32)
             behind = costume.behind(behind, cloth, turned[self.neck, :2].mean(0), np.ptp(turned[:, 0]))
             turned = morphable.project(vertices + torch.from_numpy(costume.added), pose)[0].numpy()
         picture = render(self.pictures[i], source, turned, model.triangles.numpy(),
                          model.triangle_region.numpy() == MOUTH, behind, light, costume)
-        return picture, morphable.project(shape, pose)[0, :, :2].numpy(), pose[0].numpy(), changed
+        return picture, {"i": i, "landmarks": morphable.project(shape, pose)[0, :, :2].numpy(), "pose": pose[0].numpy(),
+                         "expression": changed}
 
 
 def open_studio(options):
@@ -208,27 +236,23 @@ def main():
     parser = argument_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=2,
                         help=f"of {ROUND} heads; those after the first are for training only")
+    parser.add_argument("--one-sided", type=int, metavar="HEADS", help="so many heads with one-sided faces instead")
     options = parser.parse_args()
 
-    for old in ("turned.npz", "turned.bin"):
-        (options.work / old).unlink(missing_ok=True)
+    what, count = ("sided", options.one_sided) if options.one_sided else ("turned", options.rounds)
+    fits_of = hashlib.sha256((options.work / "fits.npz").read_bytes()).hexdigest()
+    making = Making(options.work, what, f"{fits_of} {count}")
     here = Studio(options)  # also decodes the pictures, once
     fits = here.fits
-    drawn = [np.random.default_rng(7 + k).choice(here.usable, ROUND) for k in range(options.rounds)]
-    rows = np.concatenate([drawn[0], *(r[fits.split[r] == "train"] for r in drawn[1:])])
-    # written under other names: the processes must not take them for heads to load
-    made = []
-    with Pool(2, open_studio, (options,)) as pool, open(options.work / "turned.part", "wb") as file:
-        for picture, *rest in pool.imap(head, zip(rows, range(len(rows))), chunksize=16):
-            file.write(picture.tobytes())
-            made.append(rest)
-    landmarks, pose, expression = (np.stack(x) for x in zip(*made))
-    (options.work / "turned.part").rename(options.work / "turned.bin")
-    n = len(rows)
-    np.savez(options.work / "turned.npz", picture=np.array([f"turned {i}" for i in rows]), split=fits.split[rows],
-             source=np.array(["turned"] * n), hand=np.zeros(n, bool), habit=np.zeros(n, np.int64), points=landmarks,
-             taught=landmarks, landmarks=landmarks, pose=pose, identity=fits.identity[rows], expression=expression,
-             residual=np.zeros(n), box=np.full((n, 4), np.nan), found=np.zeros(n, bool), person=fits.person[rows])
+    if options.one_sided:
+        rows = np.random.default_rng(11).choice(here.usable, count, p=here.chance)
+    else:
+        drawn = [np.random.default_rng(7 + k).choice(here.usable, ROUND, p=here.chance) for k in range(count)]
+        rows = np.concatenate([drawn[0], *(r[fits.split[r] == "train"] for r in drawn[1:])])
+    jobs = [(i, seed, bool(options.one_sided)) for seed, i in enumerate(rows)][len(making.rows):]
+    with Pool(2, open_studio, (options,)) as pool:
+        making.take(pool.imap(head, jobs, chunksize=16))
+    making.finish(fits)
 
 
 if __name__ == "__main__":
