@@ -64,6 +64,17 @@ deny: ## licences, sources and crates that are not wanted (needs cargo-deny)
 	@cargo deny --version >/dev/null 2>&1 || { echo "make deny: install it with 'cargo install --locked cargo-deny', then this again." >&2; exit 1; }
 	cargo deny check licenses bans sources
 
+MINUTES ?= 1
+FUZZ := RUSTC_BOOTSTRAP=1 nice -n 19 cargo fuzz
+
+fuzz: ## feed broken input to every reader of files, MINUTES for each (needs cargo-fuzz and clang)
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "make fuzz: run 'cargo install cargo-fuzz', then this again." >&2; exit 1; }
+	$(FUZZ) build --fuzz-dir tests/fuzz --target-dir $(TARGET_DIR)/fuzz
+	@set -e; for target in $$(ls tests/fuzz/corpus); do mkdir -p $(TARGET_DIR)/fuzz/corpus/$$target; \
+	    $(FUZZ) run --fuzz-dir tests/fuzz --target-dir $(TARGET_DIR)/fuzz $$target \
+	        $(TARGET_DIR)/fuzz/corpus/$$target tests/fuzz/corpus/$$target -- \
+	        -max_total_time=$$((60 * $(MINUTES))) -timeout=10 -rss_limit_mb=1500 -max_len=8192; done
+
 bench: setup ## measure speed
 	cargo bench --locked
 

@@ -181,9 +181,10 @@ fn build(what: &Build) -> Result<()> {
             }
             if !matches!(cache.find(&name), Found::Good(_)) {
                 let folder = folder.display();
-                return Err(
-                    Library::Library(format!("{name} could not be kept in {folder}")).into()
-                );
+                return Err(Library::Library(format!(
+                    "{name} could not be kept in {folder}; name another with --engine-cache"
+                ))
+                .into());
             }
         }
     }

@@ -58,12 +58,18 @@ impl Output {
         context: &Arc<Context>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
-        let start = |plan: Box<dyn Plan>| {
+        let open = |plan: Box<dyn Plan>| {
             let (name, when_slow) = (plan.name(), plan.when_slow());
-            SinkThread::start(plan.open(context)?, when_slow, context.counters.sink(name))
+            Ok((name, when_slow, plan.open(context)?))
+        };
+        // None is started before all are open: a sink that was started finishes its file, and a run
+        // that is refused must leave all files as they were.
+        let opened = plans.into_iter().map(open).collect::<Result<Vec<_>>>()?;
+        let start = |(name, when_slow, sink)| {
+            SinkThread::start(sink, when_slow, context.counters.sink(name))
         };
         Ok(Self {
-            sinks: plans.into_iter().map(start).collect::<Result<_>>()?,
+            sinks: opened.into_iter().map(start).collect::<Result<_>>()?,
             context: context.clone(),
             fitter,
             ended_early: None,

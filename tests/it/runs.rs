@@ -106,7 +106,7 @@ struct Probe {
 }
 
 impl Probe {
-    fn new(
+    fn plan(
         name: &'static str,
         when_slow: WhenSlow,
         act: impl FnMut(&Event) -> Result<ControlFlow<&'static str>> + Send + 'static,
@@ -117,7 +117,7 @@ impl Probe {
 
     /// One that takes everything.
     fn quick(name: &'static str) -> (Box<dyn Plan>, Arc<Log>) {
-        Self::new(name, WhenSlow::Wait, |_| Ok(ControlFlow::Continue(())))
+        Self::plan(name, WhenSlow::Wait, |_| Ok(ControlFlow::Continue(())))
     }
 }
 
@@ -193,7 +193,7 @@ fn of_clip(realtime: bool) -> source::Options {
 fn every_sink_is_told_everything_of_a_file() {
     let (one, quick) = Probe::quick("quick");
     // Slower than the run, which waits for it, whatever it would do in a live one.
-    let (other, slow) = Probe::new("slow", WhenSlow::DropOldest, |_| {
+    let (other, slow) = Probe::plan("slow", WhenSlow::DropOldest, |_| {
         std::thread::sleep(Duration::from_millis(3));
         Ok(ControlFlow::Continue(()))
     });
@@ -211,7 +211,7 @@ fn a_slow_sink_of_a_live_run_loses_the_oldest_frames_and_they_are_counted() {
     let (quick, all) = Probe::quick("quick");
     let others = all.clone();
     let mut first = true;
-    let (slow, seen) = Probe::new("slow", WhenSlow::DropOldest, move |event| {
+    let (slow, seen) = Probe::plan("slow", WhenSlow::DropOldest, move |event| {
         if matches!(event, Event::Frame(_)) && std::mem::take(&mut first) {
             others.wait(|told| numbers(told).len() >= 10);
         }
@@ -248,7 +248,7 @@ fn a_slow_sink_of_a_live_run_is_told_of_every_gap() {
         frames >= 5
     };
     let mut first = true;
-    let (slow, seen) = Probe::new("slow", WhenSlow::DropOldest, move |event| {
+    let (slow, seen) = Probe::plan("slow", WhenSlow::DropOldest, move |event| {
         if matches!(event, Event::Frame(_)) && std::mem::take(&mut first) {
             others.wait(after_gap);
         }
@@ -285,7 +285,7 @@ fn a_sink_that_fails_does_not_keep_the_others_from_their_end() {
     for realtime in [false, true] {
         let (one, before) = Probe::quick("before");
         let mut frames = 0;
-        let (broken, failed) = Probe::new("broken", WhenSlow::DropOldest, move |event| {
+        let (broken, failed) = Probe::plan("broken", WhenSlow::DropOldest, move |event| {
             frames += u32::from(matches!(event, Event::Frame(_)));
             if frames < 3 {
                 return Ok(ControlFlow::Continue(()));
@@ -311,7 +311,7 @@ fn a_sink_that_fails_does_not_keep_the_others_from_their_end() {
 #[test]
 fn a_sink_that_has_enough_ends_the_run_well() {
     let (one, others) = Probe::quick("other");
-    let (window, closed) = Probe::new("window", WhenSlow::DropOldest, |event| {
+    let (window, closed) = Probe::plan("window", WhenSlow::DropOldest, |event| {
         Ok(match event {
             Event::Frame(_) => ControlFlow::Break("the window was closed"),
             _ => ControlFlow::Continue(()),

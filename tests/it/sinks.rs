@@ -103,7 +103,8 @@ fn a_reader_that_leaves_ends_the_run_well() {
     program.stop_reading();
     let done = program.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert!(done.stderr.contains("stopped: "), "there is a summary: {}", done.stderr);
+    let summary = "the reader of the records has gone: ";
+    assert!(done.stderr.contains(summary), "there is a summary: {}", done.stderr);
     assert!(!frames(&overlay).is_empty());
 }
 

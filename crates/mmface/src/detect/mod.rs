@@ -17,6 +17,7 @@ pub use canvas::{Canvas, Scaling};
 pub use opencv::version as opencv_version;
 pub(crate) use service::{Client, Service};
 
+use crate::backend::library;
 use crate::bounds::iou;
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -120,11 +121,14 @@ pub struct Options {
     pub threads: Option<u32>,
 }
 
+/// Longest side of a canvas that can be asked for, pixels.
+pub const MAX_SIZE: u32 = 4096;
+
 /// Opens a detector.
 ///
 /// # Errors
-/// [`Error::Detector`] if its file is missing or cannot be read, or if the library that runs it
-/// fails to load it.
+/// [`Error::Detector`] if its file is missing or cannot be read, [`Error::Library`] if OpenVINO is
+/// missing.
 pub fn open(options: &Options) -> Result<Opened> {
     let find = |names: &[&str], cure: &str| {
         locate::find(options.file.as_deref(), "MMFACE_DETECTOR_MODEL", names)
@@ -139,7 +143,8 @@ pub fn open(options: &Options) -> Result<Opened> {
     match options.kind {
         Kind::CenterFaceOpenVino => {
             let (path, bytes) = centerface()?;
-            let detector = openvino::CenterFace::open(bytes, options.threads)
+            let core = library::core()?;
+            let detector = openvino::CenterFace::open(core, &bytes, options.threads)
                 .map_err(|why| unusable(&path, &why))?;
             Ok(Opened { detector: Box::new(detector), prepare: canvas::rgb })
         }
@@ -164,7 +169,9 @@ pub fn open(options: &Options) -> Result<Opened> {
 
 fn unusable(path: &Path, why: &str) -> Error {
     let path = path.display();
-    Error::Detector(format!("the detector's file {path} cannot be used ({why}); restore it"))
+    Error::Detector(format!(
+        "the detector's file {path} cannot be used ({why}); restore it with `make setup`"
+    ))
 }
 
 /// Greedy non-max suppression: of detections whose intersection over union exceeds `limit`, keeps

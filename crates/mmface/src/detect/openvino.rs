@@ -7,11 +7,10 @@ use openvino::{
 
 use super::centerface::{OUTPUTS, faces};
 use super::{Canvas, Detection, Detector};
-use crate::backend::library;
 use crate::error::{Error, Result};
 
 /// Smallest and largest side of a canvas in pixels.
-const SIDES: [i64; 2] = [32, 8192];
+const SIDES: [i64; 2] = [32, super::MAX_SIZE as i64 + 32];
 
 /// CenterFace with a dynamic input shape. Pictures of a folder have many sizes, and compiling a
 /// network for each size takes longer than running one with a dynamic shape.
@@ -27,9 +26,12 @@ pub(super) struct CenterFace {
 
 impl CenterFace {
     /// Reads and compiles the network. The error is a reason, to be used within a sentence.
-    pub(super) fn open(model: Vec<u8>, threads: Option<u32>) -> std::result::Result<Self, String> {
-        let core = library::core().map_err(|e| e.to_string())?;
-        Self::compile(core, &model, threads).map_err(|e| e.to_string())
+    pub(super) fn open(
+        core: Core,
+        model: &[u8],
+        threads: Option<u32>,
+    ) -> std::result::Result<Self, String> {
+        Self::compile(core, model, threads).map_err(|e| e.to_string())
     }
 
     fn compile(

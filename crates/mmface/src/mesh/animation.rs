@@ -170,7 +170,7 @@ mod tests {
         let keys = [key(0.0, -80.0, expression(1)), key(0.04, 70.0, expression(2))];
         let colours = vec![[200, 150, 120]; model.vertex_count()];
         let file = animated(
-            &model,
+            model,
             &Animation { name: "face 7", identity: &identity, colours: &colours, keys: &keys },
         );
         assert!(file.len() < 2_500_000, "{}", file.len());
@@ -203,7 +203,7 @@ mod tests {
             .map(|(i, roll)| Key { time: i as f32, params: turn(*roll) })
             .collect();
         let file =
-            animated(&model, &Animation { name: "x", identity: &[], colours: &[], keys: &keys });
+            animated(model, &Animation { name: "x", identity: &[], colours: &[], keys: &keys });
         let glb = Glb::new(&file);
         let r = glb.floats(&glb.json["animations"][0]["samplers"][0]["output"]);
         for pair in r.as_chunks::<4>().0.windows(2) {
