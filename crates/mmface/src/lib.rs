@@ -5,7 +5,6 @@
 //! use mmface::{Device, Image, Models, Runtime, TrackerOptions};
 //!
 //! # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).expect("the checkout");
-//! # fn main() -> mmface::Result<()> {
 //! # let (bytes, pts) = (vec![0; 640 * 480 * 3], 0.0);
 //! let models = Models::open("engines".as_ref())?;
 //! let runtime = Runtime::builder(models).device(Device::Auto).threads(2).build()?;
@@ -14,8 +13,7 @@
 //! for face in tracker.process(&image, pts)?.faces {
 //!     println!("{}: {:?}", face.id, mmface::face::rotation::to_angles(&face.params.rotation));
 //! }
-//! # Ok(())
-//! # }
+//! # Ok::<(), mmface::Error>(())
 //! ```
 //!
 //! A [`Runtime`] holds what all streams share (networks, detector, face model); a [`Tracker`]

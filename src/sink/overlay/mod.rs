@@ -1,7 +1,7 @@
 //! Draws the results on a copy of the frame that they belong to, and writes it to a video file or
 //! shows it in a window.
 //!
-//! [`Overlay`] connects two halves that do not depend on each other: drawing in memory (`convert`,
+//! `Overlay` connects two halves that do not depend on each other: drawing in memory (`convert`,
 //! `canvas`, `raster`, `skin`, `text`, `draw`), and the GStreamer `writer`.
 
 mod canvas;

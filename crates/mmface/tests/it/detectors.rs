@@ -1,9 +1,6 @@
 //! Detectors on real pictures.
 
-use std::f32::consts::PI;
-
 use mmface::Image;
-use mmface::bounds::iou;
 use mmface::detect::{self, Detection, Kind, Options};
 
 use crate::common::{picture, root};
@@ -33,6 +30,10 @@ fn centerface_finds_the_faces_of_pictures() {
 #[cfg(feature = "opencv")]
 #[test]
 fn opencv_and_openvino_find_the_same_faces() {
+    use std::f32::consts::PI;
+
+    use mmface::bounds::iou;
+
     for (name, count) in PICTURES {
         let image = picture(name);
         let [mut one, mut other] =

@@ -23,9 +23,9 @@ mod names {
 
 #[cfg(feature = "tensorrt-enterprise")]
 mod names {
-    pub const FLAVOUR: &str = "enterprise";
-    pub const TENSORRT: &[&str] = &["libnvinfer.so.11", "libnvinfer.so"];
-    pub const PARSER: &[&str] = &["libnvonnxparser.so.11", "libnvonnxparser.so"];
+    pub(super) const FLAVOUR: &str = "enterprise";
+    pub(super) const TENSORRT: &[&str] = &["libnvinfer.so.11", "libnvinfer.so"];
+    pub(super) const PARSER: &[&str] = &["libnvonnxparser.so.11", "libnvonnxparser.so"];
 }
 
 /// The loaded TensorRT.
