@@ -51,7 +51,7 @@ test: setup setup-gpu ## formatting, lints of all feature sets, documentation, a
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	cargo test --locked --workspace
 	$(MAKE) --no-print-directory model-check
-	@if [ -x $(TRAINING) ]; then cd engines/training && for test in test_*.py; do $(abspath $(TRAINING)) -m unittest $$test || exit 1; done; \
+	@if [ -x $(TRAINING) ]; then cd engines/training && for test in test_*.py; do $(abspath $(TRAINING)) $$test || exit 1; done; \
 	    else echo "engines/training has no environment here: its Python tests are left out"; fi
 
 model-check: ## try every order in which two threads can run, where threads meet (crates/handoff)

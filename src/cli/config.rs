@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mmface::backend::Precision;
+use mmface::detect::{MAX_SIZE, MIN_SIZE};
 use mmface::smooth::Strength;
 use mmface::{Device, Mode, Models, Runtime, TrackerOptions};
 
@@ -117,7 +118,7 @@ impl Config {
         let on_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
         let records_on_terminal = args.json.as_deref().is_none_or(|p| p == Path::new("-"));
         let detect_size =
-            args.detect_size.map(|n| within("detect-size", n, 64, 4096)).transpose()?;
+            args.detect_size.map(|n| within("detect-size", n, MIN_SIZE, MAX_SIZE)).transpose()?;
         let defaults = TrackerOptions::default();
         let tracker = TrackerOptions {
             mode: if stills { Mode::Stills } else { Mode::Live },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::backend::{self, Backend, Description, Device, Precision};
 use crate::crop::DetectorRule;
-use crate::detect::{self, MAX_SIZE, Service};
+use crate::detect::{self, MAX_SIZE, MIN_SIZE, Service};
 use crate::error::{Error, Result};
 use crate::face::FaceModel;
 use crate::models::{Models, Variant};
@@ -61,9 +61,10 @@ impl Runtime {
                 "a tracker cannot follow {faces} faces and detect every {detect_every} seconds"
             )));
         }
-        if let Some(size) = options.detect_size.filter(|size| !(64..=MAX_SIZE).contains(size)) {
+        if let Some(size) = options.detect_size.filter(|size| !(MIN_SIZE..=MAX_SIZE).contains(size))
+        {
             return Err(Error::Setting(format!(
-                "a detector's canvas of {size} pixels is not within 64 to {MAX_SIZE}"
+                "a detector's canvas of {size} pixels is not within {MIN_SIZE} to {MAX_SIZE}"
             )));
         }
         let wants_volumes = options.volumes || options.refine;

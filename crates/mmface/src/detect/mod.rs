@@ -121,7 +121,9 @@ pub struct Options {
     pub threads: Option<u32>,
 }
 
-/// Longest side of a canvas that can be asked for, pixels.
+/// Least and greatest longest side of a canvas that can be asked for, pixels.
+pub const MIN_SIZE: u32 = 64;
+/// See [`MIN_SIZE`].
 pub const MAX_SIZE: u32 = 4096;
 
 /// Opens a detector.
