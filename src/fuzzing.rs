@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::cli::{self, Config};
 pub use crate::eval::fuzzing::{label_lines, matlab, obj};
 use crate::sink::report::Digest;
-pub use crate::source::fuzzing::grey_jpeg;
+pub use crate::source::fuzzing::picture;
 
 /// A configuration file: accepted settings are within range.
 ///

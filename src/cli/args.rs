@@ -37,6 +37,9 @@ pub struct RunArgs {
     /// RTSP stream; user and password may be in the URL, the password is never shown
     #[arg(long, value_name = "URL", help_heading = "Source")]
     pub rtsp: Option<String>,
+    /// Stream at a URL: http:// or https:// with Motion JPEG, HLS or a video, or rtsp://
+    #[arg(long, value_name = "URL", help_heading = "Source")]
+    pub url: Option<String>,
     /// Video or picture, processed as fast as the machine allows; no frame is lost
     #[arg(long, value_name = "PATH", help_heading = "Source")]
     pub file: Option<PathBuf>,
@@ -68,6 +71,10 @@ pub struct RunArgs {
     /// End when a live source is lost, instead of reconnecting
     #[arg(long, help_heading = "Source")]
     pub no_reconnect: bool,
+    /// Most pixels of a picture or frame; larger ones are refused before they are decoded
+    /// [default: 100000000]
+    #[arg(long, value_name = "N", help_heading = "Source")]
+    pub max_pixels: Option<u64>,
 
     /// Most faces to follow [default: 4]
     #[arg(long, value_name = "N", help_heading = "Faces")]
@@ -165,13 +172,22 @@ impl RunArgs {
     #[must_use]
     pub fn over(self, file: Self) -> Self {
         let file = if self.names_a_source() {
-            Self { camera: None, rtsp: None, file: None, images: None, pipeline: None, ..file }
+            Self {
+                camera: None,
+                rtsp: None,
+                url: None,
+                file: None,
+                images: None,
+                pipeline: None,
+                ..file
+            }
         } else {
             file
         };
         Self {
             camera: self.camera.or(file.camera),
             rtsp: self.rtsp.or(file.rtsp),
+            url: self.url.or(file.url),
             file: self.file.or(file.file),
             images: self.images.or(file.images),
             pipeline: self.pipeline.or(file.pipeline),
@@ -182,6 +198,7 @@ impl RunArgs {
             rtsp_latency: self.rtsp_latency.or(file.rtsp_latency),
             silence: self.silence.or(file.silence),
             no_reconnect: self.no_reconnect || file.no_reconnect,
+            max_pixels: self.max_pixels.or(file.max_pixels),
             faces: self.faces.or(file.faces),
             detector: self.detector.or(file.detector),
             detector_model: self.detector_model.or(file.detector_model),
@@ -215,6 +232,7 @@ impl RunArgs {
     fn names_a_source(&self) -> bool {
         self.camera.is_some()
             || self.rtsp.is_some()
+            || self.url.is_some()
             || self.file.is_some()
             || self.images.is_some()
             || self.pipeline.is_some()

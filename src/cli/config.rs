@@ -189,6 +189,12 @@ fn source_options(args: &RunArgs, input: Input, stills: bool) -> Result<source::
         source.silence = Duration::from_secs_f64(seconds_within("silence", silence, 0.5)?);
     }
     source.reconnect = !args.no_reconnect;
+    if let Some(pixels) = args.max_pixels {
+        if pixels == 0 {
+            return Err(Error::Usage("--max-pixels 0 allows no picture at all".into()));
+        }
+        source.max_pixels = pixels;
+    }
     Ok(source)
 }
 
@@ -240,14 +246,18 @@ fn input(args: &RunArgs) -> Result<Input> {
     let mut inputs: Vec<Input> = Vec::new();
     inputs.extend(args.camera.clone().map(Input::Camera));
     inputs.extend(args.rtsp.clone().map(Input::Rtsp));
+    inputs.extend(args.url.clone().map(|url| {
+        let is_rtsp = url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("rtsp"));
+        if is_rtsp { Input::Rtsp(url) } else { Input::Http(url) }
+    }));
     inputs.extend(args.file.clone().map(Input::File));
     inputs.extend(args.images.clone().map(Input::Images));
     inputs.extend(args.pipeline.clone().map(Input::Pipeline));
     match (inputs.pop(), inputs.is_empty()) {
         (Some(input), true) => Ok(input),
         (None, _) => Err(Error::Usage(
-            "name a source: --camera 0, --rtsp URL, --file PATH, --images DIR or --pipeline TEXT \
-             (see --help)"
+            "name a source: --camera 0, --rtsp URL, --url URL, --file PATH, --images DIR or \
+             --pipeline TEXT (see --help)"
                 .into(),
         )),
         (Some(_), false) => Err(Error::Usage("name one source, not several".into())),

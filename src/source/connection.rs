@@ -11,7 +11,8 @@ use gstreamer_app::AppSink;
 
 use super::decoded::Decoded;
 use super::decoder_monitor::DecoderMonitor;
-use super::elements::FILE_SOURCE;
+use super::elements::{DECODER_NAME, FILE_SOURCE};
+use super::ending::Played;
 use super::failure::{Failure, Kind};
 use super::mask;
 use crate::counters::Counters;
@@ -200,11 +201,6 @@ impl Connection {
         )
     }
 
-    /// Whether the stream is in a container, whose duration is reliable.
-    pub(super) fn has_container(&self) -> bool {
-        self.tag::<gst::tags::ContainerFormat>().is_some()
-    }
-
     /// A tag of the stream. Parsers know more than containers and send their tags later, so the
     /// last one counts.
     fn tag<T: for<'a> gst::Tag<'a, TagType = &'a str>>(&self) -> Option<String> {
@@ -221,6 +217,26 @@ impl Connection {
         let mut query = gst::query::Latency::new();
         let pad = self.sink.static_pad("sink");
         pad.is_some_and(|pad| pad.peer_query(&mut query)) && query.result().0
+    }
+
+    /// What is known about the stream after its last frame, which ended at `reached` seconds.
+    pub(super) fn played(&self, reached: f64) -> Played {
+        let is_contained = self.tag::<gst::tags::ContainerFormat>().is_some();
+        let duration = self.duration().filter(|_| is_contained);
+        let decoder = self.pipeline.by_name(DECODER_NAME);
+        let tracks = decoder.map_or(0, |decoder| decoder.src_pads().len());
+        let played = Played { reached, own_end: self.own_end(), duration, has_others: tracks > 1 };
+        tracing::debug!("played {played:?}");
+        played
+    }
+
+    /// The end of the video's own track, if the container's reader says: that of MP4 does.
+    fn own_end(&self) -> Option<f64> {
+        let event = self.sink.static_pad("sink")?.sticky_event::<gst::event::Segment>(0)?;
+        let segment = event.segment().downcast_ref::<gst::ClockTime>()?;
+        tracing::debug!("{segment:?}");
+        let end = segment.to_stream_time(segment.stop()?)?;
+        Some(end.nseconds() as f64 / 1e9)
     }
 
     /// Duration of the stream in seconds, if it has one.

@@ -23,12 +23,12 @@ pub(super) struct Decoded {
     pub(super) pixels: Arc<dyn Pixels>,
     /// Time in seconds of the stream, if known.
     pub(super) pts: Option<f64>,
+    /// When the frame ends: seconds of the stream or of the container, whichever is later.
+    pub(super) end: f64,
     /// Duration of the frame; 0 if unknown.
     pub(super) duration: Duration,
     /// Frames per second; 0 if unknown.
     pub(super) fps: f64,
-    /// Whether pixels are not square.
-    pub(super) anamorphic: bool,
 }
 
 /// The decoder's buffer, mapped for reading for as long as the frame is used.
@@ -64,6 +64,8 @@ impl Decoded {
             segment.to_stream_time(pts).or_else(|| segment.to_running_time(pts))
         });
         let duration = buffer.duration().map(Duration::from).unwrap_or_default();
+        let end = pts.max(buffer.pts()).map_or(0.0, |pts| pts.nseconds() as f64 / 1e9)
+            + duration.as_secs_f64();
         let frame = VideoFrame::from_buffer_readable(buffer, &info).ok()?;
         let matrix = match info.colorimetry().matrix() {
             VideoColorMatrix::Bt601 | VideoColorMatrix::Fcc => Matrix::Bt601,
@@ -81,9 +83,9 @@ impl Decoded {
             height: info.height(),
             pixels: Arc::new(mapped),
             pts: pts.map(|pts| pts.nseconds() as f64 / 1e9),
+            end,
             duration,
             fps,
-            anamorphic: info.par() != gst::Fraction::new(1, 1),
         })
     }
 }

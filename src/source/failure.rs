@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Silent,
     /// A live stream ended.
     Ended,
+    /// Its frames have more pixels than are allowed.
+    TooLarge,
     /// Anything else; the text describes it.
     Other,
 }
@@ -58,6 +60,8 @@ impl Failure {
             Some(ResourceError::NotAuthorized) => Kind::Refused,
             Some(ResourceError::NotFound) => Kind::NotFound,
             Some(ResourceError::Busy) => Kind::Busy,
+            // Said by this program only; see `elements::limit_pixels`.
+            Some(ResourceError::NoSpaceLeft) => Kind::TooLarge,
             Some(
                 ResourceError::OpenRead | ResourceError::OpenReadWrite | ResourceError::OpenWrite,
             ) => Kind::Unreachable,

@@ -1,4 +1,4 @@
-//! Video and picture files.
+//! Video files, and what can be told from a file's name.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -7,21 +7,37 @@ use std::sync::Arc;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use gstreamer_app::AppSrc;
 
 use super::elements::{DECODEBIN, FILE_SOURCE, SINK_CHAIN, element, pipeline};
 use super::failure::{Failure, Kind};
+use super::mask::mask_url;
 use crate::{Error, Result};
 
 /// File name extensions of pictures.
-const PICTURES: [&str; 13] =
-    ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "webp", "tif", "tiff", "pnm", "ppm", "pgm", "pbm"];
+const PICTURES: [&str; 19] = [
+    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "bmp", "webp", "tif", "tiff", "pnm", "ppm", "pgm",
+    "pbm", "pam", "heic", "heif", "hif", "avif",
+];
+/// File name extensions of pictures that are not read.
+const OTHER_PICTURES: [&str; 24] = [
+    "gif", "jxl", "jp2", "j2k", "jpx", "jxr", "exr", "hdr", "tga", "psd", "xcf", "svg", "ico",
+    "dds", "raw", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf", "qoi",
+];
 
 /// Whether `path` has the extension of a picture.
 #[must_use]
 pub fn is_picture(path: &Path) -> bool {
+    has_extension(path, &PICTURES)
+}
+
+/// Whether `path` has the extension of a picture of a kind that is not read.
+pub(super) fn is_other_picture(path: &Path) -> bool {
+    has_extension(path, &OTHER_PICTURES)
+}
+
+fn has_extension(path: &Path, among: &[&str]) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-    PICTURES.iter().any(|known| known.eq_ignore_ascii_case(extension))
+    among.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }
 
 /// Whether `path` has the extension of a GIF. After the last frame of a GIF, GStreamer's reader
@@ -40,6 +56,9 @@ pub(super) fn check(path: &Path) -> Result<()> {
     let name = path.display();
     let refuse = |text: String| Err(Error::Source(text));
     match std::fs::metadata(path) {
+        Err(_) if path.to_string_lossy().contains("://") => {
+            refuse(format!("{} is a URL; use --url", mask_url(&path.to_string_lossy())))
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             refuse(format!("{name} does not exist; check the path after --file"))
         }
@@ -59,51 +78,11 @@ pub(super) fn check(path: &Path) -> Result<()> {
     }
 }
 
-/// A pipeline that decodes the file.
+/// A pipeline that decodes the video.
 pub(super) fn decoder(path: &Path) -> Result<gst::Pipeline> {
-    if is_picture(path) {
-        return picture_decoder(path);
-    }
     let pipeline = pipeline(&format!("filesrc name={FILE_SOURCE} ! {DECODEBIN} ! {SINK_CHAIN}"))?;
     element(&pipeline, FILE_SOURCE)?.set_property("location", path);
     Ok(pipeline)
-}
-
-/// Feeds a picture in one piece, because some decoders (BMP, TIFF) do not join buffers. JPEG goes
-/// through a parser, which reads the camera's orientation.
-fn picture_decoder(path: &Path) -> Result<gst::Pipeline> {
-    let mut bytes = std::fs::read(path)
-        .map_err(|e| Error::Source(format!("{} cannot be read: {e}", path.display())))?;
-    let is_jpeg = bytes.starts_with(&[0xff, 0xd8]);
-    if is_jpeg {
-        mend_grey_jpeg(&mut bytes);
-    }
-    let parser = if is_jpeg { "! jpegparse" } else { "" };
-    let pipeline =
-        pipeline(&format!("appsrc name={FILE_SOURCE} {parser} ! {DECODEBIN} ! {SINK_CHAIN}"))?;
-    if let Ok(source) = element(&pipeline, FILE_SOURCE)?.downcast::<AppSrc>() {
-        // These fail only while the pipeline is being shut down.
-        let _ = source.push_buffer(gst::Buffer::from_slice(bytes));
-        let _ = source.end_of_stream();
-    }
-    Ok(pipeline)
-}
-
-/// Sets the sampling factor of a grey JPEG to 1×1. It has no meaning for a single component, but
-/// GStreamer 1.22's decoder fails on any other value.
-pub(super) fn mend_grey_jpeg(bytes: &mut [u8]) {
-    let mut at = 2;
-    while let Some(&[0xff, marker, high, low]) = bytes.get(at..).and_then(|b| b.first_chunk()) {
-        if matches!(marker, 0xc0..=0xc2) {
-            // After the segment length: precision, height, width, number of components, then number
-            // and sampling factor of each.
-            if let (Some(1), Some(factor)) = (bytes.get(at + 9).copied(), bytes.get_mut(at + 11)) {
-                *factor = 0x11;
-            }
-            return;
-        }
-        at += 2 + usize::from(u16::from_be_bytes([high, low]));
-    }
 }
 
 /// A message for a failure after `frames` good frames.
@@ -111,19 +90,12 @@ pub(super) fn explain(path: &Path, failure: &Failure, frames: u64) -> String {
     let name = path.display();
     let text = &failure.text;
     match failure.kind {
-        Kind::NoVideo if is_picture(path) => {
-            format!("{name} is damaged: no picture comes out of it")
-        }
         Kind::NoVideo => format!("{name} has neither video nor picture in it"),
         Kind::UnknownFormat => {
             format!("{name} is no video or picture of a kind that GStreamer knows")
         }
         Kind::NoDecoder => format!("{name} cannot be decoded: {}", failure.cure()),
         Kind::Silent => format!("{name} cannot be decoded: the decoder is stuck ({text})"),
-        _ if frames == 0 && is_picture(path) => format!(
-            "{name} cannot be decoded: it is damaged or of a rare kind, CMYK for one ({text}); save \
-             it anew as PNG"
-        ),
         _ if frames > 0 => format!("{name} is damaged after {frames} frames ({text})"),
         _ => format!("{name} is damaged and cannot be decoded ({text})"),
     }

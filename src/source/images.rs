@@ -2,18 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use super::connection::{Connection, Next};
-use super::decoded::Decoded;
 use super::emitter::{Emitter, Metadata};
-use super::failure::{Failure, Kind};
+use super::still::{self, MaxPixels, Still};
 use super::{End, Event, file};
-use crate::frame::{Still, StreamInfo};
+use crate::frame::{self, StreamInfo};
 use crate::{Error, Result};
-
-/// Longest wait before the stop signal is checked.
-const TICK: Duration = Duration::from_millis(50);
 
 /// All pictures of a folder, sorted by name, with their file names.
 ///
@@ -27,78 +21,79 @@ pub(super) fn list(folder: &Path) -> Result<Vec<(PathBuf, Arc<str>)>> {
     }
     let entries = std::fs::read_dir(folder)
         .map_err(|e| refuse(format!("the folder {name} cannot be read ({e}); check --images")))?;
-    let mut pictures: Vec<(PathBuf, Arc<str>)> = entries
+    let mut files: Vec<_> = entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| path.is_file())
+        .collect();
+    files.sort();
+    let others: Vec<_> = files.iter().filter(|path| file::is_other_picture(path)).collect();
+    if let Some(first) = others.first() {
+        tracing::warn!(
+            "{} of the files in {name} are left out, pictures of a kind that is not read ({} for \
+             one): save them anew as PNG",
+            others.len(),
+            first.file_name().unwrap_or_default().display()
+        );
+    }
+    let pictures: Vec<_> = files
+        .into_iter()
         .filter_map(|path| file::picture_name(&path).map(|name| (path, name)))
         .collect();
     if pictures.is_empty() {
         return Err(refuse(format!(
-            "there is no picture (jpg, png, webp, bmp, tif, ppm) in {name}"
+            "there is no picture (jpg, png, webp, bmp, tif, ppm, heic, avif) in {name}"
         )));
     }
-    pictures.sort();
     Ok(pictures)
 }
 
 /// Sends every picture. One that cannot be decoded is counted and logged, and the next one follows.
 pub(super) fn run(
     pictures: &[(PathBuf, Arc<str>)],
-    patience: Duration,
+    limit: MaxPixels,
     emitter: &mut Emitter,
 ) -> End {
     let (mut last, mut shape) = (None, None);
     for (index, (path, name)) in pictures.iter().enumerate() {
-        let (decoded, codec) = match decode(path, patience, emitter) {
-            Ok(Some(decoded)) => decoded,
-            Ok(None) => return End { reason: "stopped".into(), error: None },
-            Err(failure) => {
-                let text = match std::fs::File::open(path) {
-                    Ok(_) => file::explain(path, &failure, 0),
-                    Err(e) => format!("{} cannot be read: {e}", path.display()),
-                };
-                tracing::warn!("{text}; going on with the next picture");
+        if emitter.stop.is_set() {
+            return End { reason: "stopped".into(), error: None };
+        }
+        let Still { decoded, codec, animated } = match still::read(path, limit) {
+            Ok(still) => still,
+            Err(reason) => {
+                let text = format!("{} {reason}", path.display());
+                if pictures.len() > 1 {
+                    tracing::warn!("{text}; going on with the next picture");
+                }
                 emitter.counters.damaged.add();
                 last = Some(text);
                 continue;
             }
         };
+        if animated {
+            tracing::warn!(
+                "{} is an animation, of which only the first picture is taken: make a video of it \
+                 for the rest (ffmpeg can)",
+                path.display()
+            );
+        }
         let (width, height) = (decoded.width, decoded.height);
         if shape.replace((width, height)) != Some((width, height)) {
+            let codec = codec.to_owned();
             let info = StreamInfo { width, height, fps: 0.0, codec, connection: 1 };
             emitter.event(Event::Connected(info));
         }
-        let still = Some(Still { index, name: name.clone() });
+        let still = Some(frame::Still { index, name: name.clone() });
         emitter.frame(decoded, Metadata { pts: index as f64, connection: 1, still });
     }
     match last {
         Some(text) if emitter.number == 0 => {
-            let reason =
-                format!("none of {} pictures can be decoded; the last: {text}", pictures.len());
+            let reason = match pictures.len() {
+                1 => text,
+                count => format!("none of {count} pictures can be decoded; the last: {text}"),
+            };
             End { error: Some(Error::Source(reason.clone())), reason }
         }
         _ => End { reason: "end of stream".into(), error: None },
     }
-}
-
-/// Decodes a picture; also returns the name of its codec. `None` if the source is asked to stop.
-fn decode(
-    path: &Path,
-    patience: Duration,
-    emitter: &Emitter,
-) -> std::result::Result<Option<(Decoded, String)>, Failure> {
-    let fail = |e: Error| Failure::new(Kind::Other, &e.to_string());
-    let pipeline = file::decoder(path).map_err(fail)?;
-    let mut connection = Connection::start(pipeline, false, emitter.counters.clone())?;
-    let started = Instant::now();
-    while !emitter.stop.is_set() {
-        match connection.next(TICK) {
-            Next::Frame(decoded) => return Ok(Some((decoded, connection.codec()))),
-            Next::Nothing if started.elapsed() < patience => {}
-            Next::Nothing => return Err(Failure::silent(patience)),
-            Next::End => return Err(Failure::new(Kind::Other, "there is no picture in it")),
-            Next::Failed(failure) => return Err(failure),
-        }
-    }
-    Ok(None)
 }

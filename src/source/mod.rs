@@ -11,13 +11,16 @@ mod decoded;
 mod decoder_monitor;
 mod elements;
 mod emitter;
+mod ending;
 mod failure;
 mod file;
 pub(crate) mod fuzzing;
 mod health;
+mod http;
 mod images;
 mod mask;
 mod rtsp;
+mod still;
 mod supervisor;
 mod timeline;
 
@@ -52,7 +55,9 @@ pub enum Input {
     Camera(String),
     /// The URL of an RTSP stream; may contain user and password.
     Rtsp(String),
-    /// A video or a picture in any format that GStreamer reads.
+    /// The URL of a stream over HTTP: Motion JPEG, HLS or a video; may contain user and password.
+    Http(String),
+    /// A video in any format that GStreamer reads, or a picture.
     File(PathBuf),
     /// All pictures in a folder, sorted by name.
     Images(PathBuf),
@@ -73,7 +78,7 @@ impl Input {
     pub fn label(&self) -> String {
         match self {
             Self::Camera(name) => camera::device(name).display().to_string(),
-            Self::Rtsp(url) => mask::mask_url(url),
+            Self::Rtsp(url) | Self::Http(url) => mask::mask_url(url),
             Self::File(path) | Self::Images(path) => path.display().to_string(),
             Self::Pictures { label, .. } => label.clone(),
             Self::Pipeline(description) => mask(description),
@@ -115,7 +120,12 @@ pub struct Options {
     pub reconnect: bool,
     /// A live source without a frame for this long counts as lost. Files get four times as long.
     pub silence: Duration,
+    /// Most pixels of a picture or frame; larger ones are refused before they are decoded.
+    pub max_pixels: u64,
 }
+
+/// Default of [`Options::max_pixels`].
+pub const MAX_PIXELS: u64 = 100_000_000;
 
 impl Options {
     /// Default options for `input`.
@@ -128,6 +138,7 @@ impl Options {
             rtsp_latency_ms: 100,
             reconnect: true,
             silence: Duration::from_secs(5),
+            max_pixels: MAX_PIXELS,
         }
     }
 }

@@ -40,7 +40,7 @@ impl Address {
             refuse("write rtsp://user:password@host:port/path, special characters in the password as %XX")
         })?;
         if !matches!(url.scheme(), "rtsp" | "rtsps" | "rtspt" | "rtspu") {
-            return Err(refuse("it has to begin with rtsp://"));
+            return Err(refuse("it has to begin with rtsp:// (for http:// there is --url)"));
         }
         if url.host_str().is_none_or(str::is_empty) {
             return Err(refuse("it names no host"));

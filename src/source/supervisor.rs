@@ -11,11 +11,13 @@ use super::backoff::Backoff;
 use super::connection::{Connection, Next};
 use super::decoded::Decoded;
 use super::emitter::{Emitter, Metadata};
+use super::ending::{self, Ending};
 use super::failure::{Failure, Kind};
+use super::still::MaxPixels;
 use super::timeline::Timeline;
 use super::{End, Event, Facts, Input, Options, Transport};
-use super::{camera, custom, file, images, rtsp};
-use crate::frame::{Still, StreamInfo};
+use super::{camera, custom, elements, file, http, images, rtsp};
+use crate::frame::StreamInfo;
 use crate::{Error, Result};
 
 /// Longest wait for a frame before other conditions are checked.
@@ -29,15 +31,11 @@ const GIF_SILENCE: Duration = Duration::from_secs(2);
 const FIRST_FRAME_FACTOR: u32 = 3;
 /// A file's decoder may take this many times longer for a frame than a camera.
 const FILE_SLOWNESS: u32 = 4;
-/// Seconds by which a video may be shorter than its file, for example if the audio is longer.
-const AUDIO_OVERHANG: f64 = 1.0;
-/// A file whose video ends before this part of its duration counts as truncated or damaged.
-const MIN_PLAYED: f64 = 0.75;
-
 /// An input that has been checked.
 enum Checked {
     Camera(PathBuf),
     Rtsp(rtsp::Address),
+    Http(http::Address),
     File(PathBuf),
     Images(Vec<(PathBuf, Arc<str>)>),
     Pipeline(String),
@@ -82,9 +80,13 @@ impl Plan {
                 Checked::Camera(device)
             }
             Input::Rtsp(url) => Checked::Rtsp(rtsp::Address::parse(url)?),
+            Input::Http(url) => Checked::Http(http::Address::parse(url)?),
             Input::File(path) => {
                 file::check(path)?;
-                Checked::File(path.clone())
+                match file::picture_name(path) {
+                    Some(name) => Checked::Images(vec![(path.clone(), name)]),
+                    None => Checked::File(path.clone()),
+                }
             }
             Input::Images(folder) => Checked::Images(images::list(folder)?),
             Input::Pictures { files, .. } => Checked::Images(files.clone()),
@@ -107,7 +109,7 @@ impl Plan {
     /// Runs the source until it ends.
     pub(super) fn run(self, emitter: &mut Emitter) -> End {
         if let Checked::Images(paths) = &self.input {
-            return images::run(paths, self.options.silence * FILE_SLOWNESS, emitter);
+            return images::run(paths, self.limit(), emitter);
         }
         let started = Instant::now();
         let mut history = History::default();
@@ -157,6 +159,8 @@ impl Plan {
             Transport::Auto => history.udp,
         };
         let pipeline = self.pipeline(udp)?;
+        elements::limit_pixels(&pipeline, self.limit());
+        elements::check_jpeg(&pipeline, self.limit());
         Ok(match Connection::start(pipeline, self.paced(), emitter.counters.clone()) {
             Ok(mut connection) => {
                 let outcome = self.play(&mut connection, emitter, history);
@@ -171,16 +175,25 @@ impl Plan {
         match &self.input {
             Checked::Camera(device) => camera::reader(device),
             Checked::Rtsp(address) => rtsp::receiver(address, udp, self.options.rtsp_latency_ms),
+            Checked::Http(address) => http::receiver(address),
             Checked::File(path) => file::decoder(path),
             Checked::Pipeline(description) => custom::build(description),
             Checked::Images(_) => Err(Error::Bug("pictures have no common pipeline".into())),
         }
     }
 
+    fn limit(&self) -> MaxPixels {
+        MaxPixels(self.options.max_pixels)
+    }
+
     fn explain(&self, failure: &Failure, frames: u64) -> String {
+        if failure.kind == Kind::TooLarge {
+            return format!("{} {}", self.options.input.label(), failure.text);
+        }
         match &self.input {
             Checked::Camera(device) => camera::explain(device, failure),
             Checked::Rtsp(address) => rtsp::explain(address, failure),
+            Checked::Http(address) => http::explain(address, failure),
             Checked::File(path) => file::explain(path, failure, frames),
             Checked::Pipeline(_) | Checked::Images(_) => custom::explain(failure),
         }
@@ -203,11 +216,15 @@ impl Plan {
     ) -> bool {
         match &self.input {
             Checked::File(_) | Checked::Images(_) => false,
+            _ if failure.kind == Kind::TooLarge => false,
             _ if history.connections > 0 => self.options.reconnect && self.has_pace(emitter),
             Checked::Camera(_) | Checked::Pipeline(_) => false,
-            Checked::Rtsp(_) => {
-                use Kind::{NoDecoder, NoVideo, NotFound, Refused};
-                let is_final = matches!(failure.kind, Refused | NotFound | NoDecoder | NoVideo);
+            Checked::Rtsp(_) | Checked::Http(_) => {
+                use Kind::{NoDecoder, NoVideo, NotFound, Refused, UnknownFormat};
+                let is_final = matches!(
+                    failure.kind,
+                    Refused | NotFound | NoDecoder | NoVideo | UnknownFormat
+                );
                 !is_final && in_time
             }
         }
@@ -220,10 +237,6 @@ impl Plan {
         emitter: &mut Emitter,
         history: &mut History,
     ) -> Outcome {
-        let still = match &self.input {
-            Checked::File(path) => file::picture_name(path).map(|name| Still { index: 0, name }),
-            _ => None,
-        };
         let mut timeline = Timeline::default();
         let mut shape = None;
         let mut reached = 0.0;
@@ -233,6 +246,11 @@ impl Plan {
         while !emitter.stop.is_set() {
             match connection.next(TICK) {
                 Next::Frame(decoded) => {
+                    if let Err(reason) =
+                        self.limit().check(decoded.width.into(), decoded.height.into())
+                    {
+                        return Outcome::Lost(Failure::new(Kind::TooLarge, &reason));
+                    }
                     if shape.is_none() {
                         self.arrived(connection, emitter, history, decoded.fps);
                     }
@@ -246,15 +264,10 @@ impl Plan {
                         self.options.silence * self.slowness(emitter)
                     };
                     patience += decoded.duration;
-                    reached = decoded.pts.unwrap_or(reached) + decoded.duration.as_secs_f64();
+                    reached = f64::max(reached, decoded.end);
                     let pts = timeline.next(decoded.pts, decoded.fps);
-                    let metadata =
-                        Metadata { pts, connection: history.connections, still: still.clone() };
+                    let metadata = Metadata { pts, connection: history.connections, still: None };
                     emitter.frame(decoded, metadata);
-                    if still.is_some() {
-                        // Some cameras append a preview to the picture.
-                        return Outcome::Finished;
-                    }
                     history.last_frame = Some(SystemTime::now());
                     heard = Instant::now();
                 }
@@ -288,7 +301,9 @@ impl Plan {
     /// Registers a connection that has produced its first frame, and reports the gap before it.
     fn arrived(&self, connection: &Connection, emitter: &Emitter, history: &mut History, fps: f64) {
         history.connections += 1;
-        let live = self.paced() || self.options.input.is_live() || connection.is_live();
+        // What is on a server like a file is played like a file.
+        let endless = matches!(self.input, Checked::Http(_)) && connection.duration().is_none();
+        let live = self.paced() || self.options.input.is_live() || connection.is_live() || endless;
         emitter.facts.live.store(live, Ordering::Relaxed);
         if let Some(seconds) = connection.duration() {
             emitter.facts.milliseconds.store((seconds * 1e3) as u64, Ordering::Relaxed);
@@ -308,20 +323,17 @@ impl Plan {
         let duration = connection.duration();
         let lost = |kind, text: &str| Outcome::Lost(Failure::new(kind, text));
         match (&self.input, duration) {
-            (Checked::Camera(_), _) | (Checked::Rtsp(_), None) => {
+            (Checked::Camera(_), _) | (Checked::Rtsp(_) | Checked::Http(_), None) => {
                 lost(Kind::Ended, "the stream ended")
             }
-            // For a truncated file, demuxers report a normal end of stream.
-            (Checked::File(path), Some(total))
-                if connection.has_container() && total - reached > AUDIO_OVERHANG =>
-            {
-                let text = format!("it breaks off at {reached:.1} of {total:.1} seconds");
-                if reached < MIN_PLAYED * total {
-                    return lost(Kind::Other, &text);
+            (Checked::File(path), _) => match ending::judge(path, connection.played(reached)) {
+                Ending::Complete => Outcome::Finished,
+                Ending::Short(text) => {
+                    tracing::warn!("{}: {text}; is it complete?", path.display());
+                    Outcome::Finished
                 }
-                tracing::warn!("{}: {text}; is it complete?", path.display());
-                Outcome::Finished
-            }
+                Ending::Broken(text) => lost(Kind::Other, &text),
+            },
             _ => Outcome::Finished,
         }
     }
@@ -329,9 +341,6 @@ impl Plan {
 
 /// Reports size, rate and codec of the stream.
 fn announce(connection: &Connection, emitter: &Emitter, number: u32, decoded: &Decoded) {
-    if decoded.anamorphic {
-        tracing::warn!("the stream's pixels are not square; faces are measured as they are stored");
-    }
     emitter.event(Event::Connected(StreamInfo {
         width: decoded.width,
         height: decoded.height,

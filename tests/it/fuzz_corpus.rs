@@ -46,7 +46,7 @@ macro_rules! targets {
 targets! {
     config => fuzzing::config,
     face_model => mmface::fuzzing::face_model,
-    grey_jpeg => fuzzing::grey_jpeg,
+    picture => fuzzing::picture,
     label_lines => fuzzing::label_lines,
     manifest => mmface::fuzzing::manifest,
     matlab => fuzzing::matlab,

@@ -1,3 +1,0 @@
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mmface_live::fuzzing::grey_jpeg(bytes));
