@@ -8,8 +8,7 @@ pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::sync::PoisonError;
 
 /// Locks a mutex and ignores poisoning. The data that this crate guards is consistent between any
-/// two
-/// statements, and a panic of the shared resource is recorded in the data itself.
+/// two statements, and a panic with a lane in hand is recorded in the data itself.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
