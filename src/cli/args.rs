@@ -1,8 +1,10 @@
 //! The flags of a run.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::values::{
@@ -26,8 +28,52 @@ fn number_or_path<'de, D: Deserializer<'de>>(
     }))
 }
 
+/// The key `stream`: a name, or the tables `[[stream]]` of a configuration file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StreamKey {
+    /// Name of the stream.
+    Name(String),
+    /// The settings of several streams.
+    Tables(Vec<RunArgs>),
+}
+
+impl From<String> for StreamKey {
+    fn from(name: String) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl<'de> Deserialize<'de> for StreamKey {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = StreamKey;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name, or tables [[stream]]")
+            }
+
+            fn visit_str<E>(self, name: &str) -> std::result::Result<StreamKey, E> {
+                Ok(StreamKey::Name(name.into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut tables: A,
+            ) -> std::result::Result<StreamKey, A::Error> {
+                let mut all = Vec::new();
+                while let Some(table) = tables.next_element()? {
+                    all.push(table);
+                }
+                Ok(StreamKey::Tables(all))
+            }
+        }
+        from.deserialize_any(Either)
+    }
+}
+
 /// The flags of a run, which are also the keys of a configuration file.
-#[derive(Debug, Default, Args, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RunArgs {
     /// Camera: its number or device path
@@ -55,7 +101,8 @@ pub struct RunArgs {
     pub realtime: bool,
     /// Name of the stream in the records [default: the source]
     #[arg(long, value_name = "NAME", help_heading = "Source")]
-    pub stream: Option<String>,
+    #[serde(alias = "name")]
+    pub stream: Option<StreamKey>,
     /// Transport of RTSP packets [default: auto]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Source")]
     pub rtsp_transport: Option<TransportArg>,
@@ -212,7 +259,18 @@ impl RunArgs {
         }
     }
 
-    fn names_a_source(&self) -> bool {
+    /// Takes the `[[stream]]` tables out of the arguments of a configuration file.
+    pub(super) fn take_tables(&mut self) -> Option<Vec<Self>> {
+        match self.stream.take() {
+            Some(StreamKey::Tables(tables)) => Some(tables),
+            name => {
+                self.stream = name;
+                None
+            }
+        }
+    }
+
+    pub(super) fn names_a_source(&self) -> bool {
         self.camera.is_some()
             || self.rtsp.is_some()
             || self.file.is_some()

@@ -8,6 +8,7 @@ pub mod engines;
 pub mod eval;
 mod signals;
 mod sinks;
+mod streams;
 mod values;
 pub mod view;
 
@@ -20,7 +21,8 @@ use mmface::record;
 pub use args::RunArgs;
 pub use config::Config;
 pub use cure::explain;
-pub use signals::stop_on_signals;
+pub use signals::{Requests, stop_on_signals};
+pub use streams::{Job, Streams};
 
 use crate::sink::files::cannot_write;
 use crate::{Error, Result};

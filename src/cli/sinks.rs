@@ -19,7 +19,16 @@ pub(super) type Wanted = (&'static str, Box<dyn Plan>);
 
 /// The requested sinks, records first.
 pub(super) fn plans(args: &RunArgs, input: &Input) -> Result<Vec<Wanted>> {
-    let mut plans: Vec<Wanted> = vec![("--json", Box::new(json(args)))];
+    let target = match &args.json {
+        Some(path) if path != Path::new("-") => JsonTarget::File(path.clone()),
+        _ => JsonTarget::Stdout,
+    };
+    plans_with(args, input, target)
+}
+
+/// The requested sinks, with records to `target`.
+pub(super) fn plans_with(args: &RunArgs, input: &Input, target: JsonTarget) -> Result<Vec<Wanted>> {
+    let mut plans: Vec<Wanted> = vec![("--json", Box::new(json(args, target)))];
     plans.extend(report(args)?.map(|plan| ("--report", Box::new(plan) as _)));
     plans.extend(overlay(args)?.map(|plan| ("--overlay", Box::new(plan) as _)));
     plans.extend(volumes(args).map(|plan| ("--volume-out", Box::new(plan) as _)));
@@ -27,11 +36,7 @@ pub(super) fn plans(args: &RunArgs, input: &Input) -> Result<Vec<Wanted>> {
     Ok(plans)
 }
 
-fn json(args: &RunArgs) -> Json {
-    let target = match &args.json {
-        Some(path) if path != Path::new("-") => JsonTarget::File(path.clone()),
-        _ => JsonTarget::Stdout,
-    };
+fn json(args: &RunArgs, target: JsonTarget) -> Json {
     let RunArgs { landmarks, vertices, raw, .. } = *args;
     let volumes = args.volume_out.is_some();
     Json { target, content: Content { landmarks, vertices, raw, volumes } }

@@ -12,6 +12,9 @@
 mod output;
 mod progress;
 mod reader;
+mod streams;
+
+pub use streams::run_streams;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -48,6 +51,8 @@ pub struct Options {
     pub sinks: Vec<Box<dyn Plan>>,
     /// Whether a progress bar may be shown.
     pub progress: bool,
+    /// What the run counts.
+    pub counters: Arc<Counters>,
 }
 
 /// Runs until the source ends, a thread fails or `stop` is set. Everything processed until then is
@@ -62,9 +67,8 @@ pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Resul
         let name = &runtime.variant().name;
         tracing::warn!("the networks of {name} are untrained: their parameters mean nothing");
     }
-    let counters = Arc::new(Counters::default());
     let header = header(&options, runtime);
-    let Options { stream, source, tracker, volumes, sinks, progress } = options;
+    let Options { stream, source, tracker, volumes, sinks, progress, counters } = options;
     let live = source.input.is_live() || source.realtime;
     let mode = match tracker.mode {
         Mode::Stills => Mode::Stills,
@@ -190,6 +194,25 @@ impl Observe<'_> {
     }
 }
 
+/// Logs how a run ended.
+pub fn log_end(end: &record::End) {
+    let record::End { frames, faces, seconds, fps, latency_ms, reason, .. } = end;
+    let mut lost = String::new();
+    for (count, why) in [(frames.dropped.busy, "too fast"), (frames.dropped.damaged, "damaged")] {
+        if count > 0 {
+            lost += &format!(", {count} lost ({why})");
+        }
+    }
+    tracing::info!(
+        "{reason}: {} {}{lost}, {faces} {} in {seconds:.1} s: {fps:.0} frames a second, {:.1} ms each (95 of 100 within {:.1} ms)",
+        frames.processed,
+        if frames.processed == 1 { "frame" } else { "frames" },
+        if *faces == 1 { "face" } else { "faces" },
+        latency_ms.p50,
+        latency_ms.p95,
+    );
+}
+
 fn header(options: &Options, runtime: &Runtime) -> sink::Event {
     let (about, variant, model) = (runtime.describe(), runtime.variant(), runtime.face_model());
     let stills = options.tracker.mode == Mode::Stills;
@@ -228,9 +251,11 @@ fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<JoinHandle<Result<T>>> {
+    // Messages of the thread name the stream, if there are several.
+    let span = tracing::Span::current();
     std::thread::Builder::new()
         .name(name.into())
-        .spawn(work)
+        .spawn(move || span.in_scope(work))
         .map_err(|e| Error::Device(format!("cannot start a thread: {e}")))
 }
 

@@ -8,6 +8,7 @@ use crate::{Error, Result};
 
 /// A file that is truncated at the first write. Until then its contents are kept, so that a run
 /// that fails early does not destroy the results of an earlier run.
+#[derive(Debug)]
 pub(crate) struct TruncateOnWrite {
     file: File,
     begun: bool,

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::files::{TruncateOnWrite, cannot_write};
 use super::{Content, Context, Event, Plan, Sink, WhenSlow};
@@ -16,6 +16,66 @@ pub enum Target {
     Stdout,
     /// A file, which is truncated at the first record.
     File(PathBuf),
+    /// A file that several streams share.
+    Shared(SharedFile),
+}
+
+/// A file into which several streams write whole lines. It is truncated at the first record.
+#[derive(Debug, Clone)]
+pub struct SharedFile {
+    path: PathBuf,
+    /// Opened by the first stream.
+    file: Arc<Mutex<Option<TruncateOnWrite>>>,
+}
+
+impl SharedFile {
+    /// The file at `path`, which is not opened yet.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, file: Arc::default() }
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<TruncateOnWrite>> {
+        // A stream that panicked left a whole line or, as at a full disk, a part of one.
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> Result<Self> {
+        let mut file = self.lock();
+        if file.is_none() {
+            *file = Some(create(&self.path)?);
+        }
+        drop(file);
+        Ok(self.clone())
+    }
+}
+
+impl PartialEq for SharedFile {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file)
+    }
+}
+
+impl Eq for SharedFile {}
+
+impl Write for SharedFile {
+    /// Writes all bytes, so that a line of one stream never lies within a line of another.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.lock().as_mut() {
+            Some(file) => file.write_all(bytes).map(|()| bytes.len()),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.lock().as_mut().map_or(Ok(()), Write::flush)
+    }
 }
 
 /// The sink for records.
@@ -38,7 +98,8 @@ impl Plan for Json {
 
     fn file(&self) -> Option<&Path> {
         match &self.target {
-            Target::Stdout => None,
+            // A shared file belongs to no single stream.
+            Target::Stdout | Target::Shared(_) => None,
             Target::File(path) => Some(path),
         }
     }
@@ -47,6 +108,7 @@ impl Plan for Json {
         let (out, place): (Box<dyn Write + Send>, _) = match &self.target {
             Target::Stdout => (Box::new(io::stdout()), "standard output".into()),
             Target::File(path) => (Box::new(create(path)?), path.display().to_string()),
+            Target::Shared(file) => (Box::new(file.open()?), file.path.display().to_string()),
         };
         Ok(Box::new(Lines { out, place, content: self.content, line: Vec::new() }))
     }

@@ -48,9 +48,10 @@ impl SinkThread {
             }
             sink.finish().map(|()| Finished::Done)
         };
+        let span = tracing::Span::current();
         let thread = std::thread::Builder::new()
             .name(counters.name.into())
-            .spawn(work)
+            .spawn(move || span.in_scope(work))
             .map_err(|e| Error::Device(format!("cannot start a thread: {e}")))?;
         Ok(Self { when_slow, events, thread, counters })
     }

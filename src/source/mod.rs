@@ -232,9 +232,10 @@ impl Source {
             }));
             drop(running);
         };
+        let span = tracing::Span::current();
         std::thread::Builder::new()
             .name("source".into())
-            .spawn(thread)
+            .spawn(move || span.in_scope(thread))
             .map_err(|e| Error::Source(format!("no thread can be started for the source: {e}")))?;
         let stop = Mutex::new(Some(stop));
         Ok(Self { frames, events, facts, stop, done })

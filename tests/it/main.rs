@@ -16,3 +16,4 @@ mod report;
 mod runs;
 mod sinks;
 mod source;
+mod streams;

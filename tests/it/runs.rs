@@ -164,6 +164,7 @@ impl Run {
             volumes: None,
             sinks,
             progress: false,
+            counters: Arc::default(),
         };
         let (sender, end) = mpsc::sync_channel(1);
         let stopped = stop.clone();
