@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mmface::backend::Precision;
 use mmface::detect::{MAX_SIZE, MIN_SIZE};
+use mmface::limited::read_text_limited;
 use mmface::smooth::Strength;
 use mmface::{Device, Mode, Models, Runtime, TrackerOptions};
 
@@ -147,11 +148,14 @@ impl Config {
                 volume: head,
             },
             run: run::Options {
-                stream: args.stream.unwrap_or_else(|| source.input.label()),
+                stream: args
+                    .stream
+                    .map_or_else(|| source.input.label(), |name| source::mask(&name)),
                 source,
                 tracker,
                 volumes,
                 sinks,
+                sink_failure: args.sink_failure.map_or_else(Default::default, Into::into),
                 progress: !(records_on_terminal && on_terminal),
             },
         })
@@ -220,9 +224,13 @@ fn volumes(
     Ok((refine || !wanted.is_empty()).then_some(Volumes { source, resolution }))
 }
 
+/// Most bytes of a configuration file.
+const LARGEST: u64 = 1 << 20;
+
 fn read(path: &Path) -> Result<RunArgs> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::Usage(format!("cannot read --config {}: {e}", path.display())))?;
+    let text =
+        read_text_limited(path, LARGEST).map_err(|e| Error::Usage(format!("--config: {e}")))?;
+    text.lines().for_each(source::remember);
     parse(&text, path)
 }
 

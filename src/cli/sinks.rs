@@ -10,7 +10,7 @@ use crate::sink::meshes::{AnimationFile, MeshFiles, Origin};
 use crate::sink::overlay::{OverlayVideo, Target as OverlayTarget};
 use crate::sink::report::ReportPage;
 use crate::sink::volumes::VolumeFiles;
-use crate::sink::{Content, Plan};
+use crate::sink::{Content, Plan, WhenSlow};
 use crate::source::Input;
 use crate::{Error, Result};
 
@@ -34,7 +34,8 @@ fn json(args: &RunArgs) -> Json {
     };
     let RunArgs { landmarks, vertices, raw, .. } = *args;
     let volumes = args.volume_out.is_some();
-    Json { target, content: Content { landmarks, vertices, raw, volumes } }
+    let when_slow = args.on_slow_reader.map_or(WhenSlow::DropOldest, Into::into);
+    Json { target, content: Content { landmarks, vertices, raw, volumes }, when_slow }
 }
 
 fn report(args: &RunArgs) -> Result<Option<ReportPage>> {

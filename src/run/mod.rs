@@ -24,9 +24,9 @@ use mmface::{Mode, Observer, Runtime, TrackerOptions};
 
 use crate::counters::Counters;
 use crate::frame::StreamInfo;
-use crate::sink::{self, Context, Plan, Volumes};
+use crate::sink::{self, Context, OnFailure, Plan, Volumes};
 use crate::source::{self, End, Event, Source};
-use crate::{Error, Result};
+use crate::{Error, Result, ending};
 use output::{Message, Observed, Output};
 use progress::Progress;
 use reader::Reader;
@@ -46,6 +46,8 @@ pub struct Options {
     pub volumes: Option<Volumes>,
     /// The requested sinks.
     pub sinks: Vec<Box<dyn Plan>>,
+    /// What happens if a sink fails.
+    pub sink_failure: OnFailure,
     /// Whether a progress bar may be shown.
     pub progress: bool,
 }
@@ -64,7 +66,7 @@ pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Resul
     }
     let counters = Arc::new(Counters::default());
     let header = header(&options, runtime);
-    let Options { stream, source, tracker, volumes, sinks, progress } = options;
+    let Options { stream, source, tracker, volumes, sinks, sink_failure, progress } = options;
     let live = source.input.is_live() || source.realtime;
     let mode = match tracker.mode {
         Mode::Stills => Mode::Stills,
@@ -81,9 +83,11 @@ pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Resul
         crop: runtime.variant().crop,
         trained: runtime.variant().trained,
         volumes,
+        live: live.into(),
         counters,
     });
-    let output = Output::open(sinks, fitter, &context, stop)?;
+    let output = Output::open(sinks, sink_failure, fitter, &context, stop)?;
+    ending::writing();
     let (messages, waiting) = bounded(QUEUED);
     let writer = spawn("output", move || output.run(waiting))?;
     let mut observe = Observe {

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "nothing of a test is reachable")]
 
 mod common;
+mod endings;
 mod engines;
 mod evaluation;
 mod faces;

@@ -9,7 +9,7 @@ use mmface::record::End;
 use mmface::{Device, Precision, Runtime, TrackerOptions};
 use mmface_live::counters::Counters;
 use mmface_live::run::{self, Options};
-use mmface_live::sink::{Context, Event, Plan, Sink, WhenSlow};
+use mmface_live::sink::{Context, Event, OnFailure, Plan, Sink, WhenSlow};
 use mmface_live::source::{self, Input};
 use mmface_live::{Error, Result};
 
@@ -156,6 +156,10 @@ struct Run {
 
 impl Run {
     fn start(source: source::Options, sinks: Vec<Box<dyn Plan>>) -> Self {
+        Self::with(OnFailure::End, source, sinks)
+    }
+
+    fn with(sink_failure: OnFailure, source: source::Options, sinks: Vec<Box<dyn Plan>>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let options = Options {
             stream: "test".into(),
@@ -163,6 +167,7 @@ impl Run {
             tracker: TrackerOptions::default(),
             volumes: None,
             sinks,
+            sink_failure,
             progress: false,
         };
         let (sender, end) = mpsc::sync_channel(1);
