@@ -19,12 +19,33 @@ pub(super) type Wanted = (&'static str, Box<dyn Plan>);
 
 /// The requested sinks, records first.
 pub(super) fn plans(args: &RunArgs, input: &Input) -> Result<Vec<Wanted>> {
+    no_urls(args)?;
     let mut plans: Vec<Wanted> = vec![("--json", Box::new(json(args)))];
     plans.extend(report(args)?.map(|plan| ("--report", Box::new(plan) as _)));
     plans.extend(overlay(args)?.map(|plan| ("--overlay", Box::new(plan) as _)));
     plans.extend(volumes(args).map(|plan| ("--volume-out", Box::new(plan) as _)));
     plans.extend(meshes(args, input)?.map(|plan| ("--mesh", plan)));
     Ok(plans)
+}
+
+/// Refuses URLs: a folder of that name, with a password in it, is nobody's wish.
+fn no_urls(args: &RunArgs) -> Result<()> {
+    let RunArgs { json, report, overlay, volume_out, mesh, .. } = args;
+    for (flag, path) in [
+        ("--json", json),
+        ("--report", report),
+        ("--overlay", overlay),
+        ("--volume-out", volume_out),
+        ("--mesh", mesh),
+    ] {
+        if let Some(path) = path.as_deref().filter(|p| p.to_string_lossy().contains("://")) {
+            let path = path.display();
+            return Err(Error::Usage(format!(
+                "{flag} {path} is a URL, and outputs go to files and folders"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn json(args: &RunArgs) -> Json {

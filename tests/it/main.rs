@@ -10,6 +10,7 @@ mod faces;
 mod failures;
 mod fuzz_corpus;
 mod live;
+mod manifests;
 mod meshes;
 mod paper;
 mod records;

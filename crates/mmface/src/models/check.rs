@@ -69,6 +69,15 @@ fn shapes(at: &str, network: &str, about: &NetworkFile) -> Checked {
             ("pmn", "pose") => vec![7],
             ("pmn", "presence") => vec![1],
             ("pmn", "points") => vec![LANDMARKS as i64, 2],
+            ("pmn", "identity" | "expression") => match &output.shape[..] {
+                [_, toml::Value::Integer(count @ 1..)] => vec![*count],
+                _ => {
+                    return Err(format!(
+                        "{at} has the output {} of a shape that cannot be",
+                        output.name
+                    ));
+                }
+            },
             (_, "volume") => match resolution {
                 Some(r) => vec![r; 3],
                 None => continue,

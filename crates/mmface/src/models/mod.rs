@@ -117,8 +117,8 @@ impl Models {
         let text = std::str::from_utf8(manifest)
             .map_err(|_| Error::Models(format!("{} is not a text file", path.display())))?;
         let manifest: Manifest = toml::from_str(text).map_err(|e| {
-            let why = e.message();
-            Error::Models(format!("{} cannot be understood: {why}", path.display()))
+            let (place, why) = (line(text, e.span()), e.message().replace('\n', " "));
+            Error::Models(format!("{} cannot be understood{place}: {why}", path.display()))
         })?;
         if manifest.schema != SCHEMA {
             let found = manifest.schema;
@@ -239,7 +239,7 @@ impl Variant {
             match output.and_then(|tensor| tensor.shape.last()?.as_integer()) {
                 Some(count) if count != modes as i64 => {
                     return Err(Error::Models(format!(
-                        "{} gives {count} {name} coefficients, the face model {} has {modes} modes; \
+                        "{} gives {count} {name} coefficients (the shape in networks.pmn.outputs), the face model {} has {modes} modes; \
                          take both from one export",
                         self.name, model.name
                     )));
@@ -294,6 +294,15 @@ impl Variant {
         let all: Vec<_> = self.networks.values().map(|n| n.sha256.as_str()).collect();
         sha256(all.join("\n").as_bytes())
     }
+}
+
+/// The line in which a span begins, for messages.
+fn line(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let Some(before) = span.and_then(|span| text.get(..span.start)) else { return String::new() };
+    let number = before.matches('\n').count();
+    let entry = text.lines().nth(number).and_then(|line| line.split_once('=')).map(|(key, _)| key);
+    let entry = entry.map_or_else(String::new, |key| format!(" ({})", key.trim()));
+    format!(", line {}{entry}", number + 1)
 }
 
 /// Reads a model file.
