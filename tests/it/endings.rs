@@ -277,7 +277,7 @@ fn a_video_survives_a_kill_from_its_first_second_on() {
         if let mmface::record::Record::Frame(frame) = record {
             last = frame.pts;
         }
-        last > 1.1
+        last > 0.9
     });
     program.signal("KILL");
     assert_eq!(program.finish().code, None);

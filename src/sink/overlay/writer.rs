@@ -288,8 +288,8 @@ fn window() -> Result<String> {
 /// The elements between conversion and file, chosen by the file name's extension.
 fn chain_for(path: &Path) -> Result<(Kind, String)> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-    // One fragment per second: a file without an end can be played up to its last fragment.
-    const MP4: &str = "mp4mux fragment-duration=1000 fragment-mode=first-moov-then-finalise";
+    // Two fragments a second: a file without an end can be played up to its last fragment.
+    const MP4: &str = "mp4mux fragment-duration=500 fragment-mode=first-moov-then-finalise";
     // A key frame every two seconds, so that players can seek.
     let key = 2 * RATE as u32;
     match extension.as_str() {
