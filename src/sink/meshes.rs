@@ -249,7 +249,8 @@ mod tests {
     #[test]
     fn faces_that_are_gone_and_were_not_the_longest_take_no_memory() {
         let context = testing::context(&testing::face_model());
-        let (path, model) = (PathBuf::new(), context.model.clone());
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, model) = (folder.path().join("a.glb"), context.model.clone());
         let _lock = files::TruncateOnWrite::open(&path).expect("opens");
         let mut sink = Animated { path, model, tracks: BTreeMap::new(), start: None, _lock };
         for (pts, ids) in [(0.0, &[1, 2][..]), (0.1, &[2]), (20.0, &[])] {

@@ -52,6 +52,12 @@ fn is_delimiter(c: char) -> bool {
     c.is_whitespace() || "\"'<>`".contains(c)
 }
 
+/// Whether a password is so short, or such a word, that messages hold it for other reasons.
+fn is_word(secret: &str) -> bool {
+    let secret = secret.to_ascii_lowercase();
+    secret.len() < SHORTEST || SECRET_KEYS.iter().any(|key| key.starts_with(&secret))
+}
+
 /// Masks `user:password@host` where no scheme stands before it, or half of one.
 fn mask_words(text: &str) -> String {
     text.split_inclusive(is_delimiter).map(mask_user).collect()
@@ -61,7 +67,7 @@ fn mask_remembered(text: &str) -> String {
     let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
     secrets.iter().fold(text.to_owned(), |text, secret| {
         let text = text.replace(&format!(":{secret}@"), &format!(":{HIDDEN}@"));
-        if secret.len() < SHORTEST { text } else { text.replace(secret, HIDDEN) }
+        if is_word(secret) { text } else { text.replace(secret, HIDDEN) }
     })
 }
 
@@ -129,7 +135,7 @@ mod tests {
         for given in ["--file=rtsp://me:s3 cr:t@host/a", "you:hush/hush@host", "rtsp:/a:b@c"] {
             remember(given);
         }
-        assert_eq!(mask("no rtsp:/me:s3 cr:t@host/a there"), "no rtsp:/me:***@host/a there");
+        assert_eq!(mask("no rtsp:/me:s3 cr:t@host/a there"), "no rtsp:***@host/a there");
         assert_eq!(mask("tried s3 cr:t and hush/hush"), "tried *** and ***");
         assert_eq!(mask("a b c"), "a b c", "short ones are words");
         assert_eq!(mask("who knows nobody:unknown@host/x?"), "who knows nobody:***@host/x?");
