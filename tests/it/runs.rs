@@ -156,10 +156,6 @@ struct Run {
 
 impl Run {
     fn start(source: source::Options, sinks: Vec<Box<dyn Plan>>) -> Self {
-        Self::with(OnFailure::End, source, sinks)
-    }
-
-    fn with(sink_failure: OnFailure, source: source::Options, sinks: Vec<Box<dyn Plan>>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let options = Options {
             stream: "test".into(),
@@ -167,7 +163,7 @@ impl Run {
             tracker: TrackerOptions::default(),
             volumes: None,
             sinks,
-            sink_failure,
+            sink_failure: OnFailure::End,
             progress: false,
         };
         let (sender, end) = mpsc::sync_channel(1);
