@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How long a source may take to stop.
 pub(crate) const SOURCE: Duration = Duration::from_millis(1000);
+/// Until when frames that were queued before the signal are still looked at.
+const FRAMES: Duration = Duration::from_millis(500);
 /// Until when a sink that blocks is waited for.
 const PATIENCE: Duration = Duration::from_millis(1600);
 /// Until when sinks may write what they have, and the ends of their files.
@@ -30,6 +32,11 @@ pub(crate) fn begin() {
 /// Whether the time for sinks that block is over. False without a signal.
 pub(crate) fn is_impatient() -> bool {
     SIGNALLED.get().is_some_and(|since| since.elapsed() > PATIENCE)
+}
+
+/// Whether the time for queued frames is over. False without a signal.
+pub(crate) fn is_late_for_frames() -> bool {
+    SIGNALLED.get().is_some_and(|since| since.elapsed() > FRAMES)
 }
 
 /// The time that is left for the ends of sinks; `None` without a signal.

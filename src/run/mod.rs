@@ -156,6 +156,10 @@ impl Observe<'_> {
             }
             let bug = || Error::Bug("the source ended without an end event".into());
             let frame = frame.ok_or_else(bug)?;
+            if ending::is_late_for_frames() {
+                self.context.counters.dropped_busy.add();
+                continue;
+            }
             if self.source.is_live() && self.mode == Mode::Recording {
                 self.mode = Mode::Live;
                 self.observer.go_live();

@@ -21,7 +21,7 @@ use crate::backend::library;
 use crate::bounds::iou;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::limited::{open_limited, read_limited};
+use crate::limited::read_limited;
 use crate::locate;
 
 /// A detected face.
@@ -168,7 +168,8 @@ pub fn open(options: &Options) -> Result<Opened> {
                 "/usr/share/opencv4/haarcascades/haarcascade_frontalface_default.xml",
             ];
             let path = find(&names, "install the package opencv-data, or name the file")?;
-            open_limited(&path, LARGEST).map_err(|e| unusable(&path, &e.why.to_string()))?;
+            crate::limited::open_limited(&path, LARGEST)
+                .map_err(|e| unusable(&path, &e.why.to_string()))?;
             let detector = opencv::Haar::open(&path).map_err(|why| unusable(&path, &why))?;
             Ok(Opened { detector: Box::new(detector), prepare: opencv::grey })
         }
