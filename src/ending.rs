@@ -2,7 +2,7 @@
 //!
 //! A signal concerns the whole process, so its time is kept in one place for all threads. Counted
 //! from the signal, a source has a second to stop, a sink that blocks is waited for until
-//! [`PATIENCE`], sinks write their ends until [`FINISH`], and at [`LAST`] the process exits,
+//! `PATIENCE`, sinks write their ends until `FINISH`, and at `LAST` the process exits,
 //! whatever hangs.
 
 use std::sync::OnceLock;
