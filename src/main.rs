@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| "mmface_live=info,mmface=info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| cli::MaskedStderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         // A closed standard error must not end the run.
@@ -28,13 +28,17 @@ fn main() -> ExitCode {
     });
     let result =
         catch_unwind(work).unwrap_or_else(|_| Err(Error::Bug("the program panicked".into())));
-    match result {
-        Ok(()) | Err(Error::ReaderGone) => ExitCode::SUCCESS,
+    let code = match result {
+        Ok(()) | Err(Error::ReaderGone) => 0,
         Err(error) => {
             tracing::error!("{}", cli::explain(&error));
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
+    };
+    if mmface_live::ending::has_abandoned() {
+        signal_hook::low_level::exit(code.into());
     }
+    ExitCode::from(code)
 }
 
 fn run_streams(args: RunArgs) -> Result<()> {

@@ -8,8 +8,8 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::values::{
-    DetectorArg, DeviceArg, FormatArg, MeshFromArg, PrecisionArg, RefineArg, SmoothArg, StyleArg,
-    TransportArg, VolumeFromArg,
+    DetectorArg, DeviceArg, FormatArg, MeshFromArg, PrecisionArg, RefineArg, SinkFailureArg,
+    SlowReaderArg, SmoothArg, StyleArg, TransportArg, VolumeFromArg,
 };
 
 /// Reads a camera from a configuration file, where a number needs no quotes.
@@ -142,6 +142,13 @@ pub struct RunArgs {
     /// Write the records to this file, or to standard output for - [default: -]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
+    /// What happens in a live run if the reader of the records is slow; a file waits for it
+    /// [default: drop]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Output")]
+    pub on_slow_reader: Option<SlowReaderArg>,
+    /// What happens if an output fails, for example because its disk is full [default: end]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Output")]
+    pub sink_failure: Option<SinkFailureArg>,
     /// Draw the fitted mesh: none, window, or a file (.mp4, .mkv, .webm; .png, .jpg for a picture)
     #[arg(long, value_name = "none|window|FILE", help_heading = "Output")]
     pub overlay: Option<PathBuf>,
@@ -237,6 +244,8 @@ impl RunArgs {
             smooth: self.smooth.or(file.smooth),
             refine: self.refine.or(file.refine),
             json: self.json.or(file.json),
+            on_slow_reader: self.on_slow_reader.or(file.on_slow_reader),
+            sink_failure: self.sink_failure.or(file.sink_failure),
             overlay: self.overlay.or(file.overlay),
             overlay_style: self.overlay_style.or(file.overlay_style),
             report: self.report.or(file.report),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mmface::backend::Precision;
 use mmface::detect::{MAX_SIZE, MIN_SIZE};
+use mmface::limited::read_text_limited;
 use mmface::smooth::Strength;
 use mmface::{Device, Mode, Models, Runtime, TrackerOptions};
 
@@ -150,7 +151,7 @@ impl Config {
             },
             run: run::Options {
                 stream: match args.stream {
-                    Some(StreamKey::Name(name)) => name,
+                    Some(StreamKey::Name(name)) => source::mask(&name),
                     Some(StreamKey::Tables(_)) => {
                         return Err(Error::Usage("[[stream]] stands within another table".into()));
                     }
@@ -161,6 +162,7 @@ impl Config {
                 tracker,
                 volumes,
                 sinks,
+                sink_failure: args.sink_failure.map_or_else(Default::default, Into::into),
                 progress: !(records_on_terminal && on_terminal),
             },
         })
@@ -229,9 +231,13 @@ fn volumes(
     Ok((refine || !wanted.is_empty()).then_some(Volumes { source, resolution }))
 }
 
+/// Most bytes of a configuration file.
+const LARGEST: u64 = 1 << 20;
+
 pub(super) fn read(path: &Path) -> Result<RunArgs> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::Usage(format!("cannot read --config {}: {e}", path.display())))?;
+    let text =
+        read_text_limited(path, LARGEST).map_err(|e| Error::Usage(format!("--config: {e}")))?;
+    text.lines().for_each(source::remember);
     parse(&text, path)
 }
 

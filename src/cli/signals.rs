@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::{Error, Result};
+use crate::{Error, Result, ending};
 
 /// Signals within this time after the first count as the same request.
 const SAME_REQUEST: Duration = Duration::from_millis(500);
@@ -24,7 +25,8 @@ pub struct Requests {
 impl Requests {
     /// Listens to signals. With `reloads`, SIGHUP asks for new settings instead of the end. A
     /// second signal to end exits at once, unless it comes right after the first: `timeout` signals
-    /// the program and then its process group, which counts as one request.
+    /// the program and then its process group, which counts as one request. What hangs is not waited
+    /// for: within three seconds the process has ended.
     ///
     /// # Errors
     /// [`Error::Bug`] if signals cannot be caught.
@@ -43,6 +45,11 @@ impl Requests {
                     continue;
                 }
                 stop.store(true, Ordering::Relaxed);
+                ending::begin();
+                if first.is_none() {
+                    // Without a thread more only a second signal ends what hangs.
+                    let _ = std::thread::Builder::new().name("last".into()).spawn(exit_at_last);
+                }
                 if first.get_or_insert_with(Instant::now).elapsed() > SAME_REQUEST {
                     signal_hook::low_level::exit(130);
                 }
@@ -59,6 +66,28 @@ impl Requests {
 /// [`Error::Bug`] if signals cannot be caught.
 pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     Requests::listen(false).map(|requests| requests.stop)
+}
+
+/// Exits when the time for a proper end is over.
+fn exit_at_last() {
+    std::thread::sleep(ending::LAST);
+    let lost = ending::is_writing();
+    let (told, heard) = mpsc::sync_channel(1);
+    // On a thread of its own: standard error may be what blocks.
+    let tell = move || {
+        if lost {
+            tracing::error!(
+                "something hangs, and is not waited for after a signal: outputs may lack their ends"
+            );
+        } else {
+            tracing::info!("stopped before anything was written");
+        }
+        let _ = told.send(());
+    };
+    if std::thread::Builder::new().name("farewell".into()).spawn(tell).is_ok() {
+        let _ = heard.recv_timeout(Duration::from_millis(150));
+    }
+    signal_hook::low_level::exit(if lost { 6 } else { 0 });
 }
 
 /// Whether the parent process has set the signal to be ignored, as nohup does with SIGHUP.

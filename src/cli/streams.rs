@@ -6,7 +6,8 @@ use super::args::StreamKey;
 use super::config::{self, Config, RuntimeSettings};
 use super::{RunArgs, sinks};
 use crate::run;
-use crate::sink::json::{SharedFile, Target};
+use crate::sink::files::SharedFile;
+use crate::sink::json::Target;
 use crate::{Error, Result};
 
 /// What a command line asks for.

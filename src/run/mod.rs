@@ -27,9 +27,9 @@ use mmface::{Mode, Observer, Runtime, TrackerOptions};
 
 use crate::counters::Counters;
 use crate::frame::StreamInfo;
-use crate::sink::{self, Context, Plan, Volumes};
+use crate::sink::{self, Context, OnFailure, Plan, Volumes};
 use crate::source::{self, End, Event, Source};
-use crate::{Error, Result};
+use crate::{Error, Result, ending};
 use output::{Message, Observed, Output};
 use progress::Progress;
 use reader::Reader;
@@ -49,6 +49,8 @@ pub struct Options {
     pub volumes: Option<Volumes>,
     /// The requested sinks.
     pub sinks: Vec<Box<dyn Plan>>,
+    /// What happens if a sink fails.
+    pub sink_failure: OnFailure,
     /// Whether a progress bar may be shown.
     pub progress: bool,
     /// What the run counts.
@@ -68,7 +70,8 @@ pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Resul
         tracing::warn!("the networks of {name} are untrained: their parameters mean nothing");
     }
     let header = header(&options, runtime);
-    let Options { stream, source, tracker, volumes, sinks, progress, counters } = options;
+    let Options { stream, source, tracker, volumes, sinks, sink_failure, progress, counters } =
+        options;
     let live = source.input.is_live() || source.realtime;
     let mode = match tracker.mode {
         Mode::Stills => Mode::Stills,
@@ -85,9 +88,11 @@ pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Resul
         crop: runtime.variant().crop,
         trained: runtime.variant().trained,
         volumes,
+        live: live.into(),
         counters,
     });
-    let output = Output::open(sinks, fitter, &context, stop)?;
+    let output = Output::open(sinks, sink_failure, fitter, &context, stop)?;
+    ending::writing();
     let (messages, waiting) = bounded(QUEUED);
     let writer = spawn("output", move || output.run(waiting))?;
     let mut observe = Observe {
@@ -156,6 +161,10 @@ impl Observe<'_> {
             }
             let bug = || Error::Bug("the source ended without an end event".into());
             let frame = frame.ok_or_else(bug)?;
+            if ending::is_late_for_frames() {
+                self.context.counters.dropped_busy.add();
+                continue;
+            }
             if self.source.is_live() && self.mode == Mode::Recording {
                 self.mode = Mode::Live;
                 self.observer.go_live();

@@ -1,12 +1,15 @@
 //! Records as JSON lines, to standard output or to a file.
 
-use std::io::{self, Write};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::files::{TruncateOnWrite, cannot_write};
+use super::files::{SharedFile, cannot_write};
+use super::lines::{self, Ended, Importance};
 use super::{Content, Context, Event, Plan, Sink, WhenSlow};
+use crate::counters::SinkCounters;
 use crate::{Error, Result};
 
 /// Where records are written.
@@ -20,64 +23,6 @@ pub enum Target {
     Shared(SharedFile),
 }
 
-/// A file into which several streams write whole lines. It is truncated at the first record.
-#[derive(Debug, Clone)]
-pub struct SharedFile {
-    path: PathBuf,
-    /// Opened by the first stream.
-    file: Arc<Mutex<Option<TruncateOnWrite>>>,
-}
-
-impl SharedFile {
-    /// The file at `path`, which is not opened yet.
-    #[must_use]
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, file: Arc::default() }
-    }
-
-    /// Where it lies.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<TruncateOnWrite>> {
-        // A stream that panicked left a whole line or, as at a full disk, a part of one.
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn open(&self) -> Result<Self> {
-        let mut file = self.lock();
-        if file.is_none() {
-            *file = Some(create(&self.path)?);
-        }
-        drop(file);
-        Ok(self.clone())
-    }
-}
-
-impl PartialEq for SharedFile {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.file, &other.file)
-    }
-}
-
-impl Eq for SharedFile {}
-
-impl Write for SharedFile {
-    /// Writes all bytes, so that a line of one stream never lies within a line of another.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.lock().as_mut() {
-            Some(file) => file.write_all(bytes).map(|()| bytes.len()),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.lock().as_mut().map_or(Ok(()), Write::flush)
-    }
-}
-
 /// The sink for records.
 #[derive(Debug)]
 pub struct Json {
@@ -85,6 +30,9 @@ pub struct Json {
     pub target: Target,
     /// Optional parts of the records.
     pub content: Content,
+    /// What happens in a live run if their reader is slow: the run waits, or the oldest frames'
+    /// records that wait are dropped. Other records are kept.
+    pub when_slow: WhenSlow,
 }
 
 impl Plan for Json {
@@ -92,6 +40,7 @@ impl Plan for Json {
         "records"
     }
 
+    /// Always waits: making a line takes no time, and the lines have a queue of their own.
     fn when_slow(&self) -> WhenSlow {
         WhenSlow::Wait
     }
@@ -104,44 +53,92 @@ impl Plan for Json {
         }
     }
 
-    fn open(self: Box<Self>, _: &Arc<Context>) -> Result<Box<dyn Sink>> {
-        let (out, place): (Box<dyn Write + Send>, _) = match &self.target {
-            Target::Stdout => (Box::new(io::stdout()), "standard output".into()),
-            Target::File(path) => (Box::new(create(path)?), path.display().to_string()),
-            Target::Shared(file) => (Box::new(file.open()?), file.path.display().to_string()),
+    fn open(self: Box<Self>, context: &Arc<Context>) -> Result<Box<dyn Sink>> {
+        let (target, place) = match &self.target {
+            Target::Stdout => {
+                let place = "standard output".to_string();
+                let failed = |e| cannot_write("records", &place, &e);
+                (lines::Target::stdout().map_err(failed)?, place)
+            }
+            Target::File(path) => (create(path)?, path.display().to_string()),
+            Target::Shared(file) => {
+                file.open().map_err(|e| cannot_create(file.path(), &e))?;
+                (lines::Target::Shared(file.clone()), file.path().display().to_string())
+            }
         };
-        Ok(Box::new(Lines { out, place, content: self.content, line: Vec::new() }))
+        Ok(Box::new(Records {
+            target: Some((target, place)),
+            lines: None,
+            content: self.content,
+            when_slow: self.when_slow,
+            counters: context.counters.sink("records"),
+            context: context.clone(),
+        }))
     }
 }
 
-/// Writes one record per line and flushes each line, so that a reader gets every record with its
-/// frame and a crash loses none.
-struct Lines {
-    out: Box<dyn Write + Send>,
-    place: String,
+/// Writes one record per line, each at once, so that a reader gets every record with its frame and
+/// a crash loses none.
+struct Records {
+    /// Until the first record.
+    target: Option<(lines::Target, String)>,
+    /// From the first record on.
+    lines: Option<lines::Lines>,
     content: Content,
-    line: Vec<u8>,
+    when_slow: WhenSlow,
+    counters: Arc<SinkCounters>,
+    context: Arc<Context>,
 }
 
-impl Sink for Lines {
-    fn take(&mut self, event: &Event) -> Result<ControlFlow<&'static str>> {
-        let record = event.record(self.content);
-        self.line.clear();
-        serde_json::to_writer(&mut self.line, &record)
-            .map_err(|e| Error::Bug(format!("a record cannot be serialised: {e}")))?;
-        self.line.push(b'\n');
-        match self.out.write_all(&self.line).and_then(|()| self.out.flush()) {
-            Ok(()) => Ok(ControlFlow::Continue(())),
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
-                Ok(ControlFlow::Break("the reader of the records has gone"))
-            }
-            Err(e) => Err(cannot_write("records", &self.place, &e)),
+impl Records {
+    fn importance(&self, event: &Event) -> Importance {
+        let live = self.context.live.load(Ordering::Relaxed);
+        match event {
+            _ if self.when_slow == WhenSlow::Wait || !live => Importance::Wait,
+            Event::Frame(_) => Importance::Newest,
+            _ => Importance::Kept,
+        }
+    }
+
+    fn finish_lines(&mut self) -> Result<ControlFlow<&'static str>> {
+        match self.lines.take().map(lines::Lines::finish).transpose()? {
+            Some(Ended::ReaderGone) => Ok(ControlFlow::Break("the reader of the records has gone")),
+            Some(Ended::Written) | None => Ok(ControlFlow::Continue(())),
         }
     }
 }
 
-fn create(path: &Path) -> Result<TruncateOnWrite> {
-    TruncateOnWrite::open(path).map_err(|e| {
-        Error::Sink(format!("cannot create {}: {e}; name another file with --json", path.display()))
-    })
+impl Sink for Records {
+    fn take(&mut self, event: &Event) -> Result<ControlFlow<&'static str>> {
+        let mut line = serde_json::to_vec(&event.record(self.content))
+            .map_err(|e| Error::Bug(format!("a record cannot be serialised: {e}")))?;
+        line.push(b'\n');
+        if let Some((target, place)) = self.target.take() {
+            self.lines = Some(lines::Lines::start(target, place)?);
+        }
+        let importance = self.importance(event);
+        let Some(lines) = &self.lines else {
+            return Ok(ControlFlow::Break("the records have ended"));
+        };
+        match lines.send(line, importance) {
+            Ok(dropped) => {
+                (0..dropped).for_each(|_| self.counters.dropped.add());
+                Ok(ControlFlow::Continue(()))
+            }
+            Err(handoff::Closed) => self.finish_lines(),
+        }
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        // A reader that leaves during the last lines has what it wanted.
+        self.finish_lines().map(|_| ())
+    }
+}
+
+fn create(path: &Path) -> Result<lines::Target> {
+    lines::Target::open(path).map_err(|e| cannot_create(path, &e))
+}
+
+fn cannot_create(path: &Path, error: &io::Error) -> Error {
+    Error::Sink(format!("cannot create {}: {error}; name another file with --json", path.display()))
 }

@@ -36,7 +36,7 @@ use crate::{Error, Result};
 use emitter::{Emitter, Stop};
 pub use file::is_picture;
 pub use health::health;
-pub use mask::mask;
+pub use mask::{mask, remember};
 
 /// Frames of a file queued for a busy reader. For live sources only the newest frame is queued.
 const QUEUED_FRAMES: usize = 3;
@@ -72,10 +72,10 @@ impl Input {
     #[must_use]
     pub fn label(&self) -> String {
         match self {
-            Self::Camera(name) => camera::device(name).display().to_string(),
+            Self::Camera(name) => mask(&camera::device(name).display().to_string()),
             Self::Rtsp(url) => mask::mask_url(url),
-            Self::File(path) | Self::Images(path) => path.display().to_string(),
-            Self::Pictures { label, .. } => label.clone(),
+            Self::File(path) | Self::Images(path) => mask(&path.display().to_string()),
+            Self::Pictures { label, .. } => mask(label),
             Self::Pipeline(description) => mask(description),
         }
     }
@@ -267,7 +267,9 @@ impl Source {
 impl Drop for Source {
     fn drop(&mut self) {
         self.stop();
-        if self.done.recv_timeout(DROP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+        let most = crate::ending::left().map_or(DROP_TIMEOUT, |left| left.min(DROP_TIMEOUT));
+        if self.done.recv_timeout(most) == Err(RecvTimeoutError::Timeout) {
+            crate::ending::abandon();
             tracing::warn!("the source does not release its device; it is abandoned");
         }
     }

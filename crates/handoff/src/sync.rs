@@ -13,6 +13,21 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// As [`wait`], but for no longer than about `time`. Under `cfg(loom)`, which has no time, it waits.
+pub(crate) fn wait_briefly<'a, T>(
+    condvar: &Condvar,
+    guard: MutexGuard<'a, T>,
+    time: std::time::Duration,
+) -> MutexGuard<'a, T> {
+    #[cfg(loom)]
+    {
+        let _ = time;
+        wait(condvar, guard)
+    }
+    #[cfg(not(loom))]
+    condvar.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0
+}
+
 /// Waits for a notification and ignores poisoning, as [`lock`] does.
 pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
