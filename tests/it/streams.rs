@@ -91,9 +91,6 @@ fn a_new_list_ends_and_starts_streams_and_leaves_the_others_alone() {
     let begun = |name: &'static str| move |record: &Record| matches!(record, Record::Frame(frame) if frame.stream == name);
     running.read_until(begun("one"));
     running.read_until(begun("two"));
-    configuration(folder.path(), "faces = many");
-    running.signal("HUP");
-    running.read_until(begun("two"));
     configuration(folder.path(), &(one + &table("three", "single_face.mp4", "")));
     running.signal("HUP");
     running.read_until(|record| matches!(record, Record::End(end) if end.stream == "two"));
@@ -102,9 +99,22 @@ fn a_new_list_ends_and_starts_streams_and_leaves_the_others_alone() {
     running.signal("TERM");
     let done = running.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert!(done.stderr.contains("the streams go on as they are"), "{}", done.stderr);
     let streams = apart(&done.stdout);
     assert_eq!(streams["three"].frames.len(), 72);
     assert_eq!(streams["two"].end.reason, "stopped");
     assert_eq!(streams["one"].streams.len(), 1, "the stream was not disturbed");
+}
+
+#[test]
+fn a_new_list_that_is_wrong_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = table("one", "single_face.mp4", "realtime = true");
+    let mut running = Running::start(command(configuration(folder.path(), &text)));
+    running.read_until(|record| matches!(record, Record::Frame(_)));
+    configuration(folder.path(), "[[stream]]\nfaces = \"many\"");
+    running.signal("HUP");
+    let done = running.finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stderr.contains("the streams go on as they are"), "{}", done.stderr);
+    assert_eq!(apart(&done.stdout)["one"].end.reason, "end of stream");
 }
