@@ -50,6 +50,10 @@ pub struct SinkCounters {
     pub name: &'static str,
     /// Frames dropped because the sink was too slow.
     pub dropped: Counter,
+    /// Frames for the sink.
+    pub frames: Counter,
+    /// Frames that the sink has taken.
+    pub taken: Counter,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -86,10 +90,19 @@ impl Counters {
         lock(&self.latency).percentiles()
     }
 
-    /// Adds the counters of a sink.
+    /// The counters of a sink, which are added if they are not there yet.
     pub fn sink(&self, name: &'static str) -> Arc<SinkCounters> {
-        let counters = Arc::new(SinkCounters { name, dropped: Counter::default() });
-        lock(&self.sinks).push(counters.clone());
+        let mut sinks = lock(&self.sinks);
+        if let Some(known) = sinks.iter().find(|counters| counters.name == name) {
+            return known.clone();
+        }
+        let counters = Arc::new(SinkCounters {
+            name,
+            dropped: Counter::default(),
+            frames: Counter::default(),
+            taken: Counter::default(),
+        });
+        sinks.push(counters.clone());
         counters
     }
 

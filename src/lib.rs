@@ -7,6 +7,8 @@
 
 pub mod cli;
 pub mod counters;
+#[doc(hidden)]
+pub mod ending;
 mod error;
 pub mod eval;
 pub mod frame;

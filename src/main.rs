@@ -3,9 +3,9 @@
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
-use mmface::record;
-use mmface_live::cli::{self, Command, Config, RunArgs};
+use mmface_live::cli::{self, Command, Job, RunArgs, Streams};
 use mmface_live::{Error, Result, run};
 
 fn main() -> ExitCode {
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| "mmface_live=info,mmface=info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| cli::MaskedStderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         // A closed standard error must not end the run.
@@ -24,25 +24,50 @@ fn main() -> ExitCode {
 
     let work = AssertUnwindSafe(|| match cli.command {
         Some(command) => other(command),
-        None => run_stream(cli.run),
+        None => run_streams(cli.run),
     });
     let result =
         catch_unwind(work).unwrap_or_else(|_| Err(Error::Bug("the program panicked".into())));
-    match result {
-        Ok(()) | Err(Error::ReaderGone) => ExitCode::SUCCESS,
+    let code = match result {
+        Ok(()) | Err(Error::ReaderGone) => 0,
         Err(error) => {
             tracing::error!("{}", cli::explain(&error));
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
+    };
+    if mmface_live::ending::has_abandoned() {
+        signal_hook::low_level::exit(code.into());
+    }
+    ExitCode::from(code)
+}
+
+fn run_streams(args: RunArgs) -> Result<()> {
+    match Job::new(args)? {
+        Job::One(config) => {
+            let stop = cli::stop_on_signals()?;
+            let runtime = config.runtime.open()?;
+            run::log_end(&run::run(&runtime, config.run, &stop)?);
+            Ok(())
+        }
+        Job::Many(streams) => run_many(*streams),
     }
 }
 
-fn run_stream(args: RunArgs) -> Result<()> {
-    let config = Config::new(args)?;
-    let stop = cli::stop_on_signals()?;
+fn run_many(mut config: Streams) -> Result<()> {
+    let requests = cli::Requests::listen(true)?;
     let runtime = config.runtime.open()?;
-    log_summary(&run::run(&runtime, config.run, &stop)?);
-    Ok(())
+    let streams = std::mem::take(&mut config.streams);
+    run::run_streams(&runtime, streams, &requests.stop, || {
+        requests.reload.swap(false, Ordering::Relaxed).then(|| config.again()).and_then(|read| {
+            let again = read.inspect_err(|e| tracing::error!("{e}; the streams go on as they are"));
+            let again = again.ok()?;
+            if again.runtime != config.runtime {
+                tracing::warn!("settings of the networks change only with a new start");
+            }
+            tracing::info!("the list of streams is read again");
+            Some(again.streams)
+        })
+    })
 }
 
 fn other(command: Command) -> Result<()> {
@@ -53,22 +78,4 @@ fn other(command: Command) -> Result<()> {
         Command::Eval(args) => cli::eval::run(*args, &cli::stop_on_signals()?),
         Command::View(args) => cli::view::run(&args),
     }
-}
-
-fn log_summary(end: &record::End) {
-    let record::End { frames, faces, seconds, fps, latency_ms, reason, .. } = end;
-    let mut lost = String::new();
-    for (count, why) in [(frames.dropped.busy, "too fast"), (frames.dropped.damaged, "damaged")] {
-        if count > 0 {
-            lost += &format!(", {count} lost ({why})");
-        }
-    }
-    tracing::info!(
-        "{reason}: {} {}{lost}, {faces} {} in {seconds:.1} s: {fps:.0} frames a second, {:.1} ms each (95 of 100 within {:.1} ms)",
-        frames.processed,
-        if frames.processed == 1 { "frame" } else { "frames" },
-        if *faces == 1 { "face" } else { "faces" },
-        latency_ms.p50,
-        latency_ms.p95,
-    );
 }

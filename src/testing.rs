@@ -32,6 +32,7 @@ pub(crate) fn context(model: &Arc<FaceModel>) -> Arc<Context> {
         crop: models.variant("mmface-lite").expect("a variant").crop,
         trained: true,
         volumes: None,
+        live: false.into(),
         counters: Arc::new(Counters::default()),
     })
 }

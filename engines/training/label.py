@@ -2,6 +2,9 @@
 
 Needs its own environment (mediapipe 0.10.21 wants numpy < 2): see requirements-label.txt. Writes into --work:
     mediapipe.npz what MediaPipe saw, by picture: a run that was cut short, or a longer list, goes on from there
+    irises.npz   picture [n], irises [n,2,2,3] (views: the picture, its mirror; the subject's right eye, left eye; x, y and
+                 radius in picture pixels, NaN where no face is found), lids [n,2,4,2] (each eye's outer corner, inner corner,
+                 middle of the upper and of the lower lid)
     teacher.npz  picture [n], points [n,68,2] picture pixels in i·bug's habit, scores [n,52] (mean of the views), views [n,4,52]
                  (scores of each, NaN where it found no face), found [n], trust [n]
 
@@ -29,8 +32,10 @@ RIDGE = 3.0
 # The network scores the same face differently in the mirror (correlation of funnel: 0.71), so each picture is scored
 # in four views: as it is, mirrored, and both turned by so many degrees.
 TURN = 7
+IRISES = np.arange(468, 478).reshape(2, 5)  # of the subject's right and left eye: the centre, then four points of the edge
+EYES = np.array([[33, 133, 159, 145], [263, 362, 386, 374]])  # outer corner, inner corner, middle of upper and lower lid
 TRUST_LIMIT = 7.0  # % of size: pictures that the calibration moves further are dropped
-PART = 100  # pictures that a process looks at before they are kept
+PART = 200  # pictures that a process looks at before they are kept
 
 
 def load_lists(faces):
@@ -84,9 +89,16 @@ def mirrored(name):
     return name
 
 
+def irises_of(points):
+    """MediaPipe's points [478,3] -> centre and radius of both irises [2,3], pixels."""
+    five = points[IRISES][..., :2]
+    return np.concatenate([five[:, 0], np.linalg.norm(five[:, 1:] - five[:, :1], axis=-1).mean(1, keepdims=True)], 1)
+
+
 def run_mediapipe(files, model):
-    """points [n,478,3] in pixels (NaN where no face is found), scores of four views [n,4,52] (likewise) and their names;
-    the largest face counts."""
+    """points [n,478,3] in pixels (NaN where no face is found), irises of picture and mirror [n,2,2,3] (likewise), scores of
+    four views [n,4,52] (likewise) and their names; the largest face counts."""
+    irises = np.full((len(files), 2, 2, 3), np.nan, np.float32)
     points, views, names = np.full((len(files), 478, 3), np.nan, np.float32), np.full((len(files), 4, 52), np.nan, np.float32), None
     with landmarker(model, num_faces=1, output_face_blendshapes=True) as network:
         for i, file in enumerate(files):
@@ -98,12 +110,16 @@ def run_mediapipe(files, model):
                     continue
                 if k == 0:
                     points[i] = seen[0]
+                    irises[i, 0] = irises_of(seen[0])
+                elif k == 1:
+                    irises[i, 1] = irises_of(seen[0])[::-1]
+                    irises[i, 1, :, 0] = picture.shape[1] - 1 - irises[i, 1, :, 0]
                 # the list begins with "_neutral"; our 52 are the rest in its order, tongueOut last with 0
                 found = {c.category_name: c.score for c in result.face_blendshapes[0] if c.category_name != "_neutral"}
                 names = names or [*found]
                 views[i, k] = 0
                 views[i, k, :len(names)] = [found[mirrored(n) if k % 2 else n] for n in names]
-    return points, views, names
+    return points, irises, views, names
 
 
 def run_side_by_side(faces, files, model, cache):
@@ -113,27 +129,26 @@ def run_side_by_side(faces, files, model, cache):
     if cache.exists():
         kept = np.load(cache)
         names = kept["names"]
-        seen = {file: (p, v) for file, p, v in zip(kept["picture"].tolist(), kept["points"], kept["views"])}
+        seen = {file: row for file, *row in zip(kept["picture"].tolist(), kept["points"], kept["irises"], kept["views"])}
     todo = [f for f in files if f not in seen]
     parts = [todo[k:k + PART] for k in range(0, len(todo), PART)]
     cores = os.cpu_count()
 
     def keep():
         part = cache.with_name("mediapipe.part.npz")
-        np.savez(part, picture=[*seen], points=np.stack([p for p, _ in seen.values()]),
-                 views=np.stack([v for _, v in seen.values()]), names=names)
+        fields = dict(zip(("points", "irises", "views"), map(np.stack, zip(*seen.values()))))
+        np.savez(part, picture=[*seen], names=names, **fields)
         part.rename(cache)
 
     with ProcessPoolExecutor(cores) as pool:
         paths = [[faces / f for f in part] for part in parts]
-        for part, (p, v, found) in zip(parts, pool.map(run_mediapipe, paths, [model] * len(parts))):
+        for part, (*fields, found) in zip(parts, pool.map(run_mediapipe, paths, [model] * len(parts))):
             names = found or names
-            seen |= zip(part, zip(p, v))
+            seen |= zip(part, zip(*fields))
             if names is not None:
                 keep()
             print(f"{len(seen)} of {len(files)} pictures seen", flush=True)
-    points, views = (np.stack(x) for x in zip(*(seen[f] for f in files)))
-    return points, views, names
+    return *(np.stack(x) for x in zip(*(seen[f] for f in files))), names
 
 
 def frame_of(points):
@@ -208,9 +223,10 @@ def main():
     options.work.mkdir(parents=True, exist_ok=True)
 
     rows = load_lists(options.faces)
-    points, views, names = run_side_by_side(options.faces, [r["file"] for r in rows], options.model,
+    points, irises, views, names = run_side_by_side(options.faces, [r["file"] for r in rows], options.model,
                                             options.work / "mediapipe.npz")
     found = np.isfinite(points).all((1, 2))
+    np.savez(options.work / "irises.npz", picture=[r["file"] for r in rows], irises=irises, lids=points[:, EYES, :2])
     hand = np.array([r["points"] or np.full((68, 2), np.nan) for r in rows])
     ibug = np.flatnonzero(np.array([r["points"] is not None and r["source"] != "video" for r in rows]) & found)
     # a picture where it took another face, or lost itself, must not teach the calibration

@@ -1,13 +1,15 @@
 //! The flags of a run.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::values::{
-    DetectorArg, DeviceArg, FormatArg, MeshFromArg, PrecisionArg, RefineArg, SmoothArg, StyleArg,
-    TransportArg, VolumeFromArg,
+    DetectorArg, DeviceArg, FormatArg, MeshFromArg, PrecisionArg, RefineArg, SinkFailureArg,
+    SlowReaderArg, SmoothArg, StyleArg, TransportArg, VolumeFromArg,
 };
 
 /// Reads a camera from a configuration file, where a number needs no quotes.
@@ -26,8 +28,52 @@ fn number_or_path<'de, D: Deserializer<'de>>(
     }))
 }
 
+/// The key `stream`: a name, or the tables `[[stream]]` of a configuration file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StreamKey {
+    /// Name of the stream.
+    Name(String),
+    /// The settings of several streams.
+    Tables(Vec<RunArgs>),
+}
+
+impl From<String> for StreamKey {
+    fn from(name: String) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl<'de> Deserialize<'de> for StreamKey {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = StreamKey;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name, or tables [[stream]]")
+            }
+
+            fn visit_str<E>(self, name: &str) -> std::result::Result<StreamKey, E> {
+                Ok(StreamKey::Name(name.into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut tables: A,
+            ) -> std::result::Result<StreamKey, A::Error> {
+                let mut all = Vec::new();
+                while let Some(table) = tables.next_element()? {
+                    all.push(table);
+                }
+                Ok(StreamKey::Tables(all))
+            }
+        }
+        from.deserialize_any(Either)
+    }
+}
+
 /// The flags of a run, which are also the keys of a configuration file.
-#[derive(Debug, Default, Args, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RunArgs {
     /// Camera: its number or device path
@@ -58,7 +104,8 @@ pub struct RunArgs {
     pub realtime: bool,
     /// Name of the stream in the records [default: the source]
     #[arg(long, value_name = "NAME", help_heading = "Source")]
-    pub stream: Option<String>,
+    #[serde(alias = "name")]
+    pub stream: Option<StreamKey>,
     /// Transport of RTSP packets [default: auto]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Source")]
     pub rtsp_transport: Option<TransportArg>,
@@ -102,6 +149,13 @@ pub struct RunArgs {
     /// Write the records to this file, or to standard output for - [default: -]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
+    /// What happens in a live run if the reader of the records is slow; a file waits for it
+    /// [default: drop]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Output")]
+    pub on_slow_reader: Option<SlowReaderArg>,
+    /// What happens if an output fails, for example because its disk is full [default: end]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Output")]
+    pub sink_failure: Option<SinkFailureArg>,
     /// Draw the fitted mesh: none, window, or a file (.mp4, .mkv, .webm; .png, .jpg for a picture)
     #[arg(long, value_name = "none|window|FILE", help_heading = "Output")]
     pub overlay: Option<PathBuf>,
@@ -207,6 +261,8 @@ impl RunArgs {
             smooth: self.smooth.or(file.smooth),
             refine: self.refine.or(file.refine),
             json: self.json.or(file.json),
+            on_slow_reader: self.on_slow_reader.or(file.on_slow_reader),
+            sink_failure: self.sink_failure.or(file.sink_failure),
             overlay: self.overlay.or(file.overlay),
             overlay_style: self.overlay_style.or(file.overlay_style),
             report: self.report.or(file.report),
@@ -229,7 +285,18 @@ impl RunArgs {
         }
     }
 
-    fn names_a_source(&self) -> bool {
+    /// Takes the `[[stream]]` tables out of the arguments of a configuration file.
+    pub(super) fn take_tables(&mut self) -> Option<Vec<Self>> {
+        match self.stream.take() {
+            Some(StreamKey::Tables(tables)) => Some(tables),
+            name => {
+                self.stream = name;
+                None
+            }
+        }
+    }
+
+    pub(super) fn names_a_source(&self) -> bool {
         self.camera.is_some()
             || self.rtsp.is_some()
             || self.url.is_some()

@@ -2,14 +2,17 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mmface::backend::Precision;
 use mmface::detect::{MAX_SIZE, MIN_SIZE};
+use mmface::limited::read_text_limited;
 use mmface::smooth::Strength;
 use mmface::{Device, Mode, Models, Runtime, TrackerOptions};
 
 use super::RunArgs;
+use super::args::StreamKey;
 use super::sinks::{self, Wanted};
 use crate::run;
 use crate::sink::{Needs, Plan, VolumeSource, Volumes};
@@ -25,7 +28,7 @@ pub struct Config {
 }
 
 /// Settings of a [`Runtime`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeSettings {
     /// The folder of the models, if it is not in the usual place.
     pub models: Option<PathBuf>,
@@ -86,7 +89,7 @@ impl Config {
         }
         let input = input(&args)?;
         let wanted = sinks::plans(&args, &input)?;
-        keep_apart(&input, &wanted, args.config.as_deref())?;
+        keep_apart(&[&input], &outputs(&wanted), args.config.as_deref())?;
         let plans = wanted.into_iter().map(|(_, plan)| plan).collect();
         let sized = args.volume.is_some();
         let config = Self::with_sinks(args, input, plans)?;
@@ -147,11 +150,19 @@ impl Config {
                 volume: head,
             },
             run: run::Options {
-                stream: args.stream.unwrap_or_else(|| source.input.label()),
+                stream: match args.stream {
+                    Some(StreamKey::Name(name)) => source::mask(&name),
+                    Some(StreamKey::Tables(_)) => {
+                        return Err(Error::Usage("[[stream]] stands within another table".into()));
+                    }
+                    None => source.input.label(),
+                },
+                counters: Arc::default(),
                 source,
                 tracker,
                 volumes,
                 sinks,
+                sink_failure: args.sink_failure.map_or_else(Default::default, Into::into),
                 progress: !(records_on_terminal && on_terminal),
             },
         })
@@ -226,9 +237,13 @@ fn volumes(
     Ok((refine || !wanted.is_empty()).then_some(Volumes { source, resolution }))
 }
 
-fn read(path: &Path) -> Result<RunArgs> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::Usage(format!("cannot read --config {}: {e}", path.display())))?;
+/// Most bytes of a configuration file.
+const LARGEST: u64 = 1 << 20;
+
+pub(super) fn read(path: &Path) -> Result<RunArgs> {
+    let text =
+        read_text_limited(path, LARGEST).map_err(|e| Error::Usage(format!("--config: {e}")))?;
+    text.lines().for_each(source::remember);
     parse(&text, path)
 }
 
@@ -242,7 +257,7 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<RunArgs> {
     })
 }
 
-fn input(args: &RunArgs) -> Result<Input> {
+pub(super) fn input(args: &RunArgs) -> Result<Input> {
     let mut inputs: Vec<Input> = Vec::new();
     inputs.extend(args.camera.clone().map(Input::Camera));
     inputs.extend(args.rtsp.clone().map(Input::Rtsp));
@@ -264,19 +279,29 @@ fn input(args: &RunArgs) -> Result<Input> {
     }
 }
 
+/// The files that sinks will write, each with the flag that named it.
+pub(super) fn outputs(wanted: &[Wanted]) -> Vec<(&'static str, PathBuf)> {
+    wanted.iter().filter_map(|(flag, plan)| Some((*flag, plan.file()?.to_path_buf()))).collect()
+}
+
 /// Checks that no output overwrites an input, and that no two outputs write to the same file.
-fn keep_apart(input: &Input, wanted: &[Wanted], config: Option<&Path>) -> Result<()> {
-    let outputs: Vec<(&str, &Path)> =
-        wanted.iter().filter_map(|(flag, plan)| Some((*flag, plan.file()?))).collect();
-    let is_read = |output: &Path| match input {
-        Input::File(source) => same(output, source),
-        Input::Images(folder) => {
-            let real = output.canonicalize().unwrap_or_default();
-            source::is_picture(&real) && real.parent().is_some_and(|parent| same(parent, folder))
-        }
-        _ => false,
+pub(super) fn keep_apart(
+    inputs: &[&Input],
+    outputs: &[(&str, PathBuf)],
+    config: Option<&Path>,
+) -> Result<()> {
+    let is_read = |output: &Path| {
+        inputs.iter().any(|input| match input {
+            Input::File(source) => same(output, source),
+            Input::Images(folder) => {
+                let real = output.canonicalize().unwrap_or_default();
+                source::is_picture(&real)
+                    && real.parent().is_some_and(|parent| same(parent, folder))
+            }
+            _ => false,
+        })
     };
-    for (flag, path) in &outputs {
+    for (flag, path) in outputs {
         let what = match config {
             Some(config) if same(path, config) => "configuration",
             _ if is_read(path) => "source",
@@ -286,8 +311,10 @@ fn keep_apart(input: &Input, wanted: &[Wanted], config: Option<&Path>) -> Result
         return Err(Error::Usage(format!("{flag} would write over the {what} {path}")));
     }
     for (i, (one, a)) in outputs.iter().enumerate() {
-        if let Some((other, _)) = outputs[i + 1..].iter().find(|(_, b)| same(a, b)) {
-            return Err(Error::Usage(format!("{one} and {other} name the same file")));
+        if let Some((other, b)) = outputs[i + 1..].iter().find(|(_, b)| same(a, b)) {
+            let flags =
+                if one == other { format!("two {one}") } else { format!("{one} and {other}") };
+            return Err(Error::Usage(format!("{flags} name the same file {}", b.display())));
         }
     }
     Ok(())

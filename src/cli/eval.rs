@@ -8,9 +8,9 @@ use super::config::same;
 use super::values::JudgedArg;
 use super::{Config, RunArgs, say};
 use crate::eval::Evaluation;
-use crate::sink::Content;
 use crate::sink::files::cannot_write;
 use crate::sink::json::{Json, Target};
+use crate::sink::{Content, WhenSlow};
 use crate::{Error, Result, run};
 
 /// Help text of the subcommand.
@@ -79,7 +79,11 @@ pub fn run(args: Args, stop: &Arc<AtomicBool>) -> Result<()> {
     let mut sinks = vec![evaluation.listener()];
     if let Some(path) = records {
         let content = Content { landmarks: true, ..Content::default() };
-        sinks.push(Box::new(Json { target: Target::File(path), content }));
+        sinks.push(Box::new(Json {
+            target: Target::File(path),
+            content,
+            when_slow: WhenSlow::Wait,
+        }));
     }
     let config = Config::with_sinks(run, evaluation.input(), sinks)?;
     run::run(&config.runtime.open()?, config.run, stop)?;

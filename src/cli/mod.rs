@@ -8,6 +8,7 @@ pub mod engines;
 pub mod eval;
 mod signals;
 mod sinks;
+mod streams;
 mod values;
 pub mod view;
 
@@ -20,9 +21,11 @@ use mmface::record;
 pub use args::RunArgs;
 pub use config::Config;
 pub use cure::explain;
-pub use signals::stop_on_signals;
+pub use signals::{Requests, stop_on_signals};
+pub use streams::{Job, Streams};
 
 use crate::sink::files::cannot_write;
+use crate::source::{mask, remember};
 use crate::{Error, Result};
 
 /// Face model parameters from live video: a camera, an RTSP stream or a file goes in; for every
@@ -77,8 +80,39 @@ pub enum Command {
 /// Parses the arguments. Exits on errors and after printing help.
 #[must_use]
 pub fn parse() -> Cli {
-    let matches = without_empty_variables(Cli::command()).get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit())
+    for argument in std::env::args_os() {
+        remember(&argument.to_string_lossy());
+    }
+    let matches = without_empty_variables(Cli::command()).try_get_matches();
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|e| refuse(&e))
+}
+
+/// Prints an error of the arguments without the passwords in it, or the help, and exits.
+fn refuse(error: &clap::Error) -> ! {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    let text = error.render();
+    let coloured = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let text = if coloured { text.ansi().to_string() } else { text.to_string() };
+    // Nobody is left to tell of a closed standard error.
+    let _ = std::io::stderr().write_all(mask(&text).as_bytes());
+    signal_hook::low_level::exit(error.exit_code())
+}
+
+/// Standard error without passwords, for the log: whatever looks like a URL with credentials is
+/// masked, whoever wrote it.
+pub struct MaskedStderr;
+
+impl Write for MaskedStderr {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        std::io::stderr().write_all(mask(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }
 
 /// Treats environment variables that are empty as not set.

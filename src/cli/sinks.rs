@@ -10,7 +10,7 @@ use crate::sink::meshes::{AnimationFile, MeshFiles, Origin};
 use crate::sink::overlay::{OverlayVideo, Target as OverlayTarget};
 use crate::sink::report::ReportPage;
 use crate::sink::volumes::VolumeFiles;
-use crate::sink::{Content, Plan};
+use crate::sink::{Content, Plan, WhenSlow};
 use crate::source::Input;
 use crate::{Error, Result};
 
@@ -19,7 +19,17 @@ pub(super) type Wanted = (&'static str, Box<dyn Plan>);
 
 /// The requested sinks, records first.
 pub(super) fn plans(args: &RunArgs, input: &Input) -> Result<Vec<Wanted>> {
-    let mut plans: Vec<Wanted> = vec![("--json", Box::new(json(args)))];
+    let target = match &args.json {
+        Some(path) if path != Path::new("-") => JsonTarget::File(path.clone()),
+        _ => JsonTarget::Stdout,
+    };
+    plans_with(args, input, target)
+}
+
+/// The requested sinks, with records to `target`.
+pub(super) fn plans_with(args: &RunArgs, input: &Input, target: JsonTarget) -> Result<Vec<Wanted>> {
+    no_urls(args)?;
+    let mut plans: Vec<Wanted> = vec![("--json", Box::new(json(args, target)))];
     plans.extend(report(args)?.map(|plan| ("--report", Box::new(plan) as _)));
     plans.extend(overlay(args)?.map(|plan| ("--overlay", Box::new(plan) as _)));
     plans.extend(volumes(args).map(|plan| ("--volume-out", Box::new(plan) as _)));
@@ -27,14 +37,31 @@ pub(super) fn plans(args: &RunArgs, input: &Input) -> Result<Vec<Wanted>> {
     Ok(plans)
 }
 
-fn json(args: &RunArgs) -> Json {
-    let target = match &args.json {
-        Some(path) if path != Path::new("-") => JsonTarget::File(path.clone()),
-        _ => JsonTarget::Stdout,
-    };
+/// Refuses URLs: a folder of that name, with a password in it, is nobody's wish.
+fn no_urls(args: &RunArgs) -> Result<()> {
+    let RunArgs { json, report, overlay, volume_out, mesh, .. } = args;
+    for (flag, path) in [
+        ("--json", json),
+        ("--report", report),
+        ("--overlay", overlay),
+        ("--volume-out", volume_out),
+        ("--mesh", mesh),
+    ] {
+        if let Some(path) = path.as_deref().filter(|p| p.to_string_lossy().contains("://")) {
+            let path = path.display();
+            return Err(Error::Usage(format!(
+                "{flag} {path} is a URL, and outputs go to files and folders"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn json(args: &RunArgs, target: JsonTarget) -> Json {
     let RunArgs { landmarks, vertices, raw, .. } = *args;
     let volumes = args.volume_out.is_some();
-    Json { target, content: Content { landmarks, vertices, raw, volumes } }
+    let when_slow = args.on_slow_reader.map_or(WhenSlow::DropOldest, Into::into);
+    Json { target, content: Content { landmarks, vertices, raw, volumes }, when_slow }
 }
 
 fn report(args: &RunArgs) -> Result<Option<ReportPage>> {

@@ -8,9 +8,9 @@ use mmface::{Device, Precision};
 use serde::Deserialize;
 
 use crate::eval::Judged;
-use crate::sink::VolumeSource;
 use crate::sink::meshes::Origin;
 use crate::sink::overlay::Style;
+use crate::sink::{OnFailure, VolumeSource, WhenSlow};
 use crate::source::Transport;
 
 /// Defines an enum of a flag's values and the conversion to the corresponding setting.
@@ -110,6 +110,26 @@ values! {
         Network => VolumeSource::Network,
         /// The fitted mesh, filled
         Model => VolumeSource::Model,
+    }
+}
+
+values! {
+    /// `--on-slow-reader`.
+    SlowReaderArg => WhenSlow {
+        /// The oldest frames that wait are left out, and counted
+        Drop => WhenSlow::DropOldest,
+        /// The run waits; what the source drops then is counted as busy
+        Block => WhenSlow::Wait,
+    }
+}
+
+values! {
+    /// `--sink-failure`.
+    SinkFailureArg => OnFailure {
+        /// The run ends, and all other outputs are written to their ends
+        End => OnFailure::End,
+        /// The others go on; the exit code is 6 at the end
+        Drop => OnFailure::Drop,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Labelled pictures: JSON lines, and folders in the format of AFLW2000-3D.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -11,10 +12,14 @@ use super::metric::{self, Points};
 use crate::source::is_picture;
 use crate::{Error, Result};
 use mmface::face::LANDMARKS;
+use mmface::limited::read_limited;
 
 /// Most warnings about broken labels, because a file in a wrong format has nothing but broken
 /// lines.
 const MAX_WARNINGS: usize = 10;
+
+/// Most bytes of a MATLAB file with labels.
+const LARGEST_MATLAB: u64 = 64 << 20;
 
 /// Largest coordinate, pixels. Larger ones would make sizes and errors infinite.
 const LARGEST: f64 = 1e6;
@@ -127,7 +132,8 @@ impl Dataset {
     }
 
     fn lines(&mut self, path: &Path, only: Option<&HashSet<String>>) -> std::io::Result<()> {
-        self.take_lines(&std::fs::read(path)?, path, only);
+        let text = read_limited(path, super::LARGEST_LIST).map_err(|e| io::Error::other(e.why))?;
+        self.take_lines(&text, path, only);
         Ok(())
     }
 
@@ -169,8 +175,8 @@ impl Dataset {
             }
             let place = path.with_extension("mat");
             let label = match labels.remove(&stem) {
-                true => std::fs::read(&place)
-                    .map_err(|e| format!("it cannot be read ({e})"))
+                true => read_limited(&place, LARGEST_MATLAB)
+                    .map_err(|e| format!("it cannot be read ({})", e.why))
                     .and_then(|bytes| from_matlab(&bytes, file, path))
                     .map(Some),
                 false => Ok(None),

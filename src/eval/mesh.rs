@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mmface::Face;
 use mmface::bounds::iou;
 use mmface::face::FaceModel;
+use mmface::limited::open_limited;
 use mmface::mesh::Mesh;
 use mmface::volume::{Aligner, Distance, Solid};
 
@@ -89,10 +90,13 @@ impl MeshJudge {
     }
 }
 
+/// Most bytes of a mesh.
+const LARGEST: u64 = 256 << 20;
+
 /// Reads a Wavefront OBJ in frame pixels with y up, as written with `--mesh-format obj`. The error
 /// is a reason.
 fn read(path: &Path) -> std::result::Result<Mesh, String> {
-    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    let file = open_limited(path, LARGEST).map_err(|e| e.why.to_string())?;
     parse(std::io::BufReader::new(file))
 }
 

@@ -17,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mmface::limited::read_text_limited;
 use mmface::record::{self, Header};
 use serde::{Deserialize, Serialize};
 
@@ -188,9 +189,12 @@ fn warn_of_absent(wanted: Option<&HashSet<String>>, data: &[Dataset]) {
     }
 }
 
+/// Most bytes of a list of names, and of a list of labels.
+const LARGEST_LIST: u64 = 1 << 30;
+
 /// Reads a file with one picture name per line.
 fn names(path: &Path) -> Result<HashSet<String>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::Usage(format!("cannot read --only {}: {e}", path.display())))?;
+    let text =
+        read_text_limited(path, LARGEST_LIST).map_err(|e| Error::Usage(format!("--only: {e}")))?;
     Ok(text.lines().map(|line| line.trim().to_string()).filter(|line| !line.is_empty()).collect())
 }

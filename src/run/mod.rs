@@ -12,6 +12,9 @@
 mod output;
 mod progress;
 mod reader;
+mod streams;
+
+pub use streams::run_streams;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -24,9 +27,9 @@ use mmface::{Mode, Observer, Runtime, TrackerOptions};
 
 use crate::counters::Counters;
 use crate::frame::StreamInfo;
-use crate::sink::{self, Context, Plan, Volumes};
+use crate::sink::{self, Context, OnFailure, Plan, Volumes};
 use crate::source::{self, End, Event, Source};
-use crate::{Error, Result};
+use crate::{Error, Result, ending};
 use output::{Message, Observed, Output};
 use progress::Progress;
 use reader::Reader;
@@ -46,8 +49,12 @@ pub struct Options {
     pub volumes: Option<Volumes>,
     /// The requested sinks.
     pub sinks: Vec<Box<dyn Plan>>,
+    /// What happens if a sink fails.
+    pub sink_failure: OnFailure,
     /// Whether a progress bar may be shown.
     pub progress: bool,
+    /// What the run counts.
+    pub counters: Arc<Counters>,
 }
 
 /// Runs until the source ends, a thread fails or `stop` is set. Everything processed until then is
@@ -62,9 +69,9 @@ pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Resul
         let name = &runtime.variant().name;
         tracing::warn!("the networks of {name} are untrained: their parameters mean nothing");
     }
-    let counters = Arc::new(Counters::default());
     let header = header(&options, runtime);
-    let Options { stream, source, tracker, volumes, sinks, progress } = options;
+    let Options { stream, source, tracker, volumes, sinks, sink_failure, progress, counters } =
+        options;
     let live = source.input.is_live() || source.realtime;
     let mode = match tracker.mode {
         Mode::Stills => Mode::Stills,
@@ -81,9 +88,11 @@ pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Resul
         crop: runtime.variant().crop,
         trained: runtime.variant().trained,
         volumes,
+        live: live.into(),
         counters,
     });
-    let output = Output::open(sinks, fitter, &context, stop)?;
+    let output = Output::open(sinks, sink_failure, fitter, &context, stop)?;
+    ending::writing();
     let (messages, waiting) = bounded(QUEUED);
     let writer = spawn("output", move || output.run(waiting))?;
     let mut observe = Observe {
@@ -152,6 +161,10 @@ impl Observe<'_> {
             }
             let bug = || Error::Bug("the source ended without an end event".into());
             let frame = frame.ok_or_else(bug)?;
+            if ending::is_late_for_frames() {
+                self.context.counters.dropped_busy.add();
+                continue;
+            }
             if self.source.is_live() && self.mode == Mode::Recording {
                 self.mode = Mode::Live;
                 self.observer.go_live();
@@ -188,6 +201,25 @@ impl Observe<'_> {
         let stream = record::Stream { stream, width, height, fps, codec, connection };
         Message::Event(sink::Event::Stream(Arc::new(stream)))
     }
+}
+
+/// Logs how a run ended.
+pub fn log_end(end: &record::End) {
+    let record::End { frames, faces, seconds, fps, latency_ms, reason, .. } = end;
+    let mut lost = String::new();
+    for (count, why) in [(frames.dropped.busy, "too fast"), (frames.dropped.damaged, "damaged")] {
+        if count > 0 {
+            lost += &format!(", {count} lost ({why})");
+        }
+    }
+    tracing::info!(
+        "{reason}: {} {}{lost}, {faces} {} in {seconds:.1} s: {fps:.0} frames a second, {:.1} ms each (95 of 100 within {:.1} ms)",
+        frames.processed,
+        if frames.processed == 1 { "frame" } else { "frames" },
+        if *faces == 1 { "face" } else { "faces" },
+        latency_ms.p50,
+        latency_ms.p95,
+    );
 }
 
 fn header(options: &Options, runtime: &Runtime) -> sink::Event {
@@ -228,9 +260,11 @@ fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<JoinHandle<Result<T>>> {
+    // Messages of the thread name the stream, if there are several.
+    let span = tracing::Span::current();
     std::thread::Builder::new()
         .name(name.into())
-        .spawn(work)
+        .spawn(move || span.in_scope(work))
         .map_err(|e| Error::Device(format!("cannot start a thread: {e}")))
 }
 

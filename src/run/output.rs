@@ -9,8 +9,10 @@ use crossbeam_channel::Receiver;
 use mmface::record::{self, Dropped, Latency};
 use mmface::{Crowd, Fitter, Observation};
 
+use crate::counters::SinkCounters;
 use crate::frame::Frame;
-use crate::sink::{Context, Event, Finished, FrameEvent, Plan, SinkThread};
+use crate::sink::{Context, Event, Finished, FrameEvent, OnFailure, Plan, SinkThread};
+use crate::source::mask;
 use crate::{Error, Result};
 
 /// Messages to the output.
@@ -38,8 +40,13 @@ pub(super) struct Output {
     context: Arc<Context>,
     fitter: Fitter,
     sinks: Vec<SinkThread>,
+    on_failure: OnFailure,
     /// Result of the first sink that ended before the run.
     ended_early: Option<Result<&'static str>>,
+    /// Sinks that failed, and why.
+    failed: Vec<(&'static str, String)>,
+    /// Whether a sink has ended the run.
+    stops_early: bool,
     /// Set to end the whole run.
     stop: Arc<AtomicBool>,
     started: Instant,
@@ -54,6 +61,7 @@ impl Output {
     /// Opens the sinks.
     pub(super) fn open(
         plans: Vec<Box<dyn Plan>>,
+        on_failure: OnFailure,
         fitter: Fitter,
         context: &Arc<Context>,
         stop: &Arc<AtomicBool>,
@@ -72,7 +80,10 @@ impl Output {
             sinks: opened.into_iter().map(start).collect::<Result<_>>()?,
             context: context.clone(),
             fitter,
+            on_failure,
             ended_early: None,
+            failed: Vec::new(),
+            stops_early: false,
             stop: stop.clone(),
             started: Instant::now(),
             rate: Rate::default(),
@@ -96,9 +107,12 @@ impl Output {
                 }
             }
         }
-        for sink in std::mem::take(&mut self.sinks) {
+        // All at once: one that hangs must not keep the others from their ends.
+        let ending: Vec<_> =
+            std::mem::take(&mut self.sinks).into_iter().map(|s| (s.name(), s.end())).collect();
+        for (name, sink) in ending {
             let finished = sink.finish();
-            self.note_end(finished);
+            self.note_end(name, finished);
         }
         match self.ended_early {
             Some(Err(error)) => Err(error),
@@ -114,20 +128,31 @@ impl Output {
             .partition(|sink| sink.take(event.clone(), self.live).is_ok());
         self.sinks = running;
         for sink in ended {
-            let finished = sink.finish();
-            self.note_end(finished);
+            let (name, finished) = (sink.name(), sink.end().finish());
+            let fails = finished.is_err();
+            self.note_end(name, finished);
+            if fails && self.on_failure == OnFailure::Drop && !self.sinks.is_empty() {
+                if let Some((name, why)) = self.failed.last() {
+                    tracing::warn!("the {name} is left out from here on: {why}");
+                }
+                continue;
+            }
             // The other sinks continue until the source has stopped, so that they get the end
             // event.
+            self.stops_early = true;
             self.stop.store(true, Ordering::Relaxed);
         }
     }
 
     /// Records how a sink ended. A failure takes precedence over an earlier closed window.
-    fn note_end(&mut self, finished: Result<Finished>) {
+    fn note_end(&mut self, name: &'static str, finished: Result<Finished>) {
         let end = match finished {
             Ok(Finished::Done) => return,
             Ok(Finished::Enough(reason)) => Ok(reason),
-            Err(error) => Err(error),
+            Err(error) => {
+                self.failed.push((name, error.to_string()));
+                Err(error)
+            }
         };
         if !matches!(self.ended_early, Some(Err(_))) && (end.is_err() || self.ended_early.is_none())
         {
@@ -138,6 +163,7 @@ impl Output {
     fn frame(&mut self, observed: Observed) {
         let Observed { frame, observation, dropped, live } = observed;
         self.live = live;
+        self.context.live.store(live, Ordering::Relaxed);
         let result = self.fitter.fit(observation);
         if let Some(Crowd { seen, most }) = result.crowd.filter(|_| !self.warned_of_crowd) {
             let number = frame.number;
@@ -164,6 +190,22 @@ impl Output {
         self.send(Event::Frame(Arc::new(event)));
     }
 
+    /// The sinks that lost something so far.
+    fn losses(&self) -> Vec<record::SinkEnd> {
+        let counters = self.context.counters.sinks();
+        let of = |counters: &Arc<SinkCounters>| {
+            let name = counters.name;
+            let failure = self.failed.iter().find(|(failed, _)| *failed == name);
+            record::SinkEnd {
+                name: name.into(),
+                dropped: counters.dropped.get(),
+                failure: failure.map(|(_, why)| mask(why)),
+            }
+        };
+        let lost = |end: &record::SinkEnd| end.dropped > 0 || end.failure.is_some();
+        counters.iter().map(of).filter(lost).collect()
+    }
+
     fn end(&self, reason: String) -> record::End {
         let counters = &self.context.counters;
         let seconds = self.started.elapsed().as_secs_f64();
@@ -176,10 +218,11 @@ impl Output {
             seconds,
             fps: frames.processed as f64 / seconds.max(1e-9),
             latency_ms: counters.latency(),
+            sinks: self.losses(),
             reason: match &self.ended_early {
-                None => reason,
-                Some(Ok(why)) => (*why).into(),
-                Some(Err(error)) => error.to_string(),
+                Some(Ok(why)) if self.stops_early => (*why).into(),
+                Some(Err(error)) if self.stops_early => mask(&error.to_string()),
+                _ => mask(&reason),
             },
         }
     }

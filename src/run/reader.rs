@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
+use crate::ending;
 use crate::frame::Frame;
 use crate::source::{End, Event, Source};
 
 /// How often a waiting reader checks whether it should stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a source that was told to stop may take.
+/// How long a source that was told to stop may take; less after a signal.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Reads a source until it ends or `stop` is set.
@@ -45,7 +46,8 @@ impl<'a> Reader<'a> {
                 Ok(frame) => return (self.events_before(frame.number), Some(frame)),
                 Err(RecvTimeoutError::Disconnected) => return (self.events_before(u64::MAX), None),
                 Err(RecvTimeoutError::Timeout) => {
-                    let hangs = |since: Instant| since.elapsed() > STOP_TIMEOUT;
+                    let most = ending::left().map_or(STOP_TIMEOUT, |_| ending::SOURCE);
+                    let hangs = |since: Instant| since.elapsed() > most;
                     if self.stopping_since.is_some_and(hangs) {
                         // For example a device or a network drive that does not answer.
                         let end = End { reason: "stopped".into(), error: None };

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use mmface::crop::{CropMap, CropRule};
@@ -54,6 +55,8 @@ pub struct Context {
     pub trained: bool,
     /// The volumes of the run, if anything needs volumes.
     pub volumes: Option<Volumes>,
+    /// Whether frames come at their own pace, as far as it is known.
+    pub live: AtomicBool,
     /// The counters of the run.
     pub counters: Arc<Counters>,
 }

@@ -1,41 +1,126 @@
 //! Writing files.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::{Error, Result};
 
 /// A file that is truncated at the first write. Until then its contents are kept, so that a run
-/// that fails early does not destroy the results of an earlier run.
+/// that fails early does not destroy the results of an earlier run. While it is open, no other
+/// process can open it like this. A named pipe is opened at the first write, because that waits for
+/// its reader.
+#[derive(Debug)]
 pub(crate) struct TruncateOnWrite {
-    file: File,
+    /// `None` for a named pipe that is not open yet.
+    file: Option<File>,
+    path: PathBuf,
     begun: bool,
 }
 
 impl TruncateOnWrite {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::options().write(true).create(true).truncate(false).open(path)?;
-        Ok(Self { file, begun: false })
+        let is_pipe = path.metadata().is_ok_and(|file| file.file_type().is_fifo());
+        let file = if is_pipe {
+            None
+        } else {
+            let file = File::options().write(true).create(true).truncate(false).open(path)?;
+            // Devices such as /dev/null are for everybody.
+            if file.metadata()?.is_file() {
+                lock(&file)?;
+            }
+            Some(file)
+        };
+        Ok(Self { file, path: path.to_path_buf(), begun: false })
+    }
+
+    fn opened(&mut self) -> io::Result<&mut File> {
+        if self.file.is_none() {
+            self.file = Some(File::options().write(true).open(&self.path)?);
+        }
+        self.file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Locks a file or folder until it is closed. Where a file system has no locks, there are none.
+fn lock(file: &File) -> io::Result<()> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            Err(io::Error::other("another run is writing to it, so wait for its end"))
+        }
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
     }
 }
 
 impl Write for TruncateOnWrite {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !self.begun {
-            // A pipe or a device has no length to truncate.
-            if self.file.metadata()?.is_file() {
-                self.file.set_len(0)?;
-            }
-            self.begun = true;
+        let begun = std::mem::replace(&mut self.begun, true);
+        let file = self.opened()?;
+        // A pipe or a device has no length to truncate.
+        if !begun && file.metadata()?.is_file() {
+            file.set_len(0)?;
         }
-        self.file.write(bytes)
+        file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.file.as_mut().map_or(Ok(()), Write::flush)
     }
 }
+
+/// A file into which several streams write whole lines. It is truncated at the first record.
+#[derive(Debug, Clone)]
+pub struct SharedFile {
+    path: PathBuf,
+    /// Opened by the first stream.
+    file: Arc<Mutex<Option<TruncateOnWrite>>>,
+}
+
+impl SharedFile {
+    /// The file at `path`, which is not opened yet.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, file: Arc::default() }
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<TruncateOnWrite>> {
+        // A stream that panicked left a whole line or, as at a full disk, a part of one.
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the file, if no stream has done so.
+    pub(super) fn open(&self) -> io::Result<()> {
+        let mut file = self.lock();
+        if file.is_none() {
+            *file = Some(TruncateOnWrite::open(&self.path)?);
+        }
+        Ok(())
+    }
+
+    /// Writes a line, so that it never lies within a line of another stream.
+    pub(super) fn write(&self, line: &[u8]) -> io::Result<()> {
+        match self.lock().as_mut() {
+            Some(file) => file.write_all(line).and_then(|()| file.flush()),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+impl PartialEq for SharedFile {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file)
+    }
+}
+
+impl Eq for SharedFile {}
 
 /// The error for a failure to write `what` to `place`.
 pub(crate) fn cannot_write(what: &str, place: &str, error: &io::Error) -> Error {
@@ -48,12 +133,32 @@ pub(crate) fn cannot_write(what: &str, place: &str, error: &io::Error) -> Error 
     Error::Sink(format!("cannot write {what} to {place}: {error}; {cure}"))
 }
 
-/// Creates a folder if it does not exist.
-pub(crate) fn folder(path: &Path, flag: &str) -> Result<()> {
-    std::fs::create_dir_all(path).map_err(|e| {
+/// A folder that this process alone writes to.
+pub(crate) type Folder = Arc<File>;
+
+/// Creates a folder if it does not exist, and locks it. Sinks of one run may share a folder: the
+/// names of their files differ.
+pub(crate) fn folder(path: &Path, flag: &str) -> Result<Folder> {
+    type Known = ((u64, u64), Weak<File>);
+    static LOCKED: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+    let failed = |what: &str, e: io::Error| {
         let path = path.display();
-        Error::Sink(format!("cannot make the folder {path}: {e}; name another with {flag}"))
-    })
+        Error::Sink(format!("cannot {what} the folder {path}: {e}; name another with {flag}"))
+    };
+    std::fs::create_dir_all(path).map_err(|e| failed("make", e))?;
+    let folder = File::open(path).map_err(|e| failed("open", e))?;
+    let about = folder.metadata().map_err(|e| failed("open", e))?;
+    let place = (about.dev(), about.ino());
+    let mut locked = LOCKED.lock().unwrap_or_else(PoisonError::into_inner);
+    locked.retain(|(_, folder)| folder.strong_count() > 0);
+    let mine = locked.iter().find(|(known, _)| *known == place);
+    if let Some(folder) = mine.and_then(|(_, folder)| folder.upgrade()) {
+        return Ok(folder);
+    }
+    lock(&folder).map_err(|e| failed("write to", e))?;
+    let folder = Arc::new(folder);
+    locked.push((place, Arc::downgrade(&folder)));
+    Ok(folder)
 }
 
 /// Writes a whole file, or removes it if that fails.

@@ -1,12 +1,15 @@
 //! Records as JSON lines, to standard output or to a file.
 
-use std::io::{self, Write};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::files::{TruncateOnWrite, cannot_write};
+use super::files::{SharedFile, cannot_write};
+use super::lines::{self, Ended, Importance};
 use super::{Content, Context, Event, Plan, Sink, WhenSlow};
+use crate::counters::SinkCounters;
 use crate::{Error, Result};
 
 /// Where records are written.
@@ -16,6 +19,8 @@ pub enum Target {
     Stdout,
     /// A file, which is truncated at the first record.
     File(PathBuf),
+    /// A file that several streams share.
+    Shared(SharedFile),
 }
 
 /// The sink for records.
@@ -25,6 +30,9 @@ pub struct Json {
     pub target: Target,
     /// Optional parts of the records.
     pub content: Content,
+    /// What happens in a live run if their reader is slow: the run waits, or the oldest frames'
+    /// records that wait are dropped. Other records are kept.
+    pub when_slow: WhenSlow,
 }
 
 impl Plan for Json {
@@ -32,54 +40,105 @@ impl Plan for Json {
         "records"
     }
 
+    /// Always waits: making a line takes no time, and the lines have a queue of their own.
     fn when_slow(&self) -> WhenSlow {
         WhenSlow::Wait
     }
 
     fn file(&self) -> Option<&Path> {
         match &self.target {
-            Target::Stdout => None,
+            // A shared file belongs to no single stream.
+            Target::Stdout | Target::Shared(_) => None,
             Target::File(path) => Some(path),
         }
     }
 
-    fn open(self: Box<Self>, _: &Arc<Context>) -> Result<Box<dyn Sink>> {
-        let (out, place): (Box<dyn Write + Send>, _) = match &self.target {
-            Target::Stdout => (Box::new(io::stdout()), "standard output".into()),
-            Target::File(path) => (Box::new(create(path)?), path.display().to_string()),
+    fn open(self: Box<Self>, context: &Arc<Context>) -> Result<Box<dyn Sink>> {
+        let (target, place) = match &self.target {
+            Target::Stdout => {
+                let place = "standard output".to_string();
+                let failed = |e| cannot_write("records", &place, &e);
+                (lines::Target::stdout().map_err(failed)?, place)
+            }
+            Target::File(path) => (create(path)?, path.display().to_string()),
+            Target::Shared(file) => {
+                file.open().map_err(|e| cannot_create(file.path(), &e))?;
+                (lines::Target::Shared(file.clone()), file.path().display().to_string())
+            }
         };
-        Ok(Box::new(Lines { out, place, content: self.content, line: Vec::new() }))
+        Ok(Box::new(Records {
+            target: Some((target, place)),
+            lines: None,
+            content: self.content,
+            when_slow: self.when_slow,
+            counters: context.counters.sink("records"),
+            context: context.clone(),
+        }))
     }
 }
 
-/// Writes one record per line and flushes each line, so that a reader gets every record with its
-/// frame and a crash loses none.
-struct Lines {
-    out: Box<dyn Write + Send>,
-    place: String,
+/// Writes one record per line, each at once, so that a reader gets every record with its frame and
+/// a crash loses none.
+struct Records {
+    /// Until the first record.
+    target: Option<(lines::Target, String)>,
+    /// From the first record on.
+    lines: Option<lines::Lines>,
     content: Content,
-    line: Vec<u8>,
+    when_slow: WhenSlow,
+    counters: Arc<SinkCounters>,
+    context: Arc<Context>,
 }
 
-impl Sink for Lines {
-    fn take(&mut self, event: &Event) -> Result<ControlFlow<&'static str>> {
-        let record = event.record(self.content);
-        self.line.clear();
-        serde_json::to_writer(&mut self.line, &record)
-            .map_err(|e| Error::Bug(format!("a record cannot be serialised: {e}")))?;
-        self.line.push(b'\n');
-        match self.out.write_all(&self.line).and_then(|()| self.out.flush()) {
-            Ok(()) => Ok(ControlFlow::Continue(())),
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
-                Ok(ControlFlow::Break("the reader of the records has gone"))
-            }
-            Err(e) => Err(cannot_write("records", &self.place, &e)),
+impl Records {
+    fn importance(&self, event: &Event) -> Importance {
+        let live = self.context.live.load(Ordering::Relaxed);
+        match event {
+            _ if self.when_slow == WhenSlow::Wait || !live => Importance::Wait,
+            Event::Frame(_) => Importance::Newest,
+            _ => Importance::Kept,
+        }
+    }
+
+    fn finish_lines(&mut self) -> Result<ControlFlow<&'static str>> {
+        match self.lines.take().map(lines::Lines::finish).transpose()? {
+            Some(Ended::ReaderGone) => Ok(ControlFlow::Break("the reader of the records has gone")),
+            Some(Ended::Written) | None => Ok(ControlFlow::Continue(())),
         }
     }
 }
 
-fn create(path: &Path) -> Result<TruncateOnWrite> {
-    TruncateOnWrite::open(path).map_err(|e| {
-        Error::Sink(format!("cannot create {}: {e}; name another file with --json", path.display()))
-    })
+impl Sink for Records {
+    fn take(&mut self, event: &Event) -> Result<ControlFlow<&'static str>> {
+        let mut line = serde_json::to_vec(&event.record(self.content))
+            .map_err(|e| Error::Bug(format!("a record cannot be serialised: {e}")))?;
+        line.push(b'\n');
+        if let Some((target, place)) = self.target.take() {
+            self.lines = Some(lines::Lines::start(target, place)?);
+        }
+        let importance = self.importance(event);
+        let Some(lines) = &self.lines else {
+            return Ok(ControlFlow::Break("the records have ended"));
+        };
+        match lines.send(line, importance) {
+            Ok(dropped) => {
+                (0..dropped).for_each(|_| self.counters.dropped.add());
+                Ok(ControlFlow::Continue(()))
+            }
+            Err(handoff::Closed) => self.finish_lines(),
+        }
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        // A reader that leaves during the last lines has what it wanted.
+        self.finish_lines().map(|_| ())
+    }
+}
+
+fn create(path: &Path) -> Result<lines::Target> {
+    lines::Target::open(path).map_err(|e| cannot_create(path, &e))
+}
+
+fn cannot_create(path: &Path, error: &io::Error) -> Error {
+    Error::Sink(format!("cannot create {}: {error}; name another file with --json", path.display()))
 }

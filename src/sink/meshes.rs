@@ -49,14 +49,15 @@ impl Plan for MeshFiles {
     }
 
     fn open(self: Box<Self>, context: &Arc<Context>) -> Result<Box<dyn Sink>> {
-        files::folder(&self.folder, "--mesh")?;
-        Ok(Box::new(Meshes { model: context.model.clone(), plan: *self }))
+        let lock = files::folder(&self.folder, "--mesh")?;
+        Ok(Box::new(Meshes { model: context.model.clone(), plan: *self, _lock: lock }))
     }
 }
 
 struct Meshes {
     plan: MeshFiles,
     model: Arc<FaceModel>,
+    _lock: files::Folder,
 }
 
 impl Meshes {
@@ -120,12 +121,12 @@ impl Plan for AnimationFile {
     fn open(self: Box<Self>, context: &Arc<Context>) -> Result<Box<dyn Sink>> {
         let path = self.path;
         // Checks the path before the first frame is processed.
-        files::TruncateOnWrite::open(&path).map_err(|e| {
+        let file = files::TruncateOnWrite::open(&path).map_err(|e| {
             let path = path.display();
             Error::Sink(format!("cannot create {path}: {e}; name another file with --mesh"))
         })?;
         let model = context.model.clone();
-        Ok(Box::new(Animated { path, model, tracks: BTreeMap::new(), start: None }))
+        Ok(Box::new(Animated { path, model, tracks: BTreeMap::new(), start: None, _lock: file }))
     }
 }
 
@@ -136,6 +137,7 @@ struct Animated {
     tracks: BTreeMap<u64, Track>,
     /// Connection and time in seconds at which the animation's time is 0.
     start: Option<(u32, f64)>,
+    _lock: files::TruncateOnWrite,
 }
 
 /// What is collected of one face.
@@ -247,8 +249,10 @@ mod tests {
     #[test]
     fn faces_that_are_gone_and_were_not_the_longest_take_no_memory() {
         let context = testing::context(&testing::face_model());
-        let (path, model) = (PathBuf::new(), context.model.clone());
-        let mut sink = Animated { path, model, tracks: BTreeMap::new(), start: None };
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, model) = (folder.path().join("a.glb"), context.model.clone());
+        let _lock = files::TruncateOnWrite::open(&path).expect("opens");
+        let mut sink = Animated { path, model, tracks: BTreeMap::new(), start: None, _lock };
         for (pts, ids) in [(0.0, &[1, 2][..]), (0.1, &[2]), (20.0, &[])] {
             let _ = sink.take(&testing::event(&context, pts, 1, ids)).expect("takes");
         }

@@ -5,8 +5,9 @@
 //! sink, write its file, add its flags, and add a line to `cli/sinks.rs`.
 
 mod event;
-pub(crate) mod files;
+pub mod files;
 pub mod json;
+mod lines;
 pub mod meshes;
 pub mod overlay;
 pub mod report;
@@ -36,6 +37,16 @@ pub enum WhenSlow {
     Wait,
     /// The queued frame is dropped for a newer one, and counted.
     DropOldest,
+}
+
+/// What happens to a run if one of its sinks fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The run ends.
+    #[default]
+    End,
+    /// The sink is left out, and the run goes on with the others. The failure is still the run's.
+    Drop,
 }
 
 /// A requested sink that is not open yet.

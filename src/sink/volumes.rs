@@ -30,12 +30,17 @@ impl Plan for VolumeFiles {
     }
 
     fn open(self: Box<Self>, _: &Arc<Context>) -> Result<Box<dyn Sink>> {
-        files::folder(&self.folder, "--volume-out")?;
-        Ok(self)
+        let lock = files::folder(&self.folder, "--volume-out")?;
+        Ok(Box::new(Volumes { folder: self.folder, _lock: lock }))
     }
 }
 
-impl Sink for VolumeFiles {
+struct Volumes {
+    folder: PathBuf,
+    _lock: files::Folder,
+}
+
+impl Sink for Volumes {
     fn take(&mut self, event: &Event) -> Result<ControlFlow<&'static str>> {
         if let Event::Frame(frame) = event {
             for (place, face) in frame.faces() {

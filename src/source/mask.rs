@@ -1,25 +1,74 @@
 //! Masks passwords in text.
 
+use std::sync::{Mutex, PoisonError};
+
 /// Replaces a password.
 const HIDDEN: &str = "***";
 /// Parameters of URLs and of GStreamer elements that contain a secret.
 const SECRET_KEYS: [&str; 7] = ["password=", "passwd=", "pass=", "pwd=", "psw=", "pw=", "token="];
 
+/// Passwords that the user has given, wherever they stood.
+static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Shorter passwords are masked only where they stand in a URL: they occur in other words.
+const SHORTEST: usize = 5;
+
+/// Remembers the passwords in something that the user has given: an argument, a line of a file.
+/// [`mask`] finds them again even where a message has taken the URL apart.
+pub fn remember(given: &str) {
+    for text in std::iter::once(given).chain(given.split_whitespace()) {
+        let user = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let Some(secret) =
+            user.rfind('@').and_then(|at| Some(&user[user[..at].find(':')? + 1..at]))
+        else {
+            continue;
+        };
+        let mut secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+        if !secret.is_empty() && !secrets.iter().any(|known| known == secret) {
+            secrets.push(secret.to_owned());
+            // The longest first, because one may contain another.
+            secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        }
+    }
+}
+
 /// `text` with the passwords in all URLs and parameters masked: `rtsp://user:***@host/…`.
 #[must_use]
 pub fn mask(text: &str) -> String {
+    let text = mask_remembered(text);
     let mut masked = String::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = text.as_str();
     while let Some(at) = rest.find("://") {
         let (scheme, tail) = rest.split_at(at + 3);
-        let end = tail.find(|c: char| c.is_whitespace() || "\"'<>".contains(c));
-        let (url, next) = tail.split_at(end.unwrap_or(tail.len()));
-        masked.push_str(scheme);
+        let (url, next) = tail.split_at(tail.find(is_delimiter).unwrap_or(tail.len()));
+        masked.push_str(&mask_words(scheme));
         masked.push_str(&mask_user(url));
         rest = next;
     }
-    masked.push_str(rest);
+    masked.push_str(&mask_words(rest));
     mask_keys(masked)
+}
+
+fn is_delimiter(c: char) -> bool {
+    c.is_whitespace() || "\"'<>`".contains(c)
+}
+
+/// Whether a password is so short, or such a word, that messages hold it for other reasons.
+fn is_word(secret: &str) -> bool {
+    let secret = secret.to_ascii_lowercase();
+    secret.len() < SHORTEST || SECRET_KEYS.iter().any(|key| key.starts_with(&secret))
+}
+
+/// Masks `user:password@host` where no scheme stands before it, or half of one.
+fn mask_words(text: &str) -> String {
+    text.split_inclusive(is_delimiter).map(mask_user).collect()
+}
+
+fn mask_remembered(text: &str) -> String {
+    let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+    secrets.iter().fold(text.to_owned(), |text, secret| {
+        let text = text.replace(&format!(":{secret}@"), &format!(":{HIDDEN}@"));
+        if is_word(secret) { text } else { text.replace(secret, HIDDEN) }
+    })
 }
 
 /// As [`mask`], for a text that is a single URL, so that even a password with spaces is masked.
@@ -79,6 +128,18 @@ mod tests {
             assert_eq!(mask(open), hidden);
             assert_eq!(mask_url(open), hidden);
         }
+    }
+
+    #[test]
+    fn what_was_given_is_masked_wherever_it_stands() {
+        for given in ["--file=rtsp://me:s3 cr:t@host/a", "you:hush/hush@host", "rtsp:/a:b@c"] {
+            remember(given);
+        }
+        assert_eq!(mask("no rtsp:/me:s3 cr:t@host/a there"), "no rtsp:***@host/a there");
+        assert_eq!(mask("tried s3 cr:t and hush/hush"), "tried *** and ***");
+        assert_eq!(mask("a b c"), "a b c", "short ones are words");
+        assert_eq!(mask("who knows nobody:unknown@host/x?"), "who knows nobody:***@host/x?");
+        assert_eq!(mask("at 10:20:30 me@host wrote"), "at 10:20:30 me@host wrote");
     }
 
     #[test]

@@ -39,7 +39,7 @@ use crate::{Error, Result};
 use emitter::{Emitter, Stop};
 pub use file::is_picture;
 pub use health::health;
-pub use mask::mask;
+pub use mask::{mask, remember};
 
 /// Frames of a file queued for a busy reader. For live sources only the newest frame is queued.
 const QUEUED_FRAMES: usize = 3;
@@ -77,10 +77,10 @@ impl Input {
     #[must_use]
     pub fn label(&self) -> String {
         match self {
-            Self::Camera(name) => camera::device(name).display().to_string(),
+            Self::Camera(name) => mask(&camera::device(name).display().to_string()),
             Self::Rtsp(url) | Self::Http(url) => mask::mask_url(url),
-            Self::File(path) | Self::Images(path) => path.display().to_string(),
-            Self::Pictures { label, .. } => label.clone(),
+            Self::File(path) | Self::Images(path) => mask(&path.display().to_string()),
+            Self::Pictures { label, .. } => mask(label),
             Self::Pipeline(description) => mask(description),
         }
     }
@@ -243,9 +243,10 @@ impl Source {
             }));
             drop(running);
         };
+        let span = tracing::Span::current();
         std::thread::Builder::new()
             .name("source".into())
-            .spawn(thread)
+            .spawn(move || span.in_scope(thread))
             .map_err(|e| Error::Source(format!("no thread can be started for the source: {e}")))?;
         let stop = Mutex::new(Some(stop));
         Ok(Self { frames, events, facts, stop, done })
@@ -277,7 +278,9 @@ impl Source {
 impl Drop for Source {
     fn drop(&mut self) {
         self.stop();
-        if self.done.recv_timeout(DROP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+        let most = crate::ending::left().map_or(DROP_TIMEOUT, |left| left.min(DROP_TIMEOUT));
+        if self.done.recv_timeout(most) == Err(RecvTimeoutError::Timeout) {
+            crate::ending::abandon();
             tracing::warn!("the source does not release its device; it is abandoned");
         }
     }

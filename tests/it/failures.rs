@@ -259,3 +259,75 @@ fn nothing_is_written_over_the_source() {
     }
     assert_eq!(std::fs::read(&source).unwrap(), std::fs::read(clip("single_face.jpg")).unwrap());
 }
+
+/// Whatever flag it was given to, and whoever complains.
+#[test]
+fn no_password_is_shown() {
+    let (url, secret) = ("rtsp://admin:Tr0ub4dor&3@10.0.0.9/s", "Tr0ub4dor");
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.toml");
+    std::fs::write(&broken, format!("rtsp = \"{url}\"\nfaces = \"{url}\"\n")).unwrap();
+    let wrong = folder.path().join("wrong.toml");
+    std::fs::write(&wrong, format!("file = \"{url}\"\n")).unwrap();
+    let picture = clip("astronaut.png");
+    let picture = picture.to_str().unwrap();
+    let mut lines: Vec<Vec<&str>> = vec![
+        vec![url],
+        vec!["view", url],
+        vec!["eval", url],
+        vec!["doctor", url],
+        vec!["engines", "build", "--variant", url],
+        vec!["--config", broken.to_str().unwrap()],
+        vec!["--config", wrong.to_str().unwrap()],
+        vec!["--file", "admin:Tr0ub4dor&3@10.0.0.9"],
+        vec!["--file", "rtsp:/admin:Tr0ub4dor&3@10.0.0.9"],
+        vec!["--file", "rtsp://admin:Tr0ub4dor and more@10.0.0.9"],
+        vec!["--file", picture, "--stream", url],
+    ];
+    let sources = ["--file", "--camera", "--images", "--pipeline", "--config", "--faces", "--frob"];
+    lines.extend(sources.map(|flag| vec![flag, url]));
+    let outputs = ["--json", "--overlay", "--report", "--mesh", "--volume-out"];
+    let others = ["--engines", "--detector-model", "--variant", "--smooth"];
+    let flags = outputs.into_iter().chain(others);
+    lines.extend(flags.map(|flag| vec!["--file", picture, flag, url]));
+    for line in lines {
+        let done = run(&line);
+        let said = [&*String::from_utf8_lossy(&done.stdout), &done.stderr].concat();
+        assert!(!said.contains(secret), "{line:?}: {said}");
+        assert!(!line.contains(&"--stream") || said.contains("admin:***@10.0.0.9"), "{said}");
+        assert_eq!(done.code == Some(0), line.contains(&"--stream"), "{line:?}: {said}");
+    }
+    assert!(!root().join("rtsp:").exists(), "no folder is made of a URL");
+}
+
+#[test]
+fn what_never_ends_is_not_read() {
+    for (flag, code) in [("--config", 2), ("--detector-model", 4)] {
+        for device in ["/dev/zero", "/dev/urandom"] {
+            let more = if flag == "--config" { "" } else { RUN };
+            let sentence = fails_with(code, flag, Path::new(device), more);
+            says(&sentence, "it is a device and no file");
+            says(&sentence, device);
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let large = folder.path().join("large.toml");
+    std::fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
+    says(&fails_with(2, "--config", &large, ""), "the most that is read of it");
+    says(&fails_with(4, "--detector-model", &large, RUN), "the most that is read of it");
+    for name in ["manifest.toml", "face-model.safetensors", "mmface-lite/vmn.onnx"] {
+        let engines = engines();
+        let path = engines.path().join(name);
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+        let sentence = fails_with(4, "--engines", engines.path(), RUN);
+        says(&sentence, "the most that is read of it");
+        says(&sentence, name);
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        says(&fails_with(4, "--engines", engines.path(), RUN), "it is a device and no file");
+    }
+    let done = run(["eval", "/dev/zero"]);
+    assert_eq!(done.code, Some(3), "{}", done.stderr);
+    let done = run([Path::new("eval"), &clip(""), Path::new("--only"), Path::new("/dev/zero")]);
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+}

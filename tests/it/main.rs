@@ -3,12 +3,14 @@
 #![allow(unreachable_pub, reason = "nothing of a test is reachable")]
 
 mod common;
+mod endings;
 mod engines;
 mod evaluation;
 mod faces;
 mod failures;
 mod fuzz_corpus;
 mod live;
+mod manifests;
 mod meshes;
 mod paper;
 mod records;
@@ -16,3 +18,4 @@ mod report;
 mod runs;
 mod sinks;
 mod source;
+mod streams;

@@ -9,7 +9,7 @@ use mmface::record::End;
 use mmface::{Device, Precision, Runtime, TrackerOptions};
 use mmface_live::counters::Counters;
 use mmface_live::run::{self, Options};
-use mmface_live::sink::{Context, Event, Plan, Sink, WhenSlow};
+use mmface_live::sink::{Context, Event, OnFailure, Plan, Sink, WhenSlow};
 use mmface_live::source::{self, Input};
 use mmface_live::{Error, Result};
 
@@ -163,7 +163,9 @@ impl Run {
             tracker: TrackerOptions::default(),
             volumes: None,
             sinks,
+            sink_failure: OnFailure::End,
             progress: false,
+            counters: Arc::default(),
         };
         let (sender, end) = mpsc::sync_channel(1);
         let stopped = stop.clone();

@@ -253,7 +253,7 @@ fn a_picture_is_one_frame_with_a_name() {
     let frame = &seen.frames[0];
     assert_eq!(size(frame), (321, 241));
     assert_eq!(frame.still, Some(Still { index: 0, name: "face.jpg".into() }));
-    assert!(frame.image().colour.full_range);
+    assert_eq!(frame.image().layout, Layout::Rgb);
     assert_eq!(seen.connected[0].codec, "JPEG");
 }
 
@@ -381,7 +381,10 @@ fn folders_without_good_pictures_say_so() {
     std::fs::write(&broken, "broken").unwrap();
     assert!(refused(Input::Images(broken)).contains("--file"));
     let error = Seen::all(Input::Images(folder.path().into())).error();
-    assert!(error.contains("none of 1 pictures"), "{error}");
+    assert!(error.contains("broken.png is no picture"), "{error}");
+    std::fs::write(folder.path().join("second.jpg"), "broken").unwrap();
+    let error = Seen::all(Input::Images(folder.path().into())).error();
+    assert!(error.contains("none of 2 pictures"), "{error}");
 }
 
 #[test]

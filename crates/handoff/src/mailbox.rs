@@ -2,7 +2,8 @@
 //!
 //! The sender chooses for each item what happens if the reader is behind:
 //!
-//! - [`send`](Sender::send) waits for room (back-pressure).
+//! - [`send`](Sender::send) waits for room (back-pressure); [`send_while`](Sender::send_while) gives
+//!   up if it is told to.
 //! - [`offer`](Sender::offer) never waits; it drops the oldest offered items still queued (frames
 //!   of a live stream).
 //! - [`post`](Sender::post) never waits either, and its items are kept (a header, a gap), up to a
@@ -11,8 +12,9 @@
 //! Items are received in the order in which they were put in.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use crate::sync::{Arc, Condvar, Mutex, lock, wait};
+use crate::sync::{Arc, Condvar, Mutex, lock, wait, wait_briefly};
 
 /// The other end of the queue was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,9 @@ pub struct Closed;
 /// stopped
 /// reading cannot make the queue grow without bound.
 const MAX_POSTS: usize = 256;
+
+/// How often [`Sender::send_while`] asks.
+const ASK: Duration = Duration::from_millis(20);
 
 /// Makes a queue. [`Sender::send`] waits while `capacity` (at least 1) items are in it.
 #[must_use]
@@ -77,6 +82,21 @@ impl<T> Sender<T> {
             state = wait(&self.0.changed, state);
         }
         self.push(&mut state, item, false)
+    }
+
+    /// As [`send`](Self::send), but waits only while `patient` says so; then it returns the item.
+    ///
+    /// # Errors
+    /// [`Closed`] if the receiver was dropped.
+    pub fn send_while(&self, item: T, patient: impl Fn() -> bool) -> Result<Option<T>, Closed> {
+        let mut state = lock(&self.0.state);
+        while state.has_receiver && state.items.len() >= self.0.capacity {
+            if !patient() {
+                return Ok(Some(item));
+            }
+            state = wait_briefly(&self.0.changed, state, ASK);
+        }
+        self.push(&mut state, item, false).map(|()| None)
     }
 
     /// Puts in an item that newer offers may displace: at most `most` offered items are queued.
@@ -236,6 +256,21 @@ mod tests {
         }
         drop(sender);
         assert_eq!(std::iter::from_fn(|| receiver.recv()).count(), MAX_POSTS + 2);
+    }
+
+    #[test]
+    fn a_sender_that_loses_patience_keeps_its_item() {
+        let (sender, receiver) = mailbox(1);
+        assert_eq!(sender.send_while(1, || true), Ok(None));
+        let asked = std::cell::Cell::new(0);
+        let twice = || {
+            asked.set(asked.get() + 1);
+            asked.get() < 3
+        };
+        assert_eq!(sender.send_while(2, twice), Ok(Some(2)));
+        assert_eq!((receiver.recv(), sender.send_while(3, || false)), (Some(1), Ok(None)));
+        drop(receiver);
+        assert_eq!(sender.send_while(4, || true), Err(Closed));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub mod face;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod image;
+pub mod limited;
 pub mod locate;
 pub mod mesh;
 pub mod models;

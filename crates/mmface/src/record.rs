@@ -269,8 +269,23 @@ pub struct End {
     pub fps: f64,
     /// Percentiles of the latency from decoding to record, milliseconds.
     pub latency_ms: Percentiles,
+    /// Outputs that lost something until the end of the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sinks: Vec<SinkEnd>,
     /// Why the run ended.
     pub reason: String,
+}
+
+/// What an output lost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SinkEnd {
+    /// The output: `records`, `overlay`, `report`, `meshes`, `volumes` or `animation`.
+    pub name: String,
+    /// Frames that came too fast for it and are not in it.
+    pub dropped: u64,
+    /// Why it failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// Counts of the frames of a run.

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::backend::{self, Backend, Description, Device, Precision};
-use crate::crop::DetectorRule;
+use crate::backend::{self, Backend, Batch, Description, Device, Precision};
+use crate::crop::{CROP, CropMap, DetectorRule};
 use crate::detect::{self, MAX_SIZE, MIN_SIZE, Service};
 use crate::error::{Error, Result};
 use crate::face::FaceModel;
-use crate::models::{Models, Variant};
+use crate::image::Image;
+use crate::models::{self, Models, Variant};
 use crate::smooth::Strength;
 use crate::track::{Settings, Tracks};
 use crate::tracker::{Fitter, Mode, Observer, Tracker, TrackerOptions};
@@ -193,6 +194,7 @@ impl RuntimeBuilder {
         let detector_rule = models.detector(detector.kind.name())?;
         let has_volumes = backend.volume.is_some();
         let backend = backend::open(&models, &variant, &backend)?;
+        probe(&*backend, &variant, &face_model)?;
         let detector = Arc::new(Service::start(detect::open(&detector)?)?);
         Ok(Runtime(Arc::new(Inner {
             variant,
@@ -204,4 +206,16 @@ impl RuntimeBuilder {
             has_volumes,
         })))
     }
+}
+
+/// Runs the networks once, on grey, and checks what comes: the manifest may promise anything.
+fn probe(backend: &dyn Backend, variant: &Variant, model: &FaceModel) -> Result<()> {
+    let side = CROP as u32;
+    let image = Image::rgb(side, side, vec![128; 3 * CROP * CROP])?;
+    let middle = CROP as f32 / 2.0 - 0.5;
+    let crops = [CropMap::square([middle; 2], CROP as f32, 0.0)];
+    let batch = Batch { image: &image, frame: 0, crops: &crops, volumes: false, next: None };
+    let seen = backend.session()?.infer(&batch)?;
+    let first = seen.first().ok_or_else(|| Error::Bug("a crop without outputs".into()))?;
+    models::check_outputs(variant, model, first)
 }

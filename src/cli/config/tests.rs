@@ -142,3 +142,59 @@ fn every_shipped_configuration_is_understood() {
     }
     assert!(count >= 3);
 }
+
+/// Why a configuration with `[[stream]]` tables is refused.
+fn refused_list(text: &str, flags: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.toml");
+    std::fs::write(&path, text).expect("written");
+    let line = format!("--config {} {flags}", path.display());
+    match crate::cli::Job::new(arguments(&line)) {
+        Ok(_) => panic!("{text} is not refused"),
+        Err(error) => {
+            assert_eq!(error.exit_code(), 2);
+            error.to_string()
+        }
+    }
+}
+
+#[test]
+fn what_a_list_of_streams_may_not_say_is_named() {
+    let two = "[[stream]]\nname = \"a\"\ncamera = 0\n[[stream]]\nname = \"b\"\ncamera = 1\n";
+    let with = |line: &str| format!("{line}\n{two}");
+    let inside = |line: &str| format!("{two}{line}\n");
+    for (text, flags, why) in [
+        (inside("threads = 1"), "", "threads holds for all streams"),
+        (inside("smoooth = \"off\""), "", "line 7: unknown field `smoooth`"),
+        (inside("name = \"a\"").replace("name = \"b\"\n", ""), "", "two streams are called a"),
+        (inside("[[stream.stream]]"), "", "duplicate"),
+        (with("camera = 2"), "", "a source stands above"),
+        (with("overlay = \"x.mp4\""), "", "overlay would be one file"),
+        (with("json = \"r\"") + "json = \"r\"\n", "", "two --json name the same file r"),
+        (two.into(), "--camera 3", "leave out --camera"),
+        ("stream = []".into(), "", "there is no [[stream]]"),
+        (two.replace("camera = 1", ""), "", "name a source"),
+    ] {
+        let error = refused_list(&text, flags);
+        assert!(error.contains(why), "{why}: {error}");
+    }
+}
+
+#[test]
+fn what_stands_above_the_streams_holds_for_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.toml");
+    let text = "faces = 2\nthreads = 1\n[[stream]]\nname = \"a\"\ncamera = 0\n\
+                [[stream]]\ncamera = 1\nfaces = 3\nrefine = \"icp\"\n";
+    std::fs::write(&path, text).expect("written");
+    let line = format!("--config {} --smooth off", path.display());
+    let Ok(crate::cli::Job::Many(streams)) = crate::cli::Job::new(arguments(&line)) else {
+        panic!("not several streams");
+    };
+    let seen = streams.streams.iter().map(|(_, run)| {
+        (run.stream.as_str(), run.tracker.faces, run.tracker.refine, run.tracker.smoothing)
+    });
+    let off = Strength::Off;
+    assert_eq!(seen.collect::<Vec<_>>(), [("a", 2, false, off), ("/dev/video1", 3, true, off)]);
+    assert_eq!((streams.runtime.threads, streams.runtime.volume), (Some(1), Some(VOLUME)));
+}

@@ -8,6 +8,7 @@ use gstreamer_app as gst_app;
 
 use super::Target;
 use super::canvas::Canvas;
+use crate::sink::files::TruncateOnWrite;
 use crate::{Error, Result};
 
 /// Most frames queued for the encoder; then [`Writer::write`] waits.
@@ -77,20 +78,25 @@ pub(super) struct Writer {
     size: Option<(usize, usize)>,
     /// Whether the user was warned that a picture file holds only the first frame.
     warned: bool,
+    /// Keeps other processes from the file.
+    _lock: Option<TruncateOnWrite>,
 }
 
 impl Writer {
     pub(super) fn open(target: &Target) -> Result<Self> {
         gst::init().map_err(|e| Error::Sink(format!("GStreamer does not start: {e}")))?;
+        let mut lock = None;
         let (kind, chain, name) = match target {
             Target::Window => (Kind::Window, window()?, "the window".into()),
             Target::File(path) => {
                 let (kind, chain) = chain_for(path)?;
                 // Checks the path before the first frame is processed.
-                crate::sink::files::TruncateOnWrite::open(path).map_err(|e| {
+                lock = Some(TruncateOnWrite::open(path).map_err(|e| {
                     Error::Sink(format!("cannot write {}: {}", path.display(), reason(&e)))
-                })?;
-                (kind, format!("{chain} ! filesink name=out"), path.display().to_string())
+                })?);
+                // Unbuffered: what waits in a buffer is lost to a run that is killed.
+                let out = "filesink name=out buffer-mode=unbuffered";
+                (kind, format!("{chain} ! {out}"), path.display().to_string())
             }
         };
         let text = format!("appsrc name=in ! videoconvert ! {chain}");
@@ -113,7 +119,7 @@ impl Writer {
             out.set_property("location", path);
         }
         let timeline = Timeline::default();
-        Ok(Self { pipeline, input, kind, name, timeline, size: None, warned: false })
+        Ok(Self { pipeline, input, kind, name, timeline, size: None, warned: false, _lock: lock })
     }
 
     /// Writes a frame. `pts` is in seconds. If it does not increase, or restarts with another
@@ -282,8 +288,8 @@ fn window() -> Result<String> {
 /// The elements between conversion and file, chosen by the file name's extension.
 fn chain_for(path: &Path) -> Result<(Kind, String)> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-    // One fragment per second: a file without an end can be played up to its last fragment.
-    const MP4: &str = "mp4mux fragment-duration=1000 fragment-mode=first-moov-then-finalise";
+    // Two fragments a second: a file without an end can be played up to its last fragment.
+    const MP4: &str = "mp4mux fragment-duration=500 fragment-mode=first-moov-then-finalise";
     // A key frame every two seconds, so that players can seek.
     let key = 2 * RATE as u32;
     match extension.as_str() {

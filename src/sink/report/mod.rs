@@ -16,6 +16,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mmface::face::{FaceModel, Params};
+use mmface::limited::read_text_limited;
 use mmface::locate;
 use serde_json::{Value, json};
 
@@ -29,6 +30,8 @@ const TEMPLATE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("report.js");
 /// Most ids with curves and a mesh: those with the most frames.
 const MAX_DRAWN: usize = 64;
+/// Most bytes of the plotting library.
+const LARGEST_LIBRARY: u64 = 64 << 20;
 /// Most ids in the table.
 const MAX_LISTED: usize = 1000;
 
@@ -58,9 +61,8 @@ impl Page {
     /// created.
     pub fn create(place: &Path) -> Result<Self> {
         let path = library()?;
-        let unreadable =
-            |e| Error::Missing(format!("cannot read {}: {e}; run `make setup`", path.display()));
-        let library = std::fs::read_to_string(&path).map_err(unreadable)?;
+        let unreadable = |e| Error::Missing(format!("{e}; run `make setup`"));
+        let library = read_text_limited(&path, LARGEST_LIBRARY).map_err(unreadable)?;
         let file = TruncateOnWrite::open(place).map_err(|e| {
             let place = place.display();
             Error::Sink(format!("cannot create {place}: {e}; name another file for the report"))

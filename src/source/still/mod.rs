@@ -16,6 +16,7 @@ use image::codecs::{bmp::BmpDecoder, png::PngDecoder, pnm::PnmDecoder, webp::Web
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, RgbImage};
 use mmface::Image;
+use mmface::limited::read_limited;
 
 use super::decoded::Decoded;
 pub(super) use jpeg::Header as JpegHeader;
@@ -23,6 +24,9 @@ pub(super) use jpeg::Header as JpegHeader;
 /// Bytes that decoding may need for a pixel: 16-bit samples with alpha, their copy in 8 bits, and
 /// the same picture turned upright.
 const BYTES_PER_PIXEL: u64 = 16;
+
+/// Most bytes of a picture's file.
+const LARGEST: u64 = 1 << 30;
 
 /// A picture that has been read.
 pub(super) struct Still {
@@ -90,7 +94,7 @@ impl MaxPixels {
 /// # Errors
 /// Why it cannot be read.
 pub(super) fn read(path: &Path, limit: MaxPixels) -> Result<Still, Reason> {
-    let bytes = std::fs::read(path).map_err(|e| format!("cannot be read: {e}"))?;
+    let bytes = read_limited(path, LARGEST).map_err(|e| format!("cannot be read: {}", e.why))?;
     catch_unwind(|| decode(&bytes, limit)).unwrap_or_else(|_| Err(damaged("its decoder panics")))
 }
 
@@ -166,7 +170,8 @@ fn rest(mut decoder: impl ImageDecoder, limit: MaxPixels) -> Result<Pixels, Reas
     limit.room(width, height)?;
     // The size is checked above. Formats that nest data must not ask for more than that.
     let mut limits = image::Limits::no_limits();
-    limits.max_alloc = Some(u64::from(width) * u64::from(height) * BYTES_PER_PIXEL + (64 << 20));
+    let pixels = u64::from(width) * u64::from(height);
+    limits.max_alloc = Some(pixels.saturating_mul(BYTES_PER_PIXEL).saturating_add(64 << 20));
     decoder.set_limits(limits).map_err(damaged)?;
     // A picture whose orientation is not readable is shown as it is stored.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);

@@ -21,6 +21,7 @@ use crate::backend::library;
 use crate::bounds::iou;
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::limited::read_limited;
 use crate::locate;
 
 /// A detected face.
@@ -126,6 +127,9 @@ pub const MIN_SIZE: u32 = 64;
 /// See [`MIN_SIZE`].
 pub const MAX_SIZE: u32 = 4096;
 
+/// Most bytes of a detector's file.
+const LARGEST: u64 = 256 << 20;
+
 /// Opens a detector.
 ///
 /// # Errors
@@ -139,7 +143,8 @@ pub fn open(options: &Options) -> Result<Opened> {
     let centerface = || {
         let names = ["share/mmface-live/models/centerface.onnx", "vendor/models/centerface.onnx"];
         let path = find(&names, "run `make setup`, name the file, or use another detector")?;
-        let bytes = std::fs::read(&path).map_err(|e| unusable(&path, &e.to_string()))?;
+        let bytes =
+            read_limited(&path, LARGEST).map_err(|e| unusable(&path, &e.why.to_string()))?;
         Ok::<_, Error>((path, bytes))
     };
     match options.kind {
@@ -163,6 +168,8 @@ pub fn open(options: &Options) -> Result<Opened> {
                 "/usr/share/opencv4/haarcascades/haarcascade_frontalface_default.xml",
             ];
             let path = find(&names, "install the package opencv-data, or name the file")?;
+            crate::limited::open_limited(&path, LARGEST)
+                .map_err(|e| unusable(&path, &e.why.to_string()))?;
             let detector = opencv::Haar::open(&path).map_err(|why| unusable(&path, &why))?;
             Ok(Opened { detector: Box::new(detector), prepare: opencv::grey })
         }

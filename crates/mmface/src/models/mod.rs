@@ -1,6 +1,8 @@
 //! Model files: a folder with a `manifest.toml`, which lists the files of each variant and their
 //! hashes.
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,12 +10,17 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::crop::{CROP, CropRule, DetectorRule};
+pub(crate) use self::check::outputs as check_outputs;
+use crate::crop::{CropRule, DetectorRule};
 use crate::error::{Error, Result};
 use crate::face::FaceModel;
+use crate::limited::read_limited;
 use crate::locate;
 
 const SCHEMA: u32 = 1;
+/// Most bytes of a manifest, and of one of its files.
+const LARGEST_MANIFEST: u64 = 4 << 20;
+const LARGEST_MODEL: u64 = 1 << 30;
 
 /// A folder of model files with its manifest.
 #[derive(Debug)]
@@ -35,6 +42,9 @@ struct Manifest {
 struct FaceModelFile {
     file: PathBuf,
     sha256: String,
+    /// Numbers of modes.
+    identity: Option<usize>,
+    expressions: Option<usize>,
 }
 
 /// A set of networks: an architecture with its weights.
@@ -94,10 +104,11 @@ impl Models {
     /// Reads the manifest in `folder`.
     ///
     /// # Errors
-    /// [`Error::Models`] if it is missing, unreadable or of another schema version.
+    /// [`Error::Models`] if it is missing, unreadable or of another schema version, or if one of its
+    /// entries cannot be.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("manifest.toml");
-        Self::from_manifest(folder, &read(&path)?)
+        Self::from_manifest(folder, &read(&path, LARGEST_MANIFEST)?)
     }
 
     /// The models of a folder whose manifest has been read.
@@ -106,8 +117,8 @@ impl Models {
         let text = std::str::from_utf8(manifest)
             .map_err(|_| Error::Models(format!("{} is not a text file", path.display())))?;
         let manifest: Manifest = toml::from_str(text).map_err(|e| {
-            let why = e.message();
-            Error::Models(format!("{} cannot be understood: {why}", path.display()))
+            let (place, why) = (line(text, e.span()), e.message().replace('\n', " "));
+            Error::Models(format!("{} cannot be understood{place}: {why}", path.display()))
         })?;
         if manifest.schema != SCHEMA {
             let found = manifest.schema;
@@ -116,14 +127,15 @@ impl Models {
                 path.display()
             )));
         }
+        check::manifest(&manifest)
+            .map_err(|why| Error::Models(format!("{}: {why}; restore it", path.display())))?;
         Ok(Self { folder: folder.to_path_buf(), manifest })
     }
 
     /// The variant `name`.
     ///
     /// # Errors
-    /// [`Error::Setting`], with the available names, for an unknown name; [`Error::Models`] if its
-    /// numbers are out of range.
+    /// [`Error::Setting`], with the available names, for an unknown name.
     pub fn variant(&self, name: &str) -> Result<Variant> {
         let Some(variant) = self.manifest.variants.get(name) else {
             let names: Vec<_> = self.manifest.variants.keys().map(String::as_str).collect();
@@ -132,45 +144,17 @@ impl Models {
                 "there is no variant {name:?}; there are: {names}"
             )));
         };
-        if !(0.0..=1.0).contains(&variant.points_weight) {
-            let weight = variant.points_weight;
-            return Err(Error::Models(format!(
-                "the manifest gives {name} a points_weight of {weight}; 0 to 1 can be"
-            )));
-        }
-        if !(0.0..=1.0).contains(&variant.presence_threshold) {
-            let threshold = variant.presence_threshold;
-            return Err(Error::Models(format!(
-                "the manifest gives {name} a presence_threshold of {threshold}; 0 to 1 can be"
-            )));
-        }
-        let rule = &variant.crop;
-        if rule.size as usize != CROP
-            || !(0.1..10.0).contains(&rule.scale)
-            || !(-10.0..=10.0).contains(&rule.raise)
-        {
-            return Err(Error::Models(format!(
-                "the manifest gives {name} a crop that cannot be: {rule:?}"
-            )));
-        }
         Ok(Variant { name: name.into(), ..variant.clone() })
     }
 
     /// How first crops are placed around the boxes of detector `name`.
     ///
     /// # Errors
-    /// [`Error::Models`] if the manifest does not describe the detector, or its numbers are out of
-    /// range.
+    /// [`Error::Models`] if the manifest does not describe the detector.
     pub fn detector(&self, name: &str) -> Result<DetectorRule> {
         let rule = self.manifest.detectors.get(name).copied().ok_or_else(|| {
             Error::Models(format!("the manifest does not describe the detector {name:?}"))
         })?;
-        let shifts = rule.centre.iter().all(|shift| (-10.0..=10.0).contains(shift));
-        if !shifts || !(0.1..10.0).contains(&rule.scale) {
-            return Err(Error::Models(format!(
-                "the manifest gives the detector {name} crops that cannot be: {rule:?}"
-            )));
-        }
         Ok(rule)
     }
 
@@ -183,6 +167,19 @@ impl Models {
         let file = &self.manifest.face_model;
         let path = self.folder.join(&file.file);
         let model = FaceModel::from_bytes(&self.checked(&file.file, &file.sha256)?, &path)?;
+        let counts = [
+            ("identity", file.identity, model.identities),
+            ("expressions", file.expressions, model.expressions.len()),
+        ];
+        for (entry, told, there) in counts {
+            if let Some(told) = told.filter(|told| *told != there) {
+                return Err(Error::Models(format!(
+                    "the manifest gives face_model.{entry} as {told}, the face model {} has {there}; \
+                     take both from one export",
+                    model.name
+                )));
+            }
+        }
         Ok((model, file.sha256.clone()))
     }
 
@@ -204,7 +201,7 @@ impl Models {
 
     fn checked(&self, file: &Path, expected: &str) -> Result<Vec<u8>> {
         let path = self.folder.join(file);
-        let bytes = read(&path)?;
+        let bytes = read(&path, LARGEST_MODEL)?;
         let found = sha256(&bytes);
         if found == expected {
             Ok(bytes)
@@ -242,7 +239,7 @@ impl Variant {
             match output.and_then(|tensor| tensor.shape.last()?.as_integer()) {
                 Some(count) if count != modes as i64 => {
                     return Err(Error::Models(format!(
-                        "{} gives {count} {name} coefficients, the face model {} has {modes} modes; \
+                        "{} gives {count} {name} coefficients (the shape in networks.pmn.outputs), the face model {} has {modes} modes; \
                          take both from one export",
                         self.name, model.name
                     )));
@@ -299,10 +296,18 @@ impl Variant {
     }
 }
 
+/// The line in which a span begins, for messages.
+fn line(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let Some(before) = span.and_then(|span| text.get(..span.start)) else { return String::new() };
+    let number = before.matches('\n').count();
+    let entry = text.lines().nth(number).and_then(|line| line.split_once('=')).map(|(key, _)| key);
+    let entry = entry.map_or_else(String::new, |key| format!(" ({})", key.trim()));
+    format!(", line {}{entry}", number + 1)
+}
+
 /// Reads a model file.
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path)
-        .map_err(|e| Error::Models(format!("cannot read {}: {e}; restore it", path.display())))
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    read_limited(path, limit).map_err(|e| Error::Models(format!("{e}; restore it")))
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -363,7 +368,7 @@ mod tests {
         let newer = folder(&MANIFEST.replace("schema = 1", "schema = 2"));
         assert!(Models::open(newer.path()).is_err());
         let absurd = folder(&MANIFEST.replace("size = 256", "size = 1000000"));
-        let models = Models::open(absurd.path()).expect("a manifest");
-        assert!(models.variant("lite").is_err());
+        let error = Models::open(absurd.path()).expect_err("absurd").to_string();
+        assert!(error.contains("variants.lite.crop.size is 1000000"), "{error}");
     }
 }

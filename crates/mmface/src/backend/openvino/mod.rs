@@ -2,9 +2,10 @@
 
 pub mod library;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
-use handoff::{Failure, Resource, Turns};
+use handoff::{Lanes, Panicked};
 use openvino::prepostprocess::Pipeline;
 use openvino::{
     CompiledModel, Core, DeviceType, ElementType, InferRequest, InferenceError, PartialShape,
@@ -26,13 +27,15 @@ const FEATURES: [i64; 4] = [1, 64, 64, 64];
 /// Longest wait for an inference in milliseconds, so that a hanging device does not hang the
 /// program.
 const LONGEST_WAIT: i64 = 60_000;
+/// What failed, in the message of a failure.
+const RUNNING: &str = "running the networks";
 
 /// VMN and PMN on the CPU, shared by all sessions. Each session cuts its own crops; crops of
-/// several sessions that wait at the same time are inferred together.
+/// several sessions are inferred at the same time.
 pub(super) struct OpenVino {
     precision: Precision,
-    has_volume: bool,
-    networks: Arc<Turns<Networks>>,
+    networks: Arc<Networks>,
+    sessions: AtomicU64,
 }
 
 /// The compiled networks.
@@ -41,16 +44,17 @@ pub(super) struct OpenVino {
 /// shape needs. Each is compiled twice, because two crops in parallel on one core each take less
 /// time than two crops in sequence on both cores.
 struct Networks {
-    /// For a single crop, on all cores (OpenVINO's performance hint LATENCY).
-    latency: Lane,
+    /// For a session that is alone and has one crop: on all cores (OpenVINO's performance hint
+    /// LATENCY).
+    latency: Mutex<Lane>,
     /// For several crops in parallel, as many as OpenVINO recommends for the CPU (hint THROUGHPUT).
-    throughput: Vec<Lane>,
+    throughput: Lanes<Lane>,
     /// Whether the PMN has the output `points`.
     points: bool,
     /// The volume head's request; runs one crop at a time if volumes are requested.
-    volume: Option<InferRequest>,
-    // A compiled model must outlive its requests.
-    _models: Vec<CompiledModel>,
+    volume: Option<Mutex<InferRequest>>,
+    // A compiled model must outlive its requests. The lock is never taken: it makes `Networks` Sync.
+    _models: Mutex<Vec<CompiledModel>>,
 }
 
 /// Infer requests of both networks, for one crop at a time.
@@ -137,63 +141,88 @@ impl OpenVino {
             compiled.push(model);
             volume = requests.pop();
         }
-        let width = throughput.len();
+        let latency =
+            latency.pop().ok_or_else(|| Error::Bug("no request for the networks".into()))?;
         let networks = Networks {
-            latency: latency
-                .pop()
-                .ok_or_else(|| Error::Bug("no request for the networks".into()))?,
-            throughput,
+            latency: Mutex::new(latency),
+            throughput: Lanes::new(throughput),
             points: variant.has_points(),
-            volume,
-            _models: compiled,
+            volume: volume.map(Mutex::new),
+            _models: Mutex::new(compiled),
         };
-        let has_volume = networks.volume.is_some();
-        Ok(Self { precision, has_volume, networks: Arc::new(Turns::new(networks, width)) })
+        Ok(Self { precision, networks: Arc::new(networks), sessions: AtomicU64::new(0) })
     }
 }
 
 impl Networks {
-    fn run(&mut self, crops: &mut [Crop]) -> Inferred<()> {
-        if let [crop] = crops {
-            // Synchronously on this thread: asynchronous inference takes a tenth more time.
-            self.latency.give(&crop.buffers)?;
-            self.latency.vmn.infer()?;
-            self.latency.pmn.infer()?;
-            crop.output = Some(self.latency.output(self.points)?);
-        } else {
-            let lanes = &mut self.throughput[..crops.len()];
-            for (crop, lane) in crops.iter().zip(&mut *lanes) {
-                lane.give(&crop.buffers)?;
-                lane.vmn.infer_async()?;
+    /// Infers all crops of one session, which [entered](Lanes::enter) before it cut them.
+    fn run(&self, visit: &handoff::Visit<Lane>, crops: &mut [Crop]) -> Result<()> {
+        let mut left = &mut *crops;
+        while !left.is_empty() {
+            if let [crop] = left
+                && let Some(mut lane) = visit.is_alone().then(|| self.latency()).flatten()
+            {
+                lane.run(crop, self.points).map_err(|e| failed(RUNNING, &e))?;
+                break;
             }
-            for lane in &mut *lanes {
-                lane.vmn.wait(LONGEST_WAIT)?;
-                lane.pmn.infer_async()?;
-            }
-            for (crop, lane) in crops.iter_mut().zip(lanes) {
-                lane.pmn.wait(LONGEST_WAIT)?;
-                crop.output = Some(lane.output(self.points)?);
-            }
+            let mut lanes = visit
+                .take(left.len())
+                .map_err(|Panicked| Error::Bug("the networks panicked".into()))?;
+            let (now, later) = left.split_at_mut(lanes.len());
+            run_in_parallel(&mut lanes, now, self.points).map_err(|e| failed(RUNNING, &e))?;
+            left = later;
         }
-        if let Some(head) = &mut self.volume {
+        if let Some(head) = &self.volume {
             for crop in crops.iter_mut().filter(|crop| crop.wants_volume) {
-                crop.volume = Some(volume(head, &crop.buffers.features)?);
+                // An inference that panicked leaves nothing behind that the next one reads.
+                let mut head = head.lock().unwrap_or_else(PoisonError::into_inner);
+                let volume = volume(&mut head, &crop.buffers.features);
+                crop.volume = Some(volume.map_err(|e| failed("running the volume head", &e))?);
             }
         }
         Ok(())
     }
-}
 
-impl Resource for Networks {
-    type Piece = Crop;
-    type Error = Error;
-
-    fn round(&mut self, crops: &mut [Crop]) -> Result<()> {
-        self.run(crops).map_err(|e| failed("running the networks", &e))
+    /// The lane on all cores, if it is idle.
+    fn latency(&self) -> Option<std::sync::MutexGuard<'_, Lane>> {
+        match self.latency.try_lock() {
+            Ok(lane) => Some(lane),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 
+/// Infers one crop on each lane.
+fn run_in_parallel(lanes: &mut [Lane], crops: &mut [Crop], points: bool) -> Inferred<()> {
+    if let ([lane], [crop]) = (&mut *lanes, &mut *crops) {
+        return lane.run(crop, points);
+    }
+    for (crop, lane) in crops.iter().zip(&mut *lanes) {
+        lane.give(&crop.buffers)?;
+        lane.vmn.infer_async()?;
+    }
+    for lane in &mut *lanes {
+        lane.vmn.wait(LONGEST_WAIT)?;
+        lane.pmn.infer_async()?;
+    }
+    for (crop, lane) in crops.iter_mut().zip(lanes) {
+        lane.pmn.wait(LONGEST_WAIT)?;
+        crop.output = Some(lane.output(points)?);
+    }
+    Ok(())
+}
+
 impl Lane {
+    /// Infers one crop, synchronously: asynchronous inference takes a tenth more time.
+    fn run(&mut self, crop: &mut Crop, points: bool) -> Inferred<()> {
+        self.give(&crop.buffers)?;
+        self.vmn.infer()?;
+        self.pmn.infer()?;
+        crop.output = Some(self.output(points)?);
+        Ok(())
+    }
+
     fn give(&mut self, buffers: &Buffers) -> Inferred<()> {
         self.vmn.set_input_tensor(&buffers.pixels)?;
         self.vmn.set_output_tensor(&buffers.features)?;
@@ -259,6 +288,8 @@ impl Compiler<'_> {
         let mut settings = vec![
             (RwPropertyKey::HintInferencePrecision, self.precision.to_string()),
             (RwPropertyKey::HintPerformanceMode, mode.to_string()),
+            // Threads that may move get out of the way of decoders and of other programs.
+            (RwPropertyKey::HintEnableCpuPinning, "NO".to_string()),
         ];
         if let Some(threads) = self.threads {
             settings.push((RwPropertyKey::InferenceNumThreads, threads.to_string()));
@@ -308,8 +339,8 @@ impl Backend for OpenVino {
 
     fn session(&self) -> Result<Box<dyn Session>> {
         Ok(Box::new(CpuSession {
+            id: self.sessions.fetch_add(1, Ordering::Relaxed),
             precision: self.precision,
-            has_volume: self.has_volume,
             networks: self.networks.clone(),
             idle: Vec::new(),
         }))
@@ -318,9 +349,9 @@ impl Backend for OpenVino {
 
 /// One stream's access to the networks.
 struct CpuSession {
+    id: u64,
     precision: Precision,
-    has_volume: bool,
-    networks: Arc<Turns<Networks>>,
+    networks: Arc<Networks>,
     /// Buffers for reuse: as many as the largest batch had crops.
     idle: Vec<Buffers>,
 }
@@ -340,14 +371,14 @@ impl CpuSession {
 
 impl Session for CpuSession {
     fn infer(&mut self, batch: &Batch) -> Result<Vec<Inference>> {
-        if batch.volumes && !self.has_volume {
+        if batch.volumes && self.networks.volume.is_none() {
             return Err(Error::Setting("the networks were opened without a volume head".into()));
         }
-        let crops = self.cut(batch).map_err(|e| failed("making room for the crops", &e))?;
-        let crops = self.networks.run(crops).map_err(|failure| match failure {
-            Failure::Resource(error) => error,
-            Failure::Panicked => Error::Bug("the networks panicked".into()),
-        })?;
+        let networks = self.networks.clone();
+        let visit = networks.throughput.enter(self.id);
+        let mut crops = self.cut(batch).map_err(|e| failed("making room for the crops", &e))?;
+        networks.run(&visit, &mut crops)?;
+        drop(visit);
         let seen = crops.into_iter().map(|crop| {
             self.idle.push(crop.buffers);
             let output = crop.output.ok_or_else(|| Error::Bug("a crop was left out".into()))?;

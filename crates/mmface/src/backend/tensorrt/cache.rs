@@ -13,8 +13,11 @@ use sha2::{Digest, Sha256};
 
 use super::Chip;
 use crate::backend::Precision;
+use crate::limited::{Why, read_limited};
 
 const MAGIC: &[u8; 8] = b"mmface-1";
+/// Most bytes of an engine.
+const LARGEST: u64 = 2 << 30;
 const HEADER: usize = MAGIC.len() + 32;
 
 /// Everything that an engine depends on.
@@ -84,10 +87,12 @@ impl Cache {
         let Some(path) = self.folder.as_ref().map(|folder| folder.join(name)) else {
             return Found::Missing;
         };
-        match std::fs::read(&path) {
+        match read_limited(&path, LARGEST) {
             Ok(bytes) => contents(name, bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Found::Missing,
-            Err(e) => Found::Bad(format!("cannot be read: {e}")),
+            Err(e) => match e.why {
+                Why::Io(e) if e.kind() == std::io::ErrorKind::NotFound => Found::Missing,
+                why => Found::Bad(format!("cannot be read: {why}")),
+            },
         }
     }
 

@@ -1,0 +1,172 @@
+//! Several streams of one process: the tables `[[stream]]` of a configuration file.
+
+use std::path::{Path, PathBuf};
+
+use super::args::StreamKey;
+use super::config::{self, Config, RuntimeSettings};
+use super::{RunArgs, sinks};
+use crate::run;
+use crate::sink::files::SharedFile;
+use crate::sink::json::Target;
+use crate::{Error, Result};
+
+/// What a command line asks for.
+pub enum Job {
+    /// One stream.
+    One(Box<Config>),
+    /// Several streams on shared networks.
+    Many(Box<Streams>),
+}
+
+impl Job {
+    /// Checks flags and the configuration file that they name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with what is wrong and what would be right.
+    pub fn new(args: RunArgs) -> Result<Self> {
+        if let Some(path) = &args.config
+            && let Some(StreamKey::Tables(_)) = config::read(path)?.stream
+        {
+            return Streams::new(args).map(|streams| Self::Many(Box::new(streams)));
+        }
+        Config::new(args).map(|config| Self::One(Box::new(config)))
+    }
+}
+
+/// Streams with their settings, and what they share.
+pub struct Streams {
+    /// Settings of the networks.
+    pub runtime: RuntimeSettings,
+    /// The arguments of each stream, and its options.
+    pub streams: Vec<(RunArgs, run::Options)>,
+    flags: RunArgs,
+    /// The file of all records, unless they go to standard output.
+    records: Option<SharedFile>,
+}
+
+impl Streams {
+    fn new(flags: RunArgs) -> Result<Self> {
+        Self::read(flags, None)
+    }
+
+    /// Reads the configuration file again.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for what is wrong in it.
+    pub fn again(&self) -> Result<Self> {
+        Self::read(self.flags.clone(), self.records.clone())
+    }
+
+    fn read(flags: RunArgs, records: Option<SharedFile>) -> Result<Self> {
+        let path = flags.config.clone().unwrap_or_default();
+        let wrong = |why: &str| Error::Usage(format!("{}: {why}", path.display()));
+        let mut common = config::read(&path)?;
+        let tables = common.take_tables().unwrap_or_default();
+        if tables.is_empty() {
+            return Err(wrong("there is no [[stream]] in it"));
+        }
+        if flags.names_a_source() || flags.stream.is_some() {
+            return Err(wrong(
+                "its [[stream]] tables name the sources; leave out --camera, --rtsp, --url, --file, --images, --pipeline and --stream",
+            ));
+        }
+        if common.names_a_source() {
+            return Err(wrong(
+                "a source stands above the first [[stream]]; give it a table of its own",
+            ));
+        }
+        let common = flags.clone().over(common);
+        for (name, path) in own_outputs(&common) {
+            if path.is_some() {
+                return Err(wrong(&format!(
+                    "{name} would be one file for all streams; write it into the [[stream]] tables"
+                )));
+            }
+        }
+        let records = match &common.json {
+            Some(path) if path != Path::new("-") => Some(
+                records
+                    .filter(|file| file.path() == path)
+                    .unwrap_or_else(|| SharedFile::new(path.clone())),
+            ),
+            _ => None,
+        };
+        let mut streams = Vec::new();
+        let mut runtime: Option<RuntimeSettings> = None;
+        let mut outputs: Vec<(&str, PathBuf)> =
+            records.iter().map(|file| ("--json", file.path().to_path_buf())).collect();
+        for table in tables {
+            if let Some(key) = shared_key(&table) {
+                return Err(wrong(&format!(
+                    "{key} holds for all streams; write it above the first [[stream]]"
+                )));
+            }
+            let target = match (&table.json, &records) {
+                (Some(path), _) if path != Path::new("-") => Target::File(path.clone()),
+                (None, Some(file)) => Target::Shared(file.clone()),
+                _ => Target::Stdout,
+            };
+            let args = table.over(common.clone());
+            let input = config::input(&args)?;
+            let wanted = sinks::plans_with(&args, &input, target)?;
+            outputs.extend(config::outputs(&wanted));
+            let plans = wanted.into_iter().map(|(_, plan)| plan).collect();
+            let Config { runtime: settings, run: mut options } =
+                Config::with_sinks(args.clone(), input, plans)?;
+            options.progress = false;
+            match &mut runtime {
+                None => runtime = Some(settings),
+                Some(first) => match (first.volume, settings.volume) {
+                    (_, None) => {}
+                    (None, volume) => first.volume = volume,
+                    (Some(one), Some(other)) if one == other => {}
+                    (Some(one), Some(other)) => {
+                        return Err(wrong(&format!(
+                            "streams want volumes of {one} and of {other} voxels; one process has one size"
+                        )));
+                    }
+                },
+            }
+            if streams
+                .iter()
+                .any(|(_, other): &(RunArgs, run::Options)| other.stream == options.stream)
+            {
+                return Err(wrong(&format!(
+                    "two streams are called {}; give each a name = \"…\" of its own",
+                    options.stream
+                )));
+            }
+            streams.push((args, options));
+        }
+        let inputs: Vec<_> = streams.iter().map(|(_, options)| &options.source.input).collect();
+        config::keep_apart(&inputs, &outputs, Some(&path))?;
+        let runtime = runtime.ok_or_else(|| wrong("there is no [[stream]] in it"))?;
+        Ok(Self { runtime, streams, flags, records })
+    }
+}
+
+/// Outputs that belong to one stream.
+fn own_outputs(args: &RunArgs) -> [(&'static str, &Option<PathBuf>); 4] {
+    [
+        ("overlay", &args.overlay),
+        ("report", &args.report),
+        ("mesh", &args.mesh),
+        ("volume-out", &args.volume_out),
+    ]
+}
+
+/// The first key in a `[[stream]]` table that belongs to all streams.
+fn shared_key(table: &RunArgs) -> Option<&'static str> {
+    let keys = [
+        ("detector", table.detector.is_some()),
+        ("detector-model", table.detector_model.is_some()),
+        ("device", table.device.is_some()),
+        ("precision", table.precision.is_some()),
+        ("threads", table.threads.is_some()),
+        ("variant", table.variant.is_some()),
+        ("engines", table.engines.is_some()),
+        ("engine-cache", table.engine_cache.is_some()),
+        ("no-cuda-graph", table.no_cuda_graph),
+    ];
+    keys.iter().find(|(_, is_set)| *is_set).map(|(key, _)| *key)
+}
