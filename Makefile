@@ -15,8 +15,9 @@ TRAINING ?= engines/training/venv/bin/python
 FACE_MODEL ?=
 
 DOC := $(DESTDIR)$(PREFIX)/share/doc/mmface-live
+UNITS := $(DESTDIR)$(PREFIX)/lib/systemd/system
 
-.PHONY: help setup setup-library setup-gpu build demo test model-check deny fuzz test-gpu bench engines-paper install clean distclean
+.PHONY: help setup setup-library setup-gpu setup-test build demo test model-check deny fuzz test-gpu bench engines-paper install clean distclean
 
 help: ## say what there is (what `make` alone does)
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -26,6 +27,9 @@ setup: ## install Debian packages and libraries that are missing
 
 setup-library: ## fetch what crates/mmface alone needs: no GStreamer, no OpenCV, no Debian packages
 	@scripts/setup wheels library
+
+setup-test: ## fetch what only tests need: Prometheus
+	@scripts/setup-test
 
 setup-gpu: ## fetch NVIDIA's libraries for --device cuda: TensorRT-RTX and NVRTC
 	@scripts/setup wheels-gpu
@@ -40,7 +44,7 @@ demo: build ## fit the face in a clip: a video with the mesh on it, and the reco
 	@echo "The video with the fitted mesh: $(CURDIR)/demo/overlay.mp4"
 	@echo "The parameters of every frame:  $(CURDIR)/demo/faces.jsonl"
 
-test: setup setup-gpu ## formatting, lints of all feature sets, documentation, all tests
+test: setup setup-gpu setup-test ## formatting, lints of all feature sets, documentation, all tests
 	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || \
 	    { echo "make test: rustfmt or clippy is missing: run 'rustup component add rustfmt clippy', then this again." >&2; exit 1; }
 	cargo fmt --check
@@ -96,6 +100,10 @@ install: | $(BINARY) ## install under PREFIX (/usr/local), after `make build`
 	    for part in tensorrt-rtx nvrtc; do install -D -m 644 -t $(abspath $(DOC))/$$part vendor/licenses/$$part/*; done; fi
 	install -m 644 vendor/models/centerface.onnx $(SHARE)/models/
 	install -m 644 pipelines/*.toml $(SHARE)/pipelines/
+	install -D -m 644 -t $(abspath $(SHARE))/service scripts/service/alerts.yml scripts/service/dashboard.json
+	install -d $(UNITS)
+	sed 's|@PREFIX@|$(abspath $(PREFIX))|' scripts/service/mmface-live.service.in > $(UNITS)/mmface-live.service
+	install -D -m 644 -t $(abspath $(DOC)) docs/operations.md
 	install -D -m 644 -t $(abspath $(SHARE))/report vendor/report/plotly.min.js
 	install -D -m 644 -t $(abspath $(DOC))/plotly vendor/licenses/plotly/*
 	cd engines && install -D -m 644 -t $(abspath $(SHARE))/engines manifest.toml face-model.safetensors

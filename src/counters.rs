@@ -1,11 +1,13 @@
-//! The counters of a run. Source, run and sinks update them; the end record and the log read them.
+//! The counters of a run. Source, run and sinks update them; the end record, the
+//! log and the metrics read them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mmface::record::{Dropped, FrameCounts, Percentiles};
 
-use crate::histogram::Histogram;
+use crate::histogram::{Buckets, Histogram};
+use crate::status::Status;
 
 /// A counter that only increases.
 #[derive(Debug, Default)]
@@ -39,6 +41,8 @@ pub struct Counters {
     pub processed: Counter,
     /// Number of different face ids.
     pub faces: Counter,
+    /// How the stream is doing.
+    pub status: Status,
     latency: Mutex<Histogram>,
     sinks: Mutex<Vec<Arc<SinkCounters>>>,
 }
@@ -88,6 +92,12 @@ impl Counters {
     #[must_use]
     pub fn latency(&self) -> Percentiles {
         lock(&self.latency).percentiles()
+    }
+
+    /// The same latencies in the buckets of the metrics.
+    #[must_use]
+    pub fn latency_buckets(&self) -> Buckets {
+        lock(&self.latency).buckets()
     }
 
     /// The counters of a sink, which are added if they are not there yet.

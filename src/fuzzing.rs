@@ -16,7 +16,7 @@ pub use crate::source::fuzzing::picture;
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(args) = cli::config::parse(text, Path::new("fuzzed.toml")) else { return };
-    let Ok(Config { runtime, run }) = Config::new(args) else { return };
+    let Ok(Config { runtime, run, .. }) = Config::new(args) else { return };
     assert!(runtime.threads.is_none_or(|threads| (1..=1024).contains(&threads)));
     assert!(run.volumes.is_none_or(|volumes| (16..=256).contains(&volumes.resolution)));
     assert!((1..=64).contains(&run.tracker.faces));

@@ -3,8 +3,9 @@
 //! The library `mmface` finds and fits faces; this crate provides frames and handles the results.
 //! Data flows one way: [`source`] → [`run`] (a tracker of `mmface`) → [`sink`]s. [`run`] connects
 //! source, tracker and sinks; [`cli`] turns flags into a run; [`eval`] evaluates a run against
-//! labels.
+//! labels; [`watch`] tells others how the streams are doing.
 
+pub mod board;
 pub mod cli;
 pub mod counters;
 #[doc(hidden)]
@@ -14,11 +15,13 @@ pub mod eval;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
-mod histogram;
+pub mod histogram;
 pub mod run;
 pub mod sink;
 pub mod source;
+pub mod status;
 #[cfg(test)]
 mod testing;
+pub mod watch;
 
 pub use error::{Error, Result};

@@ -3,9 +3,12 @@
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use mmface_live::board::Board;
 use mmface_live::cli::{self, Command, Job, RunArgs, Streams};
+use mmface_live::watch::Watch;
 use mmface_live::{Error, Result, run};
 
 fn main() -> ExitCode {
@@ -45,6 +48,9 @@ fn run_streams(args: RunArgs) -> Result<()> {
     match Job::new(args)? {
         Job::One(config) => {
             let stop = cli::stop_on_signals()?;
+            let board = Arc::new(Board::default());
+            board.put(&config.run.stream, &config.run.counters);
+            let _watch = Watch::start(config.listen, &board, &stop)?;
             let runtime = config.runtime.open()?;
             run::log_end(&run::run(&runtime, config.run, &stop)?);
             Ok(())
@@ -55,10 +61,18 @@ fn run_streams(args: RunArgs) -> Result<()> {
 
 fn run_many(mut config: Streams) -> Result<()> {
     let requests = cli::Requests::listen(true)?;
+    let board = Arc::new(Board::default());
+    for (_, options) in &config.streams {
+        board.put(&options.stream, &options.counters);
+    }
+    let watch = Watch::start(config.listen.clone(), &board, &requests.stop)?;
     let runtime = config.runtime.open()?;
     let streams = std::mem::take(&mut config.streams);
-    run::run_streams(&runtime, streams, &requests.stop, || {
+    run::run_streams(&runtime, streams, &board, &requests.stop, || {
+        // Whatever was asked for before is done.
+        watch.reloaded();
         requests.reload.swap(false, Ordering::Relaxed).then(|| config.again()).and_then(|read| {
+            watch.reloading();
             let again = read.inspect_err(|e| tracing::error!("{e}; the streams go on as they are"));
             let again = again.ok()?;
             if again.runtime != config.runtime {

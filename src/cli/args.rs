@@ -28,6 +28,22 @@ fn number_or_path<'de, D: Deserializer<'de>>(
     }))
 }
 
+/// Reads an address from a configuration file, where a port needs no quotes.
+fn port_or_address<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a port, or an address \"host:port\"")]
+    enum Address {
+        Port(u16),
+        Text(String),
+    }
+    Ok(Some(match Address::deserialize(from)? {
+        Address::Port(port) => port.to_string(),
+        Address::Text(text) => text,
+    }))
+}
+
 /// The key `stream`: a name, or the tables `[[stream]]` of a configuration file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StreamKey {
@@ -156,6 +172,10 @@ pub struct RunArgs {
     /// What happens if an output fails, for example because its disk is full [default: end]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Output")]
     pub sink_failure: Option<SinkFailureArg>,
+    /// Serve metrics, health and records over HTTP at this port of this machine, or at HOST:PORT
+    #[arg(long, value_name = "[HOST:]PORT", help_heading = "Output")]
+    #[serde(deserialize_with = "port_or_address")]
+    pub listen: Option<String>,
     /// Draw the fitted mesh: none, window, or a file (.mp4, .mkv, .webm; .png, .jpg for a picture)
     #[arg(long, value_name = "none|window|FILE", help_heading = "Output")]
     pub overlay: Option<PathBuf>,
@@ -263,6 +283,7 @@ impl RunArgs {
             json: self.json.or(file.json),
             on_slow_reader: self.on_slow_reader.or(file.on_slow_reader),
             sink_failure: self.sink_failure.or(file.sink_failure),
+            listen: self.listen.or(file.listen),
             overlay: self.overlay.or(file.overlay),
             overlay_style: self.overlay_style.or(file.overlay_style),
             report: self.report.or(file.report),

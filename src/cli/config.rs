@@ -13,10 +13,13 @@ use mmface::{Device, Mode, Models, Runtime, TrackerOptions};
 
 use super::RunArgs;
 use super::args::StreamKey;
+use super::listen;
 use super::sinks::{self, Wanted};
 use crate::run;
+use crate::sink::feed::Feed;
 use crate::sink::{Needs, Plan, VolumeSource, Volumes};
 use crate::source::{self, Input};
+use crate::watch::Listen;
 use crate::{Error, Result};
 
 /// Everything that a run needs, checked as far as possible without opening a device.
@@ -25,6 +28,8 @@ pub struct Config {
     pub runtime: RuntimeSettings,
     /// Options of the run.
     pub run: run::Options,
+    /// Where to listen, if anywhere.
+    pub listen: Option<Listen>,
 }
 
 /// Settings of a [`Runtime`].
@@ -88,11 +93,13 @@ impl Config {
             args = RunArgs { config: Some(path.clone()), ..args.over(read(&path)?) };
         }
         let input = input(&args)?;
-        let wanted = sinks::plans(&args, &input)?;
+        let listen =
+            args.listen.as_deref().map(|a| listen::parse(a, Feed::default())).transpose()?;
+        let wanted = sinks::plans(&args, &input, listen.as_ref().map(|listen| &listen.feed))?;
         keep_apart(&[&input], &outputs(&wanted), args.config.as_deref())?;
         let plans = wanted.into_iter().map(|(_, plan)| plan).collect();
         let sized = args.volume.is_some();
-        let config = Self::with_sinks(args, input, plans)?;
+        let config = Self { listen, ..Self::with_sinks(args, input, plans)? };
         if sized && config.run.volumes.is_none() {
             tracing::warn!(
                 "nothing asks for volumes, so none are made: add --volume-out, --mesh-from volume, \
@@ -165,6 +172,7 @@ impl Config {
                 sink_failure: args.sink_failure.map_or_else(Default::default, Into::into),
                 progress: !(records_on_terminal && on_terminal),
             },
+            listen: None,
         })
     }
 }

@@ -6,6 +6,7 @@ mod cure;
 pub mod doctor;
 pub mod engines;
 pub mod eval;
+mod listen;
 mod signals;
 mod sinks;
 mod streams;

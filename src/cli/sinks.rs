@@ -5,6 +5,7 @@ use std::path::Path;
 use mmface::mesh::Format;
 
 use super::RunArgs;
+use crate::sink::feed::{Feed, FeedRecords};
 use crate::sink::json::{Json, Target as JsonTarget};
 use crate::sink::meshes::{AnimationFile, MeshFiles, Origin};
 use crate::sink::overlay::{OverlayVideo, Target as OverlayTarget};
@@ -18,18 +19,25 @@ use crate::{Error, Result};
 pub(super) type Wanted = (&'static str, Box<dyn Plan>);
 
 /// The requested sinks, records first.
-pub(super) fn plans(args: &RunArgs, input: &Input) -> Result<Vec<Wanted>> {
+pub(super) fn plans(args: &RunArgs, input: &Input, feed: Option<&Feed>) -> Result<Vec<Wanted>> {
     let target = match &args.json {
         Some(path) if path != Path::new("-") => JsonTarget::File(path.clone()),
         _ => JsonTarget::Stdout,
     };
-    plans_with(args, input, target)
+    plans_with(args, input, target, feed)
 }
 
 /// The requested sinks, with records to `target`.
-pub(super) fn plans_with(args: &RunArgs, input: &Input, target: JsonTarget) -> Result<Vec<Wanted>> {
+pub(super) fn plans_with(
+    args: &RunArgs,
+    input: &Input,
+    target: JsonTarget,
+    feed: Option<&Feed>,
+) -> Result<Vec<Wanted>> {
     no_urls(args)?;
     let mut plans: Vec<Wanted> = vec![("--json", Box::new(json(args, target)))];
+    let records = |feed: &Feed| FeedRecords { feed: feed.clone(), content: content(args) };
+    plans.extend(feed.map(|feed| ("--listen", Box::new(records(feed)) as _)));
     plans.extend(report(args)?.map(|plan| ("--report", Box::new(plan) as _)));
     plans.extend(overlay(args)?.map(|plan| ("--overlay", Box::new(plan) as _)));
     plans.extend(volumes(args).map(|plan| ("--volume-out", Box::new(plan) as _)));
@@ -57,11 +65,14 @@ fn no_urls(args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-fn json(args: &RunArgs, target: JsonTarget) -> Json {
+fn content(args: &RunArgs) -> Content {
     let RunArgs { landmarks, vertices, raw, .. } = *args;
-    let volumes = args.volume_out.is_some();
+    Content { landmarks, vertices, raw, volumes: args.volume_out.is_some() }
+}
+
+fn json(args: &RunArgs, target: JsonTarget) -> Json {
     let when_slow = args.on_slow_reader.map_or(WhenSlow::DropOldest, Into::into);
-    Json { target, content: Content { landmarks, vertices, raw, volumes }, when_slow }
+    Json { target, content: content(args), when_slow }
 }
 
 fn report(args: &RunArgs) -> Result<Option<ReportPage>> {

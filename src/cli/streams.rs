@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::args::StreamKey;
 use super::config::{self, Config, RuntimeSettings};
-use super::{RunArgs, sinks};
+use super::{RunArgs, listen, sinks};
 use crate::run;
+use crate::sink::feed::Feed;
 use crate::sink::files::SharedFile;
 use crate::sink::json::Target;
+use crate::watch::Listen;
 use crate::{Error, Result};
 
 /// What a command line asks for.
@@ -39,6 +41,8 @@ pub struct Streams {
     pub runtime: RuntimeSettings,
     /// The arguments of each stream, and its options.
     pub streams: Vec<(RunArgs, run::Options)>,
+    /// Where to listen, if anywhere. It stays as it was at the start.
+    pub listen: Option<Listen>,
     flags: RunArgs,
     /// The file of all records, unless they go to standard output.
     records: Option<SharedFile>,
@@ -46,7 +50,7 @@ pub struct Streams {
 
 impl Streams {
     fn new(flags: RunArgs) -> Result<Self> {
-        Self::read(flags, None)
+        Self::read(flags, None, None)
     }
 
     /// Reads the configuration file again.
@@ -54,10 +58,14 @@ impl Streams {
     /// # Errors
     /// [`Error::Usage`] for what is wrong in it.
     pub fn again(&self) -> Result<Self> {
-        Self::read(self.flags.clone(), self.records.clone())
+        Self::read(self.flags.clone(), self.records.clone(), Some(self.listen.clone()))
     }
 
-    fn read(flags: RunArgs, records: Option<SharedFile>) -> Result<Self> {
+    fn read(
+        flags: RunArgs,
+        records: Option<SharedFile>,
+        listen: Option<Option<Listen>>,
+    ) -> Result<Self> {
         let path = flags.config.clone().unwrap_or_default();
         let wrong = |why: &str| Error::Usage(format!("{}: {why}", path.display()));
         let mut common = config::read(&path)?;
@@ -91,6 +99,7 @@ impl Streams {
             ),
             _ => None,
         };
+        let listen = listener(&common, listen)?;
         let mut streams = Vec::new();
         let mut runtime: Option<RuntimeSettings> = None;
         let mut outputs: Vec<(&str, PathBuf)> =
@@ -108,10 +117,11 @@ impl Streams {
             };
             let args = table.over(common.clone());
             let input = config::input(&args)?;
-            let wanted = sinks::plans_with(&args, &input, target)?;
+            let feed = listen.as_ref().map(|listen| &listen.feed);
+            let wanted = sinks::plans_with(&args, &input, target, feed)?;
             outputs.extend(config::outputs(&wanted));
             let plans = wanted.into_iter().map(|(_, plan)| plan).collect();
-            let Config { runtime: settings, run: mut options } =
+            let Config { runtime: settings, run: mut options, .. } =
                 Config::with_sinks(args.clone(), input, plans)?;
             options.progress = false;
             match &mut runtime {
@@ -141,8 +151,19 @@ impl Streams {
         let inputs: Vec<_> = streams.iter().map(|(_, options)| &options.source.input).collect();
         config::keep_apart(&inputs, &outputs, Some(&path))?;
         let runtime = runtime.ok_or_else(|| wrong("there is no [[stream]] in it"))?;
-        Ok(Self { runtime, streams, flags, records })
+        Ok(Self { runtime, streams, listen, flags, records })
     }
+}
+
+/// Where to listen, as at the start of the process (`before`) if there was one.
+fn listener(common: &RunArgs, before: Option<Option<Listen>>) -> Result<Option<Listen>> {
+    let asked = common.listen.as_deref().map(|a| listen::parse(a, Feed::default())).transpose()?;
+    let Some(before) = before else { return Ok(asked) };
+    let place = |listen: &Option<Listen>| listen.as_ref().map(|l| (l.host.clone(), l.port));
+    if place(&asked) != place(&before) {
+        tracing::warn!("listen changes only with a new start");
+    }
+    Ok(before)
 }
 
 /// Outputs that belong to one stream.
@@ -167,6 +188,7 @@ fn shared_key(table: &RunArgs) -> Option<&'static str> {
         ("engines", table.engines.is_some()),
         ("engine-cache", table.engine_cache.is_some()),
         ("no-cuda-graph", table.no_cuda_graph),
+        ("listen", table.listen.is_some()),
     ];
     keys.iter().find(|(_, is_set)| *is_set).map(|(key, _)| *key)
 }

@@ -63,6 +63,18 @@ pub struct Options {
 /// # Errors
 /// The first failure of any thread. What was processed before it is written.
 pub fn run(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Result<record::End> {
+    let counters = options.counters.clone();
+    let end = run_to_end(runtime, options, stop);
+    let status = &counters.status;
+    status.observe.waits();
+    match &end {
+        Ok(end) => status.ended(&end.reason),
+        Err(error) => status.failed(&source::mask(&error.to_string())),
+    }
+    end
+}
+
+fn run_to_end(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Result<record::End> {
     let about = runtime.describe();
     tracing::info!("{} on {} in {}", about.backend, about.device, about.precision);
     if !runtime.variant().trained {
@@ -142,8 +154,11 @@ impl Observe<'_> {
     fn until_end(&mut self, stop: &AtomicBool) -> Result<Option<End>> {
         let mut reader = Reader::new(self.source, stop);
         let (mut lost, mut connection) = (Dropped::default(), 0);
+        let pulse = &self.context.counters.status.observe;
         loop {
+            pulse.waits();
             let (events, frame) = reader.next();
+            pulse.works();
             for event in events {
                 let message = match event {
                     Event::Connected(info) => self.stream(info),
@@ -192,7 +207,11 @@ impl Observe<'_> {
     }
 
     fn send(&self, message: Message) -> Sent {
-        if self.messages.send(message).is_ok() { Sent::Yes } else { Sent::OutputGone }
+        let pulse = &self.context.counters.status.observe;
+        pulse.waits();
+        let sent = self.messages.send(message);
+        pulse.works();
+        if sent.is_ok() { Sent::Yes } else { Sent::OutputGone }
     }
 
     fn stream(&self, info: StreamInfo) -> Message {

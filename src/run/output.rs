@@ -162,6 +162,8 @@ impl Output {
 
     fn frame(&mut self, observed: Observed) {
         let Observed { frame, observation, dropped, live } = observed;
+        let status = &self.context.counters.status;
+        status.output.works();
         self.live = live;
         self.context.live.store(live, Ordering::Relaxed);
         let result = self.fitter.fit(observation);
@@ -183,10 +185,13 @@ impl Output {
             detect: result.detect_ms,
             infer: result.infer_ms,
         };
+        status.faces_seen(result.faces.len());
         self.context.counters.frame_done(latency.capture_to_record);
         let rate = self.rate.tick().map(|fps| format!("{fps:.1} fps   {:.2} s", frame.pts));
-        let status = rate.unwrap_or_default();
-        let event = FrameEvent::new(frame, result, latency, dropped, status, &self.context);
+        let line = rate.unwrap_or_default();
+        let event = FrameEvent::new(frame, result, latency, dropped, line, &self.context);
+        // A sink that makes the run wait is not this thread's fault.
+        self.context.counters.status.output.waits();
         self.send(Event::Frame(Arc::new(event)));
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mmface::{Runtime, record};
 
 use super::{Options, join, log_end, run, spawn};
+use crate::board::Board;
 use crate::{Error, Result};
 
 /// How often streams are looked after.
@@ -25,6 +26,7 @@ struct Running<K> {
 /// Streams that run, and what became of the others.
 struct Streams<'a, K> {
     runtime: &'a Runtime,
+    board: &'a Board,
     running: Vec<Running<K>>,
     /// Settings of the streams that came to their end. They are not started again.
     finished: Vec<K>,
@@ -36,17 +38,19 @@ struct Streams<'a, K> {
 ///
 /// `changes` is asked again and again; it returns a new list when there is one. Streams that are
 /// not in it are ended, new ones are started, streams with the same settings go on undisturbed. A
-/// stream that failed is started again.
+/// stream that failed is started again. `board` shows all of them.
 ///
 /// # Errors
 /// The first failure of a stream, after all have ended.
 pub fn run_streams<K: PartialEq>(
     runtime: &Runtime,
     streams: Vec<(K, Options)>,
+    board: &Board,
     stop: &AtomicBool,
     mut changes: impl FnMut() -> Option<Vec<(K, Options)>>,
 ) -> Result<()> {
-    let mut this = Streams { runtime, running: Vec::new(), finished: Vec::new(), failure: None };
+    let (running, finished) = (Vec::new(), Vec::new());
+    let mut this = Streams { runtime, board, running, finished, failure: None };
     this.change(streams);
     while !this.running.is_empty() {
         std::thread::sleep(TICK);
@@ -75,6 +79,8 @@ impl<K: PartialEq> Streams<'_, K> {
             std::mem::take(&mut self.running).into_iter().partition(is_wanted);
         self.running = kept;
         ended.iter().for_each(Running::end);
+        let names: Vec<_> = wanted.iter().map(|(_, options)| options.stream.as_str()).collect();
+        self.board.list_only(&names);
         // A changed stream may write to the same files, so the old one has to end first.
         for stream in ended {
             self.ended(stream);
@@ -89,6 +95,7 @@ impl<K: PartialEq> Streams<'_, K> {
 
     fn start(&mut self, key: K, options: Options) {
         let name = options.stream.clone();
+        self.board.put(&name, &options.counters);
         let span = tracing::info_span!("stream", name);
         let (runtime, stop) = (self.runtime.clone(), Arc::<AtomicBool>::default());
         let flag = stop.clone();

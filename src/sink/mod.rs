@@ -5,6 +5,7 @@
 //! sink, write its file, add its flags, and add a line to `cli/sinks.rs`.
 
 mod event;
+pub mod feed;
 pub mod files;
 pub mod json;
 mod lines;

@@ -60,6 +60,9 @@ impl Emitter {
             pixels: decoded.pixels,
         };
         self.number += 1;
+        let status = &self.counters.status;
+        status.frame();
+        status.source.waits();
         if self.facts.live.load(Ordering::Relaxed) {
             while self.waiting.try_recv().is_ok() {
                 self.counters.dropped_busy.add();
@@ -74,6 +77,7 @@ impl Emitter {
             },
             recv(self.stop.0) -> _ => {}
         }
+        status.source.works();
     }
 
     /// Sends an event. Events are never dropped, unless the source is asked to stop.
@@ -92,6 +96,7 @@ impl Emitter {
             Some(error) => tracing::debug!(%error, "source ended"),
             None => tracing::debug!(reason = end.reason, "source ended"),
         }
+        self.counters.status.source.waits();
         self.event(Event::Ended(end));
     }
 }

@@ -13,6 +13,7 @@ use super::decoded::Decoded;
 use super::emitter::{Emitter, Metadata};
 use super::ending::{self, Ending};
 use super::failure::{Failure, Kind};
+use super::mask::mask;
 use super::still::MaxPixels;
 use super::timeline::Timeline;
 use super::{End, Event, Facts, Input, Options, Transport};
@@ -116,6 +117,7 @@ impl Plan {
         let mut backoff = Backoff::default();
         for attempt in 0.. {
             let before = history.connections;
+            emitter.counters.status.source.works();
             let failure = match self.connect(attempt, emitter, &mut history) {
                 Ok(Outcome::Lost(failure)) => failure,
                 Ok(Outcome::Finished) => {
@@ -136,6 +138,8 @@ impl Plan {
             if !self.worth_another_try(&failure, &history, in_time, emitter) {
                 return End { error: Some(Error::Source(text.clone())), reason: text };
             }
+            emitter.counters.status.down(&mask(&text));
+            emitter.counters.status.source.waits();
             tracing::warn!("{text}; trying again in {:.0} s", wait.as_secs_f64());
             if !emitter.stop.sleep(wait) {
                 break;
@@ -244,6 +248,7 @@ impl Plan {
         let mut patience = self.options.silence * FIRST_FRAME_FACTOR.max(self.slowness(emitter));
         let endless = matches!(&self.options.input, Input::File(path) if file::is_gif(path));
         while !emitter.stop.is_set() {
+            emitter.counters.status.source.works();
             match connection.next(TICK) {
                 Next::Frame(decoded) => {
                     if let Err(reason) =
@@ -341,6 +346,7 @@ impl Plan {
 
 /// Reports size, rate and codec of the stream.
 fn announce(connection: &Connection, emitter: &Emitter, number: u32, decoded: &Decoded) {
+    emitter.counters.status.rate(decoded.fps);
     emitter.event(Event::Connected(StreamInfo {
         width: decoded.width,
         height: decoded.height,

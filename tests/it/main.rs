@@ -19,3 +19,4 @@ mod runs;
 mod sinks;
 mod source;
 mod streams;
+mod watched;

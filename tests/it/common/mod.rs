@@ -1,5 +1,6 @@
 //! What several tests need.
 
+pub mod http;
 pub mod media;
 pub mod program;
 pub mod rtsp;

@@ -1,0 +1,127 @@
+//! systemd: notifications, and a unit that works after `make install`.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::Duration;
+
+use mmface::record::Record;
+
+use super::{Watched, camera};
+use crate::common::root;
+
+/// Plays the service manager.
+struct Manager {
+    socket: UnixDatagram,
+    heard: Vec<String>,
+}
+
+impl Manager {
+    /// Waits for a message that begins like this; what comes before it is heard too.
+    fn hear(&mut self, beginning: &str) -> String {
+        let mut bytes = [0; 4096];
+        loop {
+            let length = self.socket.recv(&mut bytes).unwrap_or_else(|e| {
+                panic!("no {beginning} came ({e}), but {:?}", self.heard);
+            });
+            let message = String::from_utf8(bytes[..length].to_vec()).unwrap();
+            self.heard.push(message.clone());
+            if message.starts_with(beginning) {
+                return message;
+            }
+        }
+    }
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    let mut manager = Manager { socket: manager, heard: Vec::new() };
+    let config = folder.path().join("streams.toml");
+    std::fs::write(&config, camera("door", "")).unwrap();
+    let environment = [("NOTIFY_SOCKET", socket.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
+    let mut watched =
+        Watched::start_in(folder, &["--config", config.to_str().unwrap()], &environment);
+    manager.hear("READY=1");
+    watched.running.read_until(|record| matches!(record, Record::Frame(_)));
+    assert_eq!(watched.get("/readyz").status, 200, "it was ready when it said so");
+    assert_eq!(manager.hear("STATUS=the stream is up"), "STATUS=the stream is up\n");
+    manager.hear("WATCHDOG=1");
+    manager.hear("WATCHDOG=1");
+
+    // Nobody listens on a port that was just given back.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let dead =
+        format!("[[stream]]\nname = \"dead\"\nrtsp = \"rtsp://me:s3cret@127.0.0.1:{nobody}/\"\n");
+    watched.reconfigure(&(camera("door", "") + &dead));
+    let reloading = manager.hear("RELOADING=1");
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    manager.hear("READY=1");
+    let status = manager.hear("STATUS=1 of 2 streams are up; dead: down");
+    assert!(status.contains("cannot be reached") && status.matches('\n').count() == 1, "{status}");
+    // A camera that is away is no reason to be restarted.
+    manager.hear("WATCHDOG=1");
+    watched.reconfigure("nonsense");
+    manager.hear("RELOADING=1");
+    manager.hear("READY=1");
+    watched.running.signal("TERM");
+    manager.hear("STOPPING=1");
+    watched.finish();
+    let said = manager.heard.concat();
+    assert!(!said.contains("s3cret"), "{said}");
+    assert!(said.find("WATCHDOG=1").is_some() && said.matches("STOPPING=1").count() == 1, "{said}");
+}
+
+/// A process that is stopped makes no progress, and does not say that it does.
+#[test]
+fn a_process_that_stands_still_is_not_alive() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    let mut manager = Manager { socket, heard: Vec::new() };
+    let config = folder.path().join("streams.toml");
+    std::fs::write(&config, camera("door", "")).unwrap();
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
+    let watched = Watched::start_in(folder, &["--config", config.to_str().unwrap()], &environment);
+    manager.hear("READY=1");
+    watched.running.signal("STOP");
+    // What was sent before the signal may still wait.
+    manager.socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut bytes = [0; 4096];
+    while manager.socket.recv(&mut bytes).is_ok() {}
+    manager.socket.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    watched.running.signal("CONT");
+    manager.hear("WATCHDOG=1");
+    watched.end();
+}
+
+#[test]
+fn the_installed_unit_is_one_that_systemd_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let prefix = folder.path().join("usr");
+    let done = Command::new("make")
+        .current_dir(root())
+        .arg("install")
+        .arg(format!("PREFIX={}", prefix.display()))
+        .arg(format!("BINARY={}", env!("CARGO_BIN_EXE_mmface-live")))
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let unit = prefix.join("lib/systemd/system/mmface-live.service");
+    let text = std::fs::read_to_string(&unit).unwrap();
+    let program = prefix.join("bin/mmface-live");
+    assert!(text.contains(&format!("ExecStart={} --config", program.display())), "{text}");
+    assert!(!text.contains("@PREFIX@"), "{text}");
+    let manual = text.lines().find_map(|line| line.strip_prefix("Documentation=file:")).unwrap();
+    assert!(std::path::Path::new(manual).exists(), "{manual}");
+    let verified = Command::new("systemd-analyze").arg("verify").arg(&unit).output();
+    let verified = verified.expect("systemd-analyze of Debian's package systemd: run `make setup`");
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success() && said.is_empty(), "{said}");
+    for file in ["alerts.yml", "dashboard.json"] {
+        assert!(prefix.join("share/mmface-live/service").join(file).exists(), "{file}");
+    }
+}
