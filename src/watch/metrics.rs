@@ -136,8 +136,8 @@ fn latencies(views: &[View], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result
         encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
     for view in views {
         let latency = &view.totals.latency;
-        // The library writes the greatest number as +Inf, and adds the counts up.
-        let limits = LIMITS.into_iter().chain([f64::MAX]);
+        // The library adds the counts up.
+        let limits = LIMITS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<_> = limits.zip(latency.counts).collect();
         let count = latency.counts.iter().sum();
         let labels = [("stream", &*view.name)];

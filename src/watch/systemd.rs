@@ -1,10 +1,12 @@
 //! Tells systemd how the service is doing: ready, reloading, stopping, a status line, and that it is
 //! alive. Does nothing where no service manager asked for it (`NOTIFY_SOCKET`).
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use sd_notify::NotifyState;
 
 use super::health::Readiness;
@@ -13,11 +15,16 @@ use crate::{Error, Result};
 
 /// How often the state is looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// How long the end of the process waits for the last message.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// A thread that sends notifications until the process ends.
 pub(super) struct Notifier {
     reloads: Arc<Reloads>,
-    stopping: Arc<AtomicBool>,
+    /// Dropping it asks the thread to say good-bye.
+    end: Option<Sender<Infallible>>,
+    /// Disconnected when the thread has ended.
+    done: Receiver<Infallible>,
 }
 
 /// Reloads that have begun, and those that are over.
@@ -34,8 +41,7 @@ impl Notifier {
             return Ok(None);
         }
         let reloads = Arc::<Reloads>::default();
-        let stopping = Arc::<AtomicBool>::default();
-        let mut sender = Sender {
+        let mut observer = Observer {
             board,
             stop,
             reloads: reloads.clone(),
@@ -45,21 +51,25 @@ impl Notifier {
             alive: None,
             ready: false,
             told: 0,
-            stopping: stopping.clone(),
+            stopping: false,
             status: String::new(),
         };
-        // It ends with the process: until the last moment it tells that the process is alive.
+        let (end, ended) = bounded(0);
+        let (running, done) = bounded(0);
         let work = move || {
-            loop {
-                sender.messages().iter().for_each(tell);
-                std::thread::sleep(TICK);
+            let _running: Sender<Infallible> = running;
+            while ended.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
+                observer.messages().iter().for_each(tell);
+            }
+            if !observer.stopping {
+                tell(&Message::Stopping);
             }
         };
         std::thread::Builder::new()
             .name("notify".into())
             .spawn(work)
             .map_err(|e| Error::Device(format!("cannot start a thread: {e}")))?;
-        Ok(Some(Self { reloads, stopping }))
+        Ok(Some(Self { reloads, end: Some(end), done }))
     }
 
     pub(super) fn reloading(&self) {
@@ -72,16 +82,16 @@ impl Notifier {
 }
 
 impl Drop for Notifier {
-    /// A process that ends without a signal is stopping too.
+    /// A process that ends without a signal is stopping too. A service manager that does not listen
+    /// is not waited for.
     fn drop(&mut self) {
-        if !self.stopping.swap(true, Ordering::Relaxed) {
-            tell(&Message::Stopping);
-        }
+        self.end.take();
+        let _ = self.done.recv_timeout(FAREWELL);
     }
 }
 
-/// Finds out what is new, and sends it.
-struct Sender {
+/// Finds out what is new.
+struct Observer {
     board: Arc<Board>,
     stop: Arc<AtomicBool>,
     reloads: Arc<Reloads>,
@@ -93,7 +103,7 @@ struct Sender {
     /// Reloads that were told.
     told: u64,
     /// Whether the end was told.
-    stopping: Arc<AtomicBool>,
+    stopping: bool,
     status: String,
 }
 
@@ -107,7 +117,7 @@ enum Message {
     Alive,
 }
 
-impl Sender {
+impl Observer {
     fn messages(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
         let status = Readiness::of(&self.board).line();
@@ -126,7 +136,8 @@ impl Sender {
             self.told = begun;
             messages.push(Message::Ready);
         }
-        if self.stop.load(Ordering::Relaxed) && !self.stopping.swap(true, Ordering::Relaxed) {
+        if self.stop.load(Ordering::Relaxed) && !self.stopping {
+            self.stopping = true;
             messages.push(Message::Stopping);
         }
         let is_due = |every| self.alive.is_none_or(|told| told.elapsed() >= every);
