@@ -269,7 +269,7 @@ mod tests {
     fn a_slow_reader_loses_the_oldest_frames_and_is_told() {
         let feed = Feed::default();
         let (mut slow, mut quick) =
-            (feed.subscribe(None, 9).unwrap(), feed.subscribe(None, 9).unwrap());
+            (feed.subscribe(None, 9).expect("room"), feed.subscribe(None, 9).expect("room"));
         send(&feed, &line("gap", false));
         for number in 0..RECORDS + 9 {
             send(&feed, &line(&number.to_string(), true));
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn long_records_are_limited_by_their_bytes() {
         let feed = Feed::default();
-        let mut reader = feed.subscribe(None, 9).unwrap();
+        let mut reader = feed.subscribe(None, 9).expect("room");
         let long = "x".repeat(BYTES + 1);
         send(&feed, &line(&long, true));
         send(&feed, &line(&long, true));
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn what_cannot_be_dropped_as_a_frame_is_dropped_too() {
         let feed = Feed::default();
-        let mut reader = feed.subscribe(None, 9).unwrap();
+        let mut reader = feed.subscribe(None, 9).expect("room");
         (0..2 * RECORDS).for_each(|_| send(&feed, &line("gap", false)));
         assert_eq!(read(&mut reader).len(), 1 + RECORDS);
     }
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn a_closed_feed_ends_its_readers_when_they_have_everything() {
         let feed = Feed::default();
-        let mut reader = feed.subscribe(None, 1).unwrap();
+        let mut reader = feed.subscribe(None, 1).expect("room");
         assert!(feed.subscribe(None, 1).is_none(), "one too many");
         send(&feed, &line("last", false));
         feed.close();

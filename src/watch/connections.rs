@@ -95,15 +95,15 @@ mod tests {
 
     #[test]
     fn those_who_send_nothing_make_room() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let connections = Connections::default();
-            let places: Vec<_> = (0..MOST).map(|_| connections.admit().unwrap()).collect();
+            let places: Vec<_> = (0..MOST).map(|_| connections.admit().expect("room")).collect();
             assert!(connections.admit().is_none(), "all of them are being answered");
             let silent = tokio::spawn(std::future::pending::<()>());
             connections.waits(places[7].number(), silent.abort_handle());
-            let new = connections.admit().unwrap();
-            assert!(silent.await.unwrap_err().is_cancelled());
+            let new = connections.admit().expect("room");
+            assert!(silent.await.expect_err("was closed").is_cancelled());
             assert_eq!(connections.count(), MOST);
             drop((places, new));
             assert_eq!(connections.count(), 0);

@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(all.line(), "1 of 2 streams are up; garden: down (nobody answers)");
         assert!(!all.is_good());
         assert!(Readiness::of(&board).into_stream("door").is_some_and(|door| door.is_good()));
-        let garden = Readiness::of(&board).into_stream("garden").unwrap();
+        let garden = Readiness::of(&board).into_stream("garden").expect("is there");
         assert!(!garden.is_good());
         assert_eq!(garden.reason.as_deref(), Some("nobody answers"));
         let clip = Arc::<Counters>::default();

@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn this_process_uses_something() {
-        let usage = usage().unwrap();
+        let usage = usage().expect("/proc");
         assert!(usage.threads >= 1 && usage.open_files >= 3 && usage.cpu_seconds >= 0.0);
         assert!(usage.resident_bytes > 1 << 20 && usage.virtual_bytes > usage.resident_bytes);
     }
