@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -92,7 +93,9 @@ impl Lines {
 pub(super) enum Target {
     /// A file or a device.
     File(TruncateOnWrite),
-    /// A pipe, or whatever standard output is.
+    /// Whatever standard output is. Several streams may write to it.
+    Stdout(File),
+    /// A pipe.
     Pipe(File),
     /// A file of several streams.
     Shared(SharedFile),
@@ -102,7 +105,7 @@ pub(super) enum Target {
 
 impl Target {
     pub(super) fn stdout() -> io::Result<Self> {
-        Ok(Self::Pipe(File::from(io::stdout().as_fd().try_clone_to_owned()?)))
+        Ok(Self::Stdout(File::from(io::stdout().as_fd().try_clone_to_owned()?)))
     }
 
     pub(super) fn open(path: &Path) -> io::Result<Self> {
@@ -166,9 +169,54 @@ impl Writer {
                 file.write_all(line).and_then(|()| file.flush()).map(|()| Progress::Whole)
             }
             Target::Shared(file) => file.write(line).map(|()| Progress::Whole),
+            Target::Stdout(pipe) => match Turn::take() {
+                Some(turn) => to_pipe(pipe, line).inspect(|progress| {
+                    if matches!(progress, Progress::GaveUp(written) if *written > 0) {
+                        // Nothing may follow on a line that is broken off.
+                        std::mem::forget(turn);
+                    }
+                }),
+                None => Ok(Progress::GaveUp(0)),
+            },
             Target::Pipe(pipe) => to_pipe(pipe, line),
             Target::Named(_) => Ok(Progress::GaveUp(0)),
         }
+    }
+}
+
+/// The turn to write a line to standard output. A line goes out in pieces, and pieces of lines of
+/// several streams must not mix.
+struct Turn;
+
+/// Whether somebody has the turn.
+static TAKEN: Mutex<bool> = Mutex::new(false);
+static GIVEN_BACK: Condvar = Condvar::new();
+
+impl Turn {
+    /// Waits for the turn; `None` if the time after a signal is over.
+    fn take() -> Option<Self> {
+        let mut taken = Self::lock();
+        while *taken {
+            if ending::is_impatient() {
+                return None;
+            }
+            let waited = GIVEN_BACK.wait_timeout(taken, ASK);
+            taken = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *taken = true;
+        Some(Self)
+    }
+
+    fn lock() -> MutexGuard<'static, bool> {
+        // Nothing that could panic runs under the lock.
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *Self::lock() = false;
+        GIVEN_BACK.notify_one();
     }
 }
 

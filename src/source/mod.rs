@@ -19,6 +19,7 @@ mod health;
 mod http;
 mod images;
 mod mask;
+mod mp4;
 mod rtsp;
 mod still;
 mod supervisor;

@@ -77,6 +77,20 @@ fn streams_share_a_file_line_by_line_and_a_bad_one_ends_alone() {
     }
 }
 
+/// Lines with all vertices are longer than what a pipe takes at once.
+#[test]
+fn long_lines_of_several_streams_are_not_torn() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "vertices = true\n".to_string()
+        + &table("one", "single_face.mp4", "")
+        + &table("two", "single_face.mp4", "");
+    let done = run(configuration(folder.path(), &text));
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let streams = apart(&done.stdout);
+    assert_eq!(faces(&streams["one"]), faces(&streams["two"]));
+    assert_eq!(streams["one"].frames.len(), 72);
+}
+
 #[test]
 fn a_new_list_ends_and_starts_streams_and_leaves_the_others_alone() {
     let folder = tempfile::tempdir().unwrap();
