@@ -19,6 +19,10 @@ pub(super) enum Kind {
     Busy,
     /// The decoder is not installed; the failure's text is its name.
     NoDecoder,
+    /// Of the streams that the server offers none can be received.
+    NoStream,
+    /// The server does not send over this transport.
+    NoTransport,
     /// The input has no video.
     NoVideo,
     /// The format is unknown.
@@ -66,7 +70,8 @@ impl Failure {
                 ResourceError::OpenRead | ResourceError::OpenReadWrite | ResourceError::OpenWrite,
             ) => Kind::Unreachable,
             _ => match error.kind::<StreamError>() {
-                Some(StreamError::CodecNotFound) => Kind::NoDecoder,
+                // A decoder that is missing has been named before.
+                Some(StreamError::CodecNotFound) => Kind::NoStream,
                 Some(StreamError::WrongType) => Kind::NoVideo,
                 Some(StreamError::TypeNotFound) => Kind::UnknownFormat,
                 _ if error.matches(CoreError::MissingPlugin) => Kind::NoDecoder,
@@ -99,6 +104,8 @@ mod tests {
         let failure = Failure::from_gstreamer(&error, None);
         assert_eq!(failure, Failure::new(Kind::Refused, "no entry to rtsp://user:***@host/ today"));
         let error = gst::glib::Error::new(gst::StreamError::CodecNotFound, "no decoder");
-        assert_eq!(Failure::from_gstreamer(&error, Some("H.265 decoder")).text, "H.265 decoder");
+        let failure = Failure::from_gstreamer(&error, Some("H.265 decoder"));
+        assert_eq!(failure, Failure::new(Kind::NoDecoder, "H.265 decoder"));
+        assert_eq!(Failure::from_gstreamer(&error, None).kind, Kind::NoStream);
     }
 }
