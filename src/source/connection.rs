@@ -175,7 +175,7 @@ impl Connection {
                     // The first error is the cause, later ones are consequences.
                     let missing = self.missing.as_deref();
                     if self.failure.is_none() {
-                        self.failure = Some(Failure::from_gstreamer(&error, missing));
+                        self.failure = Some(Failure::from_gstreamer(&error, &details, missing));
                         self.heard = Instant::now();
                     }
                 }

@@ -1,4 +1,4 @@
-//! Keeps a session over TCP alive.
+//! Keeps a session of RTSP alive.
 //!
 //! GStreamer 1.22 does this over UDP alone: over TCP it asks only when nothing has come for a while.
 //! It does not tell how long the session lasts either, so the server is asked more often than most
@@ -24,11 +24,10 @@ pub(super) struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// For a pipeline that receives a stream over TCP.
+    /// For a pipeline that receives a stream over RTSP.
     pub(super) fn of(pipeline: &gst::Pipeline) -> Option<Self> {
         let source = pipeline.by_name(RTSP_SOURCE)?;
-        let protocols = source.property_value("protocols").serialize().ok()?;
-        (protocols == "tcp").then(|| Self { source, last: Instant::now() })
+        Some(Self { source, last: Instant::now() })
     }
 
     /// Asks, if it is time to. Does not wait for the answer.

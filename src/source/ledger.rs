@@ -140,7 +140,8 @@ impl Ledger {
         if !self.has_packets {
             self.orders += 1;
             let order = self.orders;
-            self.open.insert(time, Open { state: State::Decoding, order, key: false, picture: true });
+            self.open
+                .insert(time, Open { state: State::Decoding, order, key: false, picture: true });
             self.limit();
             return true;
         }
@@ -249,7 +250,8 @@ impl Ledger {
         if let Some(&middle) = self.open.keys().nth(MAX_OPEN / 2) {
             let newer = self.open.split_off(&middle);
             let older = std::mem::replace(&mut self.open, newer);
-            self.carried = if self.has_packets { self.settle(&older, u64::MAX) } else { Missing::default() };
+            self.carried =
+                if self.has_packets { self.settle(&older, u64::MAX) } else { Missing::default() };
         }
     }
 }
@@ -264,7 +266,10 @@ mod tests {
     impl Chance {
         /// A number below `below`.
         fn next(&mut self, below: u64) -> u64 {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (self.0 >> 33) % below
         }
     }
@@ -284,7 +289,8 @@ mod tests {
         uneven: u64,
     }
 
-    const CAMERA: Camera = Camera { count: 600, group: 30, between: 0, packets: 1, loss: 0, uneven: 0 };
+    const CAMERA: Camera =
+        Camera { count: 600, group: 30, between: 0, packets: 1, loss: 0, uneven: 0 };
 
     /// What came out of it.
     #[derive(Debug, Default, PartialEq)]
@@ -345,7 +351,8 @@ mod tests {
             // A frame whose last packet did not come is known to be over when the next one begins.
             let mut unfinished: Option<(u64, bool, bool)> = None;
             for (place, number) in order.iter().enumerate() {
-                let time = number * 1_000_000_000 / 30 + 1000 * chance.next(1 + self.uneven) + FIRST;
+                let time =
+                    number * 1_000_000_000 / 30 + 1000 * chance.next(1 + self.uneven) + FIRST;
                 let packets = 1 + chance.next(self.packets);
                 let key = number % self.group == 0;
                 let mut came = 0;
@@ -417,7 +424,8 @@ mod tests {
         for number in (0..90).filter(|n| n % 7 != 3) {
             let time = FIRST + number * 40_000_000;
             let (key, missing) = (number == 0, Some(0));
-            let whole = Piece { time, missing, starts_frame: true, ends_frame: true, picture: true, key };
+            let whole =
+                Piece { time, missing, starts_frame: true, ends_frame: true, picture: true, key };
             ledger.piece(whole);
             assert!(ledger.decode(time));
             assert_eq!(ledger.out(time), Missing::default());
@@ -481,7 +489,8 @@ mod tests {
                 ledger.piece(Piece { ends_frame: false, picture: false, ..whole(time, 0, false) });
             }
             let more = ledger.out(time);
-            missing = Missing { lost: missing.lost + more.lost, damaged: missing.damaged + more.damaged };
+            missing =
+                Missing { lost: missing.lost + more.lost, damaged: missing.damaged + more.damaged };
         }
         assert_eq!(missing, Missing::default());
     }

@@ -138,7 +138,10 @@ impl Plan {
                 return End { error: Some(Error::Source(text.clone())), reason: text };
             };
             if wait.is_zero() {
-                tracing::info!("{} does not send over this transport; trying the other one", self.options.input.label());
+                tracing::info!(
+                    "{} does not send over this transport; trying the other one",
+                    self.options.input.label()
+                );
                 continue;
             }
             tracing::warn!("{text}; trying again in {:.0} s", wait.as_secs_f64());
@@ -180,7 +183,9 @@ impl Plan {
     fn pipeline(&self, transport: Transport) -> Result<gst::Pipeline> {
         match &self.input {
             Checked::Camera(device) => camera::reader(device),
-            Checked::Rtsp(address) => rtsp::receiver(address, transport, self.options.rtsp_latency_ms),
+            Checked::Rtsp(address) => {
+                rtsp::receiver(address, transport, self.options.rtsp_latency_ms)
+            }
             Checked::Http(address) => http::receiver(address),
             Checked::File(path) => file::decoder(path),
             Checked::Pipeline(description) => custom::build(description),

@@ -95,7 +95,8 @@ impl Clock {
 pub(super) fn from_ntp(ntp: u64) -> Option<SystemTime> {
     let seconds = (ntp >> 32).checked_sub(NTP_TO_UNIX).filter(|&seconds| seconds >= UNSET)?;
     let nanoseconds = (ntp & u64::from(u32::MAX)) * 1_000_000_000 >> 32;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
+    SystemTime::UNIX_EPOCH
+        .checked_add(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
 }
 
 /// The time of day and the timestamp in a sender report (RFC 3550, 6.4.1).

@@ -173,6 +173,7 @@ fn description(pad: &gst::Pad) -> Option<(Codec, u32, Option<Beginning>)> {
     let rate = u32::try_from(caps.get::<i32>("clock-rate").ok()?).ok()?;
     let sequence = caps.get::<u32>("seqnum-base").ok().and_then(|n| u16::try_from(n).ok());
     let timestamp = caps.get::<u32>("clock-base").ok();
-    let beginning = sequence.zip(timestamp).map(|(sequence, timestamp)| Beginning { sequence, timestamp });
+    let beginning =
+        sequence.zip(timestamp).map(|(sequence, timestamp)| Beginning { sequence, timestamp });
     (rate > 0).then_some((codec, rate, beginning))
 }

@@ -165,7 +165,11 @@ fn h265_unit(kind: u8, unit: &[u8]) -> Content {
         32..=35 | 39 => true,
         _ => false,
     };
-    Content { starts, picture, key: matches!(kind, 16..=23) || kind == 39 && has_recovery_point(unit) }
+    Content {
+        starts,
+        picture,
+        key: matches!(kind, 16..=23) || kind == 39 && has_recovery_point(unit),
+    }
 }
 
 /// Whether a message among supplemental information says that decoding can start here.
