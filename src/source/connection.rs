@@ -36,6 +36,8 @@ pub(super) struct Connection {
     complaints: u64,
     /// Number of frames that did not come out of the decoder.
     left_out: u64,
+    /// Frames that were left out because the decoder is too slow, since they were last asked for.
+    skipped: u64,
     /// The decoder that is needed and not installed.
     missing: Option<String>,
     /// The first error.
@@ -85,6 +87,7 @@ impl Connection {
             counters,
             complaints: 0,
             left_out: 0,
+            skipped: 0,
             missing: None,
             failure: None,
             heard,
@@ -144,6 +147,11 @@ impl Connection {
         Some(decoded)
     }
 
+    /// Frames that were left out because the decoder is too slow, since this was last asked.
+    pub(super) fn skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
+    }
+
     /// The stream has ended: counts what will not come out any more.
     pub(super) fn settle(&mut self) {
         let missing = self.monitor.end();
@@ -201,6 +209,10 @@ impl Connection {
     /// both for others, so the larger of the two numbers is used.
     fn count(&mut self, complaints: u64, missing: Missing) {
         self.counters.lost.add_all(missing.lost);
+        // They count as frames that came and made way for newer ones.
+        self.skipped += missing.skipped;
+        self.counters.decoded.add_all(missing.skipped);
+        self.counters.dropped_busy.add_all(missing.skipped);
         let before = self.complaints.max(self.left_out);
         self.complaints += complaints;
         self.left_out += missing.damaged;

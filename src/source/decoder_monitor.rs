@@ -71,7 +71,8 @@ impl DecoderMonitor {
         if !wanted || lock(&self.ledger).decode(time.nseconds()) {
             gst::PadProbeReturn::Ok
         } else {
-            gst::PadProbeReturn::Drop
+            // As Drop; with that gstreamer-rs and GStreamer 1.22 both let go of the buffer.
+            gst::PadProbeReturn::Handled
         }
     }
 

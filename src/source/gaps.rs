@@ -28,8 +28,6 @@ pub(super) struct Gaps {
     open: VecDeque<Gap>,
     /// Time of the last frame, in the order in which they are shown.
     last: Option<u64>,
-    /// When the stream began, if that is known.
-    beginning: Option<u64>,
     /// Distances between frames.
     distances: VecDeque<u64>,
     /// The distance according to the stream; 0 if it does not say.
@@ -51,32 +49,23 @@ impl Gaps {
         self.stated = if fps > 0.0 { (1e9 / fps) as u64 } else { 0 };
     }
 
-    /// The stream begins at this time.
-    pub(super) fn begins(&mut self, time: u64) {
-        self.beginning = Some(time);
-    }
-
     /// The next frame that came, whole or not, in the order in which they are shown. Returns how many
     /// are missing between it and the one before.
     pub(super) fn frame(&mut self, time: u64) -> u64 {
-        let last = self.last.replace(time);
-        if let Some(last) = last.filter(|&last| time > last) {
-            if self.distances.len() == KEPT {
-                self.distances.pop_front();
-            }
-            self.distances.push_back(time - last);
+        let Some(last) = self.last.replace(time).filter(|&last| time > last) else { return 0 };
+        if self.distances.len() == KEPT {
+            self.distances.pop_front();
         }
+        self.distances.push_back(time - last);
         let distance = self.distance();
         if self.open.is_empty() || distance == 0 {
             return 0;
         }
-        // The time at which a frame would have had no frame missing before it.
-        let expected = last.map_or_else(|| self.beginning.unwrap_or(time), |last| last + distance);
-        let holes = (time + distance / 2).saturating_sub(expected) / distance;
+        let holes = ((time - last + distance / 2) / distance).saturating_sub(1);
         let reach = REORDERED * distance;
         let mut left = holes;
         for gap in &mut self.open {
-            if gap.from < time + reach && gap.to + reach > last.unwrap_or(0) {
+            if gap.from < time + reach && gap.to + reach > last {
                 let found = left.min(gap.packets);
                 gap.packets -= found;
                 left -= found;

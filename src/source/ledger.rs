@@ -24,6 +24,8 @@ pub(super) struct Missing {
     pub lost: u64,
     /// They could not be decoded, or only from a lost frame.
     pub damaged: u64,
+    /// They came faster than they could be decoded.
+    pub skipped: u64,
 }
 
 /// What became of a frame so far.
@@ -35,6 +37,8 @@ enum State {
     Torn,
     /// It was kept from the decoder.
     Withheld,
+    /// It was kept from the decoder, because that is too slow.
+    Skipped,
     /// It is in the decoder.
     Decoding,
 }
@@ -91,6 +95,10 @@ pub(super) struct Ledger {
     has_packets: bool,
     /// Whether the decoder may make one frame of two, as of the fields of interlaced video.
     merges: bool,
+    /// The last frame, by its order, that came too late.
+    late: Option<u64>,
+    /// Whether what is withheld is so because frames came too late.
+    is_slow: bool,
     /// Frames that were kept from the decoder.
     withheld: u64,
     /// Frames that were settled before one came out.
@@ -98,11 +106,6 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// The stream begins at this time, maybe with frames of which nothing comes.
-    pub(super) fn begins(&mut self, time: u64) {
-        self.gaps.begins(time);
-    }
-
     /// A packet came.
     pub(super) fn piece(&mut self, piece: Piece) {
         if !std::mem::replace(&mut self.has_packets, true) {
@@ -135,6 +138,14 @@ impl Ledger {
         self.limit();
     }
 
+    /// The frame at `time` comes too late to be decoded.
+    pub(super) fn late(&mut self, time: u64) {
+        if let Some(frame) = self.open.get(&time) {
+            self.breaks.insert(frame.order);
+            self.late = Some(frame.order);
+        }
+    }
+
     /// A whole frame comes to the decoder. Returns whether to decode it.
     pub(super) fn decode(&mut self, time: u64) -> bool {
         if !self.has_packets {
@@ -157,14 +168,21 @@ impl Ledger {
             self.withheld += 1;
             return false;
         }
+        let is_late = self.late.is_some_and(|last| frame.order <= last);
+        self.is_slow |= is_late;
         if let Some(since) = self.broken {
             let since = since.unwrap_or(time);
-            let is_late = time.saturating_sub(since) > PATIENCE;
-            self.broken = if frame.key || is_late { None } else { Some(Some(since)) };
+            let is_over = frame.key || time.saturating_sub(since) > PATIENCE;
+            self.broken = if is_over && !is_late { None } else { Some(Some(since)) };
             self.floor = if frame.key { time } else { 0 };
         }
         let decode = self.broken.is_none() && time >= self.floor;
-        frame.state = if decode { State::Decoding } else { State::Withheld };
+        self.is_slow &= !decode;
+        frame.state = match decode {
+            true => State::Decoding,
+            false if self.is_slow => State::Skipped,
+            false => State::Withheld,
+        };
         self.withheld += u64::from(!decode);
         decode
     }
@@ -204,7 +222,7 @@ impl Ledger {
                 return Missing::default();
             };
             let between = before.range(last + SLACK..=time - SLACK);
-            return Missing { lost: 0, damaged: between.count() as u64 };
+            return Missing { damaged: between.count() as u64, ..Missing::default() };
         }
         let has_come = before.last_key_value().is_some_and(|(&at, _)| at + SLACK > time);
         let mut missing = self.settle(&before, time);
@@ -229,6 +247,7 @@ impl Ledger {
             match frame.state {
                 _ if at.saturating_add(SLACK) > out => {}
                 State::Torn => missing.lost += 1,
+                State::Skipped => missing.skipped += 1,
                 State::Decoding if self.merges => {}
                 State::Coming | State::Withheld | State::Decoding => missing.damaged += 1,
             }
@@ -330,7 +349,7 @@ mod tests {
             // Times of frames in the decoder.
             let mut inside = BTreeSet::new();
             let mut out = |ledger: &mut Ledger, time| {
-                let Missing { lost, damaged } = ledger.out(time);
+                let Missing { lost, damaged, .. } = ledger.out(time);
                 (sum.shown, sum.lost, sum.damaged) =
                     (sum.shown + 1, sum.lost + lost, sum.damaged + damaged);
             };
@@ -385,7 +404,7 @@ mod tests {
             }
             drop(decode);
             inside.iter().for_each(|&time| out(&mut ledger, time));
-            let Missing { lost, damaged } = ledger.end();
+            let Missing { lost, damaged, .. } = ledger.end();
             Sum { lost: sum.lost + lost, damaged: sum.damaged + damaged, ..sum }
         }
     }
@@ -406,7 +425,7 @@ mod tests {
     #[test]
     fn every_frame_is_accounted_for() {
         for seed in 0..60 {
-            for loss in [1, 5, 20, 40] {
+            for loss in [1, 5, 20] {
                 let (between, packets) = (seed % 4, 1 + seed % 5);
                 let uneven = if seed % 2 == 0 { 0 } else { 6000 };
                 let camera = Camera { between, packets, loss, uneven, ..CAMERA };
@@ -452,7 +471,7 @@ mod tests {
         let leading = FIRST + 5 * 40_000_000;
         ledger.piece(whole(leading, 0, false));
         assert!(!ledger.decode(leading));
-        assert_eq!(ledger.out(key), Missing { lost: 0, damaged: 6 });
+        assert_eq!(ledger.out(key), Missing { damaged: 6, ..Missing::default() });
     }
 
     #[test]
@@ -466,15 +485,29 @@ mod tests {
         assert_eq!(decoded, 600 - 251);
     }
 
+    /// A machine that is too slow goes on with the next key frame.
     #[test]
-    fn frames_before_the_first_packet_are_lost() {
+    fn what_comes_too_late_is_left_out_up_to_a_key_frame() {
         let mut ledger = Ledger::default();
-        ledger.format(25.0, false);
-        ledger.begins(FIRST);
-        let time = FIRST + 3 * 40_000_000;
-        ledger.piece(whole(time, 5, true));
-        assert!(ledger.decode(time));
-        assert_eq!(ledger.out(time), Missing { lost: 3, damaged: 0 });
+        let mut decoded = Vec::new();
+        let mut missing = Missing::default();
+        for number in 0..30 {
+            let time = FIRST + number * 40_000_000;
+            ledger.piece(whole(time, 0, number % 10 == 0));
+            if (5..13).contains(&number) {
+                ledger.late(time);
+            }
+            if ledger.decode(time) {
+                decoded.push(number);
+                missing.skipped += ledger.out(time).skipped;
+            }
+        }
+        assert_eq!(decoded, [0, 1, 2, 3, 4].into_iter().chain(20..30).collect::<Vec<_>>());
+        assert_eq!(
+            (missing, ledger.end()),
+            (Missing { skipped: 15, ..missing }, Missing::default())
+        );
+        assert_eq!((missing.lost, missing.damaged), (0, 0));
     }
 
     /// Parameters may come under the time of the frame before, or under one of their own.
@@ -489,8 +522,8 @@ mod tests {
                 ledger.piece(Piece { ends_frame: false, picture: false, ..whole(time, 0, false) });
             }
             let more = ledger.out(time);
-            missing =
-                Missing { lost: missing.lost + more.lost, damaged: missing.damaged + more.damaged };
+            missing.lost += more.lost;
+            missing.damaged += more.damaged;
         }
         assert_eq!(missing, Missing::default());
     }
@@ -504,7 +537,7 @@ mod tests {
             assert!(ledger.decode(time));
             assert!(ledger.open.len() <= MAX_OPEN);
         }
-        assert_eq!(ledger.end(), Missing { lost: 0, damaged: count });
+        assert_eq!(ledger.end(), Missing { damaged: count, ..Missing::default() });
     }
 
     /// Without packets: what goes into a decoder and does not come out.

@@ -74,8 +74,6 @@ pub(super) fn receiver(
     source.set_property("user-id", &address.user);
     source.set_property("user-pw", &address.password);
     source.set_property("latency", latency_ms);
-    // Late packets are dropped; otherwise a slow reader would fall behind more and more.
-    source.set_property("drop-on-latency", true);
     source.set_property("tcp-timeout", answer);
     source.set_property("timeout", answer);
     let udp = transport == Transport::Udp;

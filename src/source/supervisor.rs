@@ -267,6 +267,7 @@ impl Plan {
                     reached = f64::max(reached, decoded.end);
                     let pts = history.timeline.next(decoded.pts, decoded.fps);
                     let metadata = Metadata { pts, connection: history.connections, still: None };
+                    emitter.number += connection.skipped();
                     emitter.frame(decoded, metadata);
                     (heard, shown) = (Instant::now(), Instant::now());
                     history.last_frame = Some((SystemTime::now(), heard));

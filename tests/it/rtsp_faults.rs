@@ -140,7 +140,7 @@ impl Lossy {
                         Continue(Some(packet).filter(|packet| !is_lost(packet)))
                     });
                 } else if info.buffer().is_some_and(|packet| is_lost(packet)) {
-                    return gst::PadProbeReturn::Drop;
+                    return gst::PadProbeReturn::Handled;
                 }
                 gst::PadProbeReturn::Ok
             });

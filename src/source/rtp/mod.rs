@@ -16,8 +16,9 @@ use packet::{Codec, Content, Header};
 
 use super::ledger::{Ledger, Piece};
 
-/// Most packets that are believed to be lost before the first one.
-const MAX_LOST_AT_START: u16 = 1000;
+/// Time behind the jitter buffer's after which a packet comes too late, because the machine is too
+/// slow for the stream.
+const TOO_LATE: gst::ClockTime = gst::ClockTime::from_seconds(2);
 
 /// The video stream of an RTSP source.
 #[derive(Debug, Clone)]
@@ -40,12 +41,6 @@ struct Stream {
     next: u16,
 }
 
-/// What the answer to PLAY says about the first packet.
-struct Beginning {
-    sequence: u16,
-    timestamp: u32,
-}
-
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic leaves nothing behind that matters more than going on.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -57,11 +52,15 @@ impl Reception {
         let state = State { ledger, stream: None, report: None };
         let this = Self(Arc::new(Mutex::new(state)));
         let reception = this.clone();
-        source.connect_pad_added(move |_, pad| {
-            let reception = reception.clone();
+        source.connect_pad_added(move |source, pad| {
+            let latency = gst::ClockTime::from_mseconds(source.property::<u32>("latency").into());
+            let (reception, source) = (reception.clone(), source.downgrade());
             pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
                 if let Some(buffer) = info.buffer_mut() {
-                    reception.buffer(pad, buffer);
+                    let now = source.upgrade().and_then(|source| source.current_running_time());
+                    let waited = now.zip(buffer.dts()).map(|(now, came)| now.saturating_sub(came));
+                    let is_late = waited.is_some_and(|waited| waited > latency + TOO_LATE);
+                    reception.buffer(pad, buffer, is_late);
                 }
                 gst::PadProbeReturn::Ok
             });
@@ -94,13 +93,17 @@ impl Reception {
     }
 
     /// A packet comes through `pad`. Its time becomes that of its frame.
-    fn buffer(&self, pad: &gst::Pad, buffer: &mut gst::Buffer) {
+    /// `is_late`: it waited for long, because the decoder is too slow.
+    fn buffer(&self, pad: &gst::Pad, buffer: &mut gst::Buffer, is_late: bool) {
         let mut state = lock(&self.0);
         let arrived = buffer.dts_or_pts().map_or(0, gst::ClockTime::nseconds);
         let time = buffer
             .map_readable()
             .ok()
             .and_then(|bytes| state.packet(&bytes, arrived, || description(pad)));
+        if is_late && let Some(time) = time {
+            lock(&state.ledger).late(time);
+        }
         drop(state);
         if let Some(time) = time {
             let buffer = buffer.make_mut();
@@ -123,22 +126,15 @@ impl State {
         &mut self,
         bytes: &[u8],
         arrived: u64,
-        describe: impl FnOnce() -> Option<(Codec, u32, Option<Beginning>)>,
+        describe: impl FnOnce() -> Option<(Codec, u32)>,
     ) -> Option<u64> {
         let (header, payload) = Header::parse(bytes)?;
         let mut ledger = lock(&self.ledger);
         if self.stream.is_none() {
-            let (codec, rate, beginning) = describe()?;
-            let (mut clock, mut next) = (Clock::new(rate), header.sequence);
+            let (codec, rate) = describe()?;
+            let (mut clock, next) = (Clock::new(rate), header.sequence);
             if let Some((ntp, stamp)) = self.report {
                 clock.report(ntp, stamp);
-            }
-            let before = beginning.filter(|first| {
-                (1..MAX_LOST_AT_START).contains(&header.sequence.wrapping_sub(first.sequence))
-            });
-            if let Some(first) = before {
-                next = first.sequence;
-                ledger.begins(clock.time(first.timestamp, arrived));
             }
             self.stream = Some(Stream { codec, clock, next });
         }
@@ -164,16 +160,12 @@ impl State {
     }
 }
 
-/// Codec, timestamps a second and the first packet, as the session describes them. `None` for
+/// Codec and timestamps a second, as the session describes them. `None` for
 /// anything but the video of cameras.
-fn description(pad: &gst::Pad) -> Option<(Codec, u32, Option<Beginning>)> {
+fn description(pad: &gst::Pad) -> Option<(Codec, u32)> {
     let caps = pad.current_caps()?;
     let caps = caps.structure(0)?;
     let codec = Codec::named(caps.get("encoding-name").ok()?)?;
     let rate = u32::try_from(caps.get::<i32>("clock-rate").ok()?).ok()?;
-    let sequence = caps.get::<u32>("seqnum-base").ok().and_then(|n| u16::try_from(n).ok());
-    let timestamp = caps.get::<u32>("clock-base").ok();
-    let beginning =
-        sequence.zip(timestamp).map(|(sequence, timestamp)| Beginning { sequence, timestamp });
-    (rate > 0).then_some((codec, rate, beginning))
+    (rate > 0).then_some((codec, rate))
 }
