@@ -139,6 +139,9 @@ impl Lossy {
                     packets.make_mut().foreach_mut(|packet, _| {
                         Continue(Some(packet).filter(|packet| !is_lost(packet)))
                     });
+                    if packets.is_empty() {
+                        return gst::PadProbeReturn::Handled;
+                    }
                 } else if info.buffer().is_some_and(|packet| is_lost(packet)) {
                     return gst::PadProbeReturn::Handled;
                 }
