@@ -16,7 +16,7 @@ FACE_MODEL ?=
 
 DOC := $(DESTDIR)$(PREFIX)/share/doc/mmface-live
 
-.PHONY: help setup setup-library setup-gpu build demo test model-check deny fuzz test-gpu bench engines-paper install clean distclean
+.PHONY: help setup setup-library setup-gpu build demo test model-check deny fuzz soak test-gpu bench engines-paper install clean distclean
 
 help: ## say what there is (what `make` alone does)
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -57,6 +57,9 @@ test: setup setup-gpu ## formatting, lints of all feature sets, documentation, a
 model-check: ## try every order in which two threads can run, where threads meet (crates/handoff)
 	RUSTFLAGS="--cfg loom" cargo test --locked -p handoff --lib --release --target-dir $(TARGET_DIR)/loom
 
+soak: setup ## four streams for MINUTES (60 before a release): memory, threads and descriptors must not grow
+	MINUTES=$(or $(MINUTES),5) cargo test --locked --release --test it soak:: -- --ignored --nocapture
+
 test-gpu: setup setup-gpu ## on a machine with a GPU: CPU and GPU agree, nothing leaks, how fast it is
 	cargo test --locked --workspace gpu -- --ignored --nocapture --test-threads=1
 
@@ -64,7 +67,6 @@ deny: ## licences, sources and crates that are not wanted (needs cargo-deny)
 	@cargo deny --version >/dev/null 2>&1 || { echo "make deny: install it with 'cargo install --locked cargo-deny', then this again." >&2; exit 1; }
 	cargo deny check licenses bans sources
 
-MINUTES ?= 1
 FUZZ := RUSTC_BOOTSTRAP=1 nice -n 19 cargo fuzz
 
 fuzz: ## feed broken input to every reader of files, MINUTES for each (needs cargo-fuzz and clang)
@@ -73,7 +75,7 @@ fuzz: ## feed broken input to every reader of files, MINUTES for each (needs car
 	@set -e; for target in $$(ls tests/fuzz/corpus); do mkdir -p $(TARGET_DIR)/fuzz/corpus/$$target; \
 	    $(FUZZ) run --fuzz-dir tests/fuzz --target-dir $(TARGET_DIR)/fuzz $$target \
 	        $(TARGET_DIR)/fuzz/corpus/$$target tests/fuzz/corpus/$$target -- \
-	        -max_total_time=$$((60 * $(MINUTES))) -timeout=10 -rss_limit_mb=1500 -max_len=8192; done
+	        -max_total_time=$$((60 * $(or $(MINUTES),1))) -timeout=10 -rss_limit_mb=1500 -max_len=8192; done
 
 bench: setup ## measure speed
 	cargo bench --locked

@@ -124,6 +124,11 @@ fn video_only(pipeline: &gst::Pipeline) {
         if element.factory().is_some_and(is_demuxer) {
             element.connect_pad_added(|_, pad| keep_first_of_others(pad));
         }
+        // Else it never says that there is no other part, and `decodebin` collects seconds of
+        // Motion JPEG before it shows the first frame.
+        if element.factory().is_some_and(|factory| factory.name() == "multipartdemux") {
+            element.set_property("single-stream", true);
+        }
     });
     let entry = pipeline.by_name("mmface-convert").and_then(|convert| convert.static_pad("sink"));
     decoder.connect_no_more_pads(move |decoder| {

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use super::mp4;
+
 /// Seconds by which a video may be shorter than it says.
 const TOLERANCE: f64 = 1.0;
 /// A video that ends before this part of its length counts as damaged.
 const MIN_PLAYED: f64 = 0.75;
-/// Most boxes or chunks that are looked at; a file of hours in fragments has fewer.
-const MAX_BOXES: usize = 1_000_000;
 
 /// What is known about a video that has ended.
 #[derive(Debug, Clone, Copy)]
@@ -118,30 +118,15 @@ fn vint(file: &mut impl Read) -> Option<u64> {
     (value != unknown).then_some(value)
 }
 
-/// Walks over the boxes of an MP4.
+/// Where the boxes of an MP4 end.
 fn boxes(file: &mut (impl Read + Seek)) -> Option<Structure> {
-    let (mut at, mut fragmented) = (0, false);
-    for _ in 0..MAX_BOXES {
-        file.seek(SeekFrom::Start(at)).ok()?;
-        let mut header = [0; 16];
-        // The last box ends here, or the file is cut off inside a header.
-        if file.read_exact(&mut header[..8]).is_err() {
-            return Some(Structure { end: at, fragmented });
-        }
-        let [a, b, c, d, kind @ ..] = header;
-        fragmented |= kind.starts_with(b"moof");
-        at = match u32::from_be_bytes([a, b, c, d]) {
-            // The box goes to the end of the file, however long that is.
-            0 => return None,
-            1 => {
-                file.read_exact(&mut header[8..]).ok()?;
-                let size = u64::from_be_bytes(*header.last_chunk()?);
-                at.checked_add(size.max(16))?
-            }
-            size => at.checked_add(u64::from(size).max(8))?,
-        };
+    let (mut end, mut fragmented) = (0, false);
+    for header in mp4::boxes(file, 0, u64::MAX) {
+        fragmented |= header.kind == *b"moof";
+        // The box goes to the end of the file, however long that is.
+        end = header.end?;
     }
-    None
+    Some(Structure { end, fragmented })
 }
 
 #[cfg(test)]

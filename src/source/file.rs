@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use gstreamer::prelude::*;
 use super::elements::{DECODEBIN, FILE_SOURCE, SINK_CHAIN, element, pipeline};
 use super::failure::{Failure, Kind};
 use super::mask::mask_url;
+use super::mp4;
 use crate::{Error, Result};
 
 /// File name extensions of pictures.
@@ -81,8 +83,30 @@ pub(super) fn check(path: &Path) -> Result<()> {
 /// A pipeline that decodes the video.
 pub(super) fn decoder(path: &Path) -> Result<gst::Pipeline> {
     let pipeline = pipeline(&format!("filesrc name={FILE_SOURCE} ! {DECODEBIN} ! {SINK_CHAIN}"))?;
-    element(&pipeline, FILE_SOURCE)?.set_property("location", path);
+    let source = element(&pipeline, FILE_SOURCE)?;
+    source.set_property("location", path);
+    if let Some(place) = mp4::misleading_length(path) {
+        hide(&source, place);
+    }
     Ok(pipeline)
+}
+
+/// Sets the bytes at a place in a file to 0 for everybody who reads it through `source`.
+fn hide(source: &gst::Element, place: Range<u64>) {
+    let Some(pad) = source.static_pad("src") else { return };
+    let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::PULL | gst::PadProbeType::PUSH;
+    pad.add_probe(kinds, move |_, info| {
+        if let Some(buffer) = info.buffer_mut() {
+            let start = buffer.offset();
+            let overlap = place.start.max(start)..place.end.min(start + buffer.size() as u64);
+            if let Ok(mut bytes) = buffer.make_mut().map_writable()
+                && !overlap.is_empty()
+            {
+                bytes[(overlap.start - start) as usize..(overlap.end - start) as usize].fill(0);
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 /// A message for a failure after `frames` good frames.

@@ -23,6 +23,7 @@ mod images;
 mod keep_alive;
 mod ledger;
 mod mask;
+mod mp4;
 mod rtp;
 mod rtsp;
 mod still;

@@ -5,61 +5,40 @@ use std::net::{TcpListener, TcpStream};
 use std::ops::ControlFlow::Continue;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use mmface_live::counters::Counters;
 use mmface_live::frame::Frame;
-use mmface_live::source::{End, Event, Input, Options, Source, Transport, Wait};
+use mmface_live::source::{Input, Options, Source, Transport, Wait};
 
 use crate::common::rtsp::{LIVE, RtspServer};
+use crate::common::seen::{DEADLINE, Seen, open};
 
-/// No test takes so long; whatever does hangs.
-const DEADLINE: Duration = Duration::from_secs(90);
-
-/// What a source gave until it ended or until there was enough.
-struct Seen {
+/// A source with what it gave.
+struct Viewer {
     source: Source,
     counters: Arc<Counters>,
-    frames: Vec<Frame>,
-    gaps: usize,
-    end: Option<End>,
+    seen: Seen,
 }
 
-impl Seen {
+impl Viewer {
     fn open(options: Options) -> Self {
-        let counters = Arc::new(Counters::default());
-        let source = Source::open(options, counters.clone()).unwrap();
-        Self { source, counters, frames: Vec::new(), gaps: 0, end: None }
+        let (source, counters) = open(options).unwrap();
+        Self { source, counters, seen: Seen::default() }
     }
 
     /// Takes frames until `enough`, or to the end.
-    fn watch(&mut self, mut enough: impl FnMut(&Self) -> bool) {
-        let deadline = Instant::now() + DEADLINE;
-        while !enough(self) {
-            let frame = self.source.frames.recv_deadline(deadline);
-            for (_, event) in self.source.events.try_iter() {
-                match event {
-                    Event::Connected(_) => {}
-                    Event::Gap { .. } => self.gaps += 1,
-                    Event::Ended(end) => self.end = Some(end),
-                }
-            }
-            match frame {
-                Ok(frame) => self.frames.push(frame),
-                Err(e) if e.is_disconnected() => return,
-                Err(_) => panic!("no frame within {DEADLINE:?}, and no end"),
-            }
-        }
+    fn watch(&mut self, enough: impl FnMut(&Seen) -> bool) {
+        self.seen.watch(&self.source, enough);
     }
 
-    /// The sentence with which the source fails.
+    /// The sentence with which a source fails.
     fn error(options: Options) -> String {
-        let mut seen = Self::open(options);
-        seen.watch(|_| false);
-        let end = seen.end.expect("the source did not say that it ended");
-        end.error.expect("no error").to_string()
+        let mut viewer = Self::open(options);
+        viewer.watch(|_| false);
+        viewer.seen.error()
     }
 }
 
@@ -152,7 +131,7 @@ impl Lossy {
     }
 
     /// Receives all of it.
-    fn play(&self, transport: Transport) -> Seen {
+    fn play(&self, transport: Transport) -> Viewer {
         let options = Options {
             rtsp_transport: transport,
             // So long that a busy machine loses nothing of its own.
@@ -160,9 +139,9 @@ impl Lossy {
             reconnect: false,
             ..rtsp(self.server.url(""))
         };
-        let mut seen = Seen::open(options);
-        seen.watch(|_| false);
-        seen
+        let mut viewer = Viewer::open(options);
+        viewer.watch(|_| false);
+        viewer
     }
 }
 
@@ -200,8 +179,8 @@ fn account(encoder: Encoder) {
     for transport in [Transport::Tcp, Transport::Udp] {
         for loss in [0, 1, 5, 20] {
             let lossy = Lossy::start(encoder, loss);
-            let seen = lossy.play(transport);
-            let counted = seen.counters.frames();
+            let viewer = lossy.play(transport);
+            let counted = viewer.counters.frames();
             let sent = lossy.sent.load(Ordering::Relaxed);
             let what = format!("{transport:?}, {loss} %: {counted:?} of {sent}");
             eprintln!("{what}");
@@ -211,9 +190,9 @@ fn account(encoder: Encoder) {
             if loss == 0 && transport == Transport::Tcp {
                 assert_eq!((lost.damaged, lost.lost), (0, 0), "{what}");
             }
-            let last = seen.frames.last().expect("some frames came");
+            let last = viewer.seen.frames.last().expect("some frames came");
             assert!(last.dropped.lost <= lost.lost && last.dropped.damaged <= lost.damaged);
-            even(&seen.frames, encoder.fps);
+            even(&viewer.seen.frames, encoder.fps);
         }
     }
 }
@@ -272,14 +251,15 @@ fn every_frame_of_motion_jpeg_is_accounted_for() {
 #[test]
 fn who_joins_late_loses_nothing() {
     let server = RtspServer::start(&LIVE.replace("key-int-max=5", "key-int-max=20"), 0, None);
-    let mut first = Seen::open(rtsp(server.url("")));
+    let mut first = Viewer::open(rtsp(server.url("")));
     first.watch(|seen| seen.frames.len() >= 10);
     for transport in [Transport::Tcp, Transport::Udp] {
-        let mut second = Seen::open(Options { rtsp_transport: transport, ..rtsp(server.url("")) });
+        let mut second =
+            Viewer::open(Options { rtsp_transport: transport, ..rtsp(server.url("")) });
         second.watch(|seen| seen.frames.len() >= 10);
         assert_eq!(second.counters.lost.get(), 0, "{transport:?}");
         assert!(second.counters.damaged.get() < 20, "{transport:?}");
-        even(&second.frames, 15.0);
+        even(&second.seen.frames, 15.0);
     }
 }
 
@@ -288,16 +268,16 @@ fn a_refused_transport_is_told_and_the_other_one_taken() {
     let server = RtspServer::start_udp_only(LIVE);
     assert!(setup(&server, "RTP/AVP/TCP;unicast;interleaved=0-1").contains("461"));
     let tcp = Options { rtsp_transport: Transport::Tcp, ..rtsp(server.url("")) };
-    let error = Seen::error(tcp);
+    let error = Viewer::error(tcp);
     assert!(error.contains("refuses to send over TCP"), "{error}");
     // It is left at once: there is no time for a second attempt.
     let auto = Options { wait: Some(Wait::For(Duration::ZERO)), ..rtsp(server.url("")) };
-    let mut seen = Seen::open(auto);
-    seen.watch(|seen| seen.frames.len() >= 5);
+    let mut viewer = Viewer::open(auto);
+    viewer.watch(|seen| seen.frames.len() >= 5);
     let server = RtspServer::start_tcp_only(LIVE);
     assert!(setup(&server, "RTP/AVP;unicast;client_port=50000-50001").contains("461"));
     let udp = Options { rtsp_transport: Transport::Udp, ..rtsp(server.url("")) };
-    let error = Seen::error(udp);
+    let error = Viewer::error(udp);
     assert!(error.contains("refuses to send over UDP"), "{error}");
 }
 
@@ -338,7 +318,7 @@ fn message(reader: &mut impl BufRead) -> Option<(String, String)> {
 #[test]
 fn a_stream_of_sound_has_no_video() {
     let sound = "audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay0";
-    let error = Seen::error(rtsp(RtspServer::start(sound, 0, None).url("")));
+    let error = Viewer::error(rtsp(RtspServer::start(sound, 0, None).url("")));
     assert!(error.contains("has no video"), "{error}");
 }
 
@@ -376,21 +356,21 @@ impl Scripted {
 #[test]
 fn a_stream_that_is_not_there_yet_is_waited_for_if_asked() {
     let missing = Scripted::start("404 Not Found");
-    let error = Seen::error(rtsp(missing.url.clone()));
+    let error = Viewer::error(rtsp(missing.url.clone()));
     assert!(error.contains("knows no such stream"), "{error}");
     let wait = Some(Wait::Forever);
-    let seen = Seen::open(Options { wait, ..rtsp(missing.url.clone()) });
+    let viewer = Viewer::open(Options { wait, ..rtsp(missing.url.clone()) });
     let before = missing.requests.load(Ordering::Relaxed);
     let deadline = Instant::now() + DEADLINE;
     while missing.requests.load(Ordering::Relaxed) < before + 4 {
         assert!(Instant::now() < deadline, "nobody asks again");
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(seen.source.events.try_recv().is_err(), "it goes on");
+    assert!(viewer.source.events.try_recv().is_err(), "it goes on");
     // Who has no permission does not get it by waiting.
     for status in ["401 Unauthorized", "403 Forbidden"] {
         let refused = Scripted::start(status);
-        let error = Seen::error(Options { wait, ..rtsp(refused.url) });
+        let error = Viewer::error(Options { wait, ..rtsp(refused.url) });
         assert!(error.contains("refuses this user name or password"), "{error}");
         assert!(!error.contains("secret"), "{error}");
     }
@@ -400,7 +380,7 @@ fn a_stream_that_is_not_there_yet_is_waited_for_if_asked() {
 fn what_never_worked_was_not_lost() {
     let broken = Scripted::start("500 Internal Server Error");
     let wait = Some(Wait::For(Duration::ZERO));
-    let error = Seen::error(Options { wait, ..rtsp(broken.url) });
+    let error = Viewer::error(Options { wait, ..rtsp(broken.url) });
     assert!(!error.contains("lost") && error.contains("sends no picture"), "{error}");
 }
 
@@ -409,25 +389,25 @@ fn a_camera_that_starts_later_is_waited_for() {
     // Nobody listens on a port that was just given back.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("rtsp://127.0.0.1:{port}/live");
-    let mut seen = Seen::open(Options { wait: Some(Wait::Forever), ..rtsp(url) });
+    let mut viewer = Viewer::open(Options { wait: Some(Wait::Forever), ..rtsp(url) });
     std::thread::sleep(Duration::from_millis(300));
     let _server = RtspServer::start(LIVE, port, None);
-    seen.watch(|seen| seen.frames.len() >= 3);
+    viewer.watch(|seen| seen.frames.len() >= 3);
 }
 
 #[test]
 fn times_go_on_through_reconnects() {
     let server = RtspServer::start(LIVE, 0, None);
     let (url, port) = (server.url(""), server.port());
-    let mut seen = Seen::open(rtsp(url));
-    seen.watch(|seen| seen.frames.len() >= 30);
+    let mut viewer = Viewer::open(rtsp(url));
+    viewer.watch(|seen| seen.frames.len() >= 30);
     drop(server);
     let _server = RtspServer::start(LIVE, port, None);
-    seen.watch(|seen| seen.frames.iter().filter(|frame| frame.connection == 2).count() >= 10);
-    assert_eq!(seen.gaps, 1);
-    assert!(seen.frames.is_sorted_by(|a, b| a.pts < b.pts));
-    let first = seen.frames.iter().position(|frame| frame.connection == 2).unwrap();
-    let (before, after) = (&seen.frames[first - 1], &seen.frames[first]);
+    viewer.watch(|seen| seen.frames.iter().filter(|frame| frame.connection == 2).count() >= 10);
+    assert_eq!(viewer.seen.gaps.len(), 1);
+    assert!(viewer.seen.frames.is_sorted_by(|a, b| a.pts < b.pts));
+    let first = viewer.seen.frames.iter().position(|frame| frame.connection == 2).unwrap();
+    let (before, after) = (&viewer.seen.frames[first - 1], &viewer.seen.frames[first]);
     let away = after.arrived.duration_since(before.arrived).as_secs_f64();
     // A frame or two may have been dropped as busy there.
     assert!((after.pts - before.pts - away).abs() < 0.5, "{before:?}, {after:?}, {away}");
@@ -437,9 +417,9 @@ fn times_go_on_through_reconnects() {
 fn the_camera_tells_its_time() {
     let server = RtspServer::start(LIVE, 0, None);
     for rtsp_transport in [Transport::Tcp, Transport::Udp] {
-        let mut seen = Seen::open(Options { rtsp_transport, ..rtsp(server.url("")) });
-        seen.watch(|seen| seen.frames.iter().filter(|frame| frame.taken.is_some()).count() >= 10);
-        let told = seen.frames.iter().filter_map(|frame| Some((frame.taken?, frame.time)));
+        let mut viewer = Viewer::open(Options { rtsp_transport, ..rtsp(server.url("")) });
+        viewer.watch(|seen| seen.frames.iter().filter(|frame| frame.taken.is_some()).count() >= 10);
+        let told = viewer.seen.frames.iter().filter_map(|frame| Some((frame.taken?, frame.time)));
         for (taken, arrived) in told {
             // Both are on one machine and have one clock.
             let late = arrived.duration_since(taken).unwrap_or_default();
@@ -447,7 +427,6 @@ fn the_camera_tells_its_time() {
             assert!(late < Duration::from_secs(5) && early < Duration::from_millis(200));
         }
     }
-    assert!(SystemTime::now() > SystemTime::UNIX_EPOCH);
 }
 
 /// A relay that notes the methods of all requests.
@@ -483,16 +462,16 @@ fn relay(port: u16) -> (u16, Arc<Mutex<Vec<String>>>) {
 fn a_session_over_tcp_is_kept_alive() {
     let server = RtspServer::start(LIVE, 0, None);
     let (port, methods) = relay(server.port());
-    let mut seen = Seen::open(Options {
+    let mut viewer = Viewer::open(Options {
         rtsp_transport: Transport::Tcp,
         ..rtsp(format!("rtsp://127.0.0.1:{port}/live"))
     });
     let count = |methods: &Mutex<Vec<String>>| {
         methods.lock().unwrap().iter().filter(|m| m.contains("GET_PARAMETER")).count()
     };
-    seen.watch(|_| count(&methods) >= 2);
+    viewer.watch(|_| count(&methods) >= 2);
     // Nothing is lost by it.
-    seen.watch(|seen| seen.frames.len() % 50 == 0);
-    assert_eq!((seen.gaps, seen.counters.lost.get()), (0, 0));
-    assert_eq!(seen.counters.damaged.get(), 0);
+    viewer.watch(|seen| seen.frames.len() % 50 == 0);
+    assert_eq!((viewer.seen.gaps.len(), viewer.counters.lost.get()), (0, 0));
+    assert_eq!(viewer.counters.damaged.get(), 0);
 }

@@ -3,6 +3,7 @@
 pub mod media;
 pub mod program;
 pub mod rtsp;
+pub mod seen;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -164,6 +164,17 @@ impl Running {
         }
     }
 
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Forgets the lines that were read, and starts its patience anew: for runs of hours.
+    pub fn forget(&mut self) {
+        self.stdout.clear();
+        self.deadline = Instant::now() + DEADLINE;
+    }
+
     /// Closes the reading end of standard output (once the line after the last one has come).
     pub fn stop_reading(&mut self) {
         self.lines = None;

@@ -146,7 +146,7 @@ mod tests {
             for (index, offset) in
                 bytes("indices").as_chunks().0.iter().zip(values.as_chunks::<3>().0)
             {
-                let point = &mut points[usize::from(u16::from_le_bytes(*index))];
+                let point = &mut points[u32::from_le_bytes(*index) as usize];
                 point.iter_mut().zip(offset).for_each(|(p, o)| *p += weight * o);
             }
         }

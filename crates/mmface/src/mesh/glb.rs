@@ -86,7 +86,7 @@ impl File {
     /// Adds offsets as a sparse accessor, which stores only those that are not 0; returns its
     /// index.
     pub(super) fn sparse(&mut self, offsets: &[[f32; 3]]) -> Value {
-        let kept: Vec<(u16, [f32; 3])> = (0u16..)
+        let kept: Vec<(u32, [f32; 3])> = (0u32..)
             .zip(offsets)
             .filter(|(_, offset)| **offset != [0.0; 3])
             .map(|(index, offset)| (index, *offset))
@@ -101,7 +101,7 @@ impl File {
             let values = self.view(values, None);
             accessor["sparse"] = json!({
                 "count": kept.len(),
-                "indices": { "bufferView": indices, "componentType": U16 },
+                "indices": { "bufferView": indices, "componentType": U32 },
                 "values": { "bufferView": values },
             });
         }
@@ -220,7 +220,7 @@ pub(crate) mod read {
                     fits(&accessor["bufferView"], number(&accessor["count"]), sides * each);
                 } else if let Some(sparse) = accessor.get("sparse") {
                     let count = number(&sparse["count"]);
-                    fits(&sparse["indices"]["bufferView"], count, 2);
+                    fits(&sparse["indices"]["bufferView"], count, 4);
                     fits(&sparse["values"]["bufferView"], count, 12);
                 }
             }
