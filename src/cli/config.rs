@@ -15,10 +15,11 @@ use super::RunArgs;
 use super::args::StreamKey;
 use super::listen;
 use super::sinks::{self, Wanted};
+use super::values::WaitArg;
 use crate::run;
 use crate::sink::feed::Feed;
 use crate::sink::{Needs, Plan, VolumeSource, Volumes};
-use crate::source::{self, Input};
+use crate::source::{self, Input, Wait};
 use crate::watch::Listen;
 use crate::{Error, Result};
 
@@ -204,6 +205,13 @@ fn source_options(args: &RunArgs, input: Input, stills: bool) -> Result<source::
     if let Some(latency) = args.rtsp_latency {
         source.rtsp_latency_ms = within("rtsp-latency", latency, 0, 60_000)?;
     }
+    source.wait = match args.wait {
+        None => None,
+        Some(WaitArg::Forever) => Some(Wait::Forever),
+        Some(WaitArg::Seconds(seconds)) => {
+            Some(Wait::For(Duration::from_secs_f64(seconds_within("wait", seconds, 0.0)?)))
+        }
+    };
     if let Some(silence) = args.silence {
         source.silence = Duration::from_secs_f64(seconds_within("silence", silence, 0.5)?);
     }
