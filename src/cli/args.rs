@@ -159,6 +159,10 @@ pub struct RunArgs {
     /// Seconds between detections while more faces could be followed [default: 1]
     #[arg(long, value_name = "SECONDS", help_heading = "Faces")]
     pub detect_every: Option<f64>,
+    /// Seconds for which somebody who left keeps the id, to get it back if it is surely the same
+    /// person; 0: never [default: 3]
+    #[arg(long, value_name = "SECONDS", help_heading = "Faces")]
+    pub reidentify: Option<f64>,
     /// Strength of the smoothing over time [default: medium]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Faces")]
     pub smooth: Option<SmoothArg>,
@@ -283,6 +287,7 @@ impl RunArgs {
             detector_model: self.detector_model.or(file.detector_model),
             detect_size: self.detect_size.or(file.detect_size),
             detect_every: self.detect_every.or(file.detect_every),
+            reidentify: self.reidentify.or(file.reidentify),
             smooth: self.smooth.or(file.smooth),
             refine: self.refine.or(file.refine),
             json: self.json.or(file.json),
