@@ -16,7 +16,12 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// Adds 1.
     pub fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add_all(1);
+    }
+
+    /// Adds `count`.
+    pub fn add_all(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     /// The current value.
@@ -33,7 +38,9 @@ pub struct Counters {
     pub decoded: Counter,
     /// Frames dropped because a newer one came before they were processed.
     pub dropped_busy: Counter,
-    /// Frames or pictures that could not be decoded.
+    /// Frames of which packets were lost on the network, or all packets.
+    pub lost: Counter,
+    /// Frames or pictures that could not be decoded, or only from a lost frame.
     pub damaged: Counter,
     /// Number of reconnects.
     pub reconnects: Counter,
@@ -69,7 +76,11 @@ impl Counters {
     /// Lost frames so far, by cause.
     #[must_use]
     pub fn dropped(&self) -> Dropped {
-        Dropped { busy: self.dropped_busy.get(), damaged: self.damaged.get() }
+        Dropped {
+            busy: self.dropped_busy.get(),
+            damaged: self.damaged.get(),
+            lost: self.lost.get(),
+        }
     }
 
     /// Counts of frames so far.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use mmface::Image;
+use mmface::record::Dropped;
 
 /// Owner of a frame's pixels: a decoder's buffer, or plain memory.
 pub trait Pixels: Send + Sync {
@@ -48,14 +49,18 @@ pub struct Frame {
     /// Number of the decoded frame, from 0; not reset by reconnects. Missing numbers are dropped
     /// frames.
     pub number: u64,
-    /// Time in seconds of the stream, increasing within a connection; for stills, the index.
+    /// Time in seconds of the stream, always increasing; for stills, the index.
     pub pts: f64,
     /// Wall clock time at which the frame was decoded.
     pub time: SystemTime,
-    /// The same time on the monotonic clock, for latencies.
+    /// When the camera took the frame, on its own clock, if it tells.
+    pub taken: Option<SystemTime>,
+    /// The same as `time` on the monotonic clock, for latencies.
     pub arrived: Instant,
     /// Number of the connection; see [`StreamInfo::connection`].
     pub connection: u32,
+    /// Frames lost before this one since the start of the run, by cause.
+    pub dropped: Dropped,
     /// Set for pictures.
     pub still: Option<Still>,
     /// The pixels.

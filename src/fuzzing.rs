@@ -22,6 +22,7 @@ pub fn config(bytes: &[u8]) {
     assert!((1..=64).contains(&run.tracker.faces));
     assert!(run.tracker.detect_size.is_none_or(|size| (64..=4096).contains(&size)));
     assert!((0.05..=3600.0).contains(&run.tracker.detect_every));
+    assert!((0.0..=86_400.0).contains(&run.tracker.reidentify));
     assert!((0.5..=3600.0).contains(&run.source.silence.as_secs_f64()));
     assert!(run.source.rtsp_latency_ms <= 60_000);
     assert!(!run.sinks.is_empty());

@@ -44,7 +44,9 @@ pub(crate) fn frame(pts: f64, connection: u32) -> Frame {
         pts,
         time: SystemTime::now(),
         arrived: Instant::now(),
+        taken: None,
         connection,
+        dropped: Dropped::default(),
         still: None,
         pixels: Arc::new(Image::rgb(2, 2, vec![90; 12]).expect("an image")),
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::values::{
     DetectorArg, DeviceArg, FormatArg, MeshFromArg, PrecisionArg, RefineArg, SinkFailureArg,
-    SlowReaderArg, SmoothArg, StyleArg, TransportArg, VolumeFromArg,
+    SlowReaderArg, SmoothArg, StyleArg, TransportArg, VolumeFromArg, WaitArg,
 };
 
 /// Reads a camera from a configuration file, where a number needs no quotes.
@@ -128,6 +128,10 @@ pub struct RunArgs {
     /// How long RTSP packets may wait for late ones, milliseconds [default: 100]
     #[arg(long, value_name = "MS", help_heading = "Source")]
     pub rtsp_latency: Option<u32>,
+    /// How long a stream on the network is tried at the start, in seconds; then a stream that its
+    /// server does not know yet is waited for too [default: about 10]
+    #[arg(long, value_name = "SECONDS|forever", help_heading = "Source")]
+    pub wait: Option<WaitArg>,
     /// Seconds without a frame after which a live source counts as lost [default: 5]
     #[arg(long, value_name = "SECONDS", help_heading = "Source")]
     pub silence: Option<f64>,
@@ -155,6 +159,10 @@ pub struct RunArgs {
     /// Seconds between detections while more faces could be followed [default: 1]
     #[arg(long, value_name = "SECONDS", help_heading = "Faces")]
     pub detect_every: Option<f64>,
+    /// Seconds for which somebody who left keeps the id, to get it back if it is surely the same
+    /// person; 0: never [default: 3]
+    #[arg(long, value_name = "SECONDS", help_heading = "Faces")]
+    pub reidentify: Option<f64>,
     /// Strength of the smoothing over time [default: medium]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Faces")]
     pub smooth: Option<SmoothArg>,
@@ -270,6 +278,7 @@ impl RunArgs {
             stream: self.stream.or(file.stream),
             rtsp_transport: self.rtsp_transport.or(file.rtsp_transport),
             rtsp_latency: self.rtsp_latency.or(file.rtsp_latency),
+            wait: self.wait.or(file.wait),
             silence: self.silence.or(file.silence),
             no_reconnect: self.no_reconnect || file.no_reconnect,
             max_pixels: self.max_pixels.or(file.max_pixels),
@@ -278,6 +287,7 @@ impl RunArgs {
             detector_model: self.detector_model.or(file.detector_model),
             detect_size: self.detect_size.or(file.detect_size),
             detect_every: self.detect_every.or(file.detect_every),
+            reidentify: self.reidentify.or(file.reidentify),
             smooth: self.smooth.or(file.smooth),
             refine: self.refine.or(file.refine),
             json: self.json.or(file.json),

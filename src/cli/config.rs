@@ -1,5 +1,6 @@
 //! Turns flags and a configuration file into a checked [`Config`].
 
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +16,11 @@ use super::RunArgs;
 use super::args::StreamKey;
 use super::listen;
 use super::sinks::{self, Wanted};
+use super::values::WaitArg;
 use crate::run;
 use crate::sink::feed::Feed;
 use crate::sink::{Needs, Plan, VolumeSource, Volumes};
-use crate::source::{self, Input};
+use crate::source::{self, Input, Wait};
 use crate::watch::Listen;
 use crate::{Error, Result};
 
@@ -137,7 +139,10 @@ impl Config {
                 .map_or(Ok(defaults.faces), |n| within("faces", n, 1, 64).map(|n| n as usize))?,
             detect_size: detect_size.or(stills.then_some(DETECT_SIZE_OF_PICTURES)),
             detect_every: args.detect_every.map_or(Ok(defaults.detect_every), |seconds| {
-                seconds_within("detect-every", seconds, 0.05)
+                seconds_within("detect-every", seconds, 0.05..=3600.0)
+            })?,
+            reidentify: args.reidentify.map_or(Ok(defaults.reidentify), |seconds| {
+                seconds_within("reidentify", seconds, 0.0..=86_400.0)
             })?,
             smoothing: args.smooth.map_or(defaults.smoothing, Into::into),
             refine,
@@ -185,11 +190,12 @@ fn within(flag: &str, value: u32, low: u32, high: u32) -> Result<u32> {
     }
 }
 
-fn seconds_within(flag: &str, value: f64, low: f64) -> Result<f64> {
-    if (low..=3600.0).contains(&value) {
+fn seconds_within(flag: &str, value: f64, range: RangeInclusive<f64>) -> Result<f64> {
+    if range.contains(&value) {
         Ok(value)
     } else {
-        Err(Error::Usage(format!("--{flag} {value} is not within {low} to 3600 seconds")))
+        let (low, high) = range.into_inner();
+        Err(Error::Usage(format!("--{flag} {value} is not within {low} to {high} seconds")))
     }
 }
 
@@ -204,8 +210,15 @@ fn source_options(args: &RunArgs, input: Input, stills: bool) -> Result<source::
     if let Some(latency) = args.rtsp_latency {
         source.rtsp_latency_ms = within("rtsp-latency", latency, 0, 60_000)?;
     }
+    source.wait = match args.wait {
+        None => None,
+        Some(WaitArg::Forever) => Some(Wait::Forever),
+        Some(WaitArg::Seconds(seconds)) => {
+            Some(Wait::For(Duration::from_secs_f64(seconds_within("wait", seconds, 0.0)?)))
+        }
+    };
     if let Some(silence) = args.silence {
-        source.silence = Duration::from_secs_f64(seconds_within("silence", silence, 0.5)?);
+        source.silence = Duration::from_secs_f64(seconds_within("silence", silence, 0.5..=3600.0)?);
     }
     source.reconnect = !args.no_reconnect;
     if let Some(pixels) = args.max_pixels {

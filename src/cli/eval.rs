@@ -131,7 +131,7 @@ fn without_meaning(arg: clap::Arg) -> clap::Arg {
     let about = (arg.get_help_heading(), arg.get_id().as_str());
     match about {
         (_, "volume") => arg,
-        (Some("Source" | "Output"), _) | (_, "smooth" | "detect_every") => {
+        (Some("Source" | "Output"), _) | (_, "smooth" | "detect_every" | "reidentify") => {
             arg.hide(true).conflicts_with("datasets")
         }
         _ => arg,

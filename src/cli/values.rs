@@ -1,11 +1,13 @@
 //! Values of flags: their names, the settings that they stand for, and their help texts.
 
+use std::str::FromStr;
+
 use clap::ValueEnum;
 use mmface::detect::Kind;
 use mmface::mesh::Format;
 use mmface::smooth::Strength;
 use mmface::{Device, Precision};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::eval::Judged;
 use crate::sink::meshes::Origin;
@@ -38,6 +40,41 @@ values! {
         Tcp => Transport::Tcp,
         /// Separate packets: a little faster, but packets can be lost
         Udp => Transport::Udp,
+    }
+}
+
+/// `--wait`: seconds, or for ever.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum WaitArg {
+    /// For this many seconds.
+    Seconds(f64),
+    /// For ever.
+    Forever,
+}
+
+impl FromStr for WaitArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "forever" => Ok(Self::Forever),
+            number => number.parse().map(Self::Seconds).map_err(|_| "write seconds, or forever"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for WaitArg {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected seconds, or \"forever\"")]
+        enum Either {
+            Seconds(f64),
+            Text(String),
+        }
+        match Either::deserialize(from)? {
+            Either::Seconds(seconds) => Ok(Self::Seconds(seconds)),
+            Either::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        }
     }
 }
 

@@ -153,7 +153,7 @@ impl Observe<'_> {
     /// Works until the source ends, and returns how it ended; `None` if the output has ended.
     fn until_end(&mut self, stop: &AtomicBool) -> Result<Option<End>> {
         let mut reader = Reader::new(self.source, stop);
-        let (mut lost, mut connection) = (Dropped::default(), 0);
+        let (mut before, mut connection) = (Dropped::default(), 0);
         let pulse = &self.context.counters.status.observe;
         loop {
             pulse.waits();
@@ -194,10 +194,8 @@ impl Observe<'_> {
             let next = next.map(|next| next.image());
             let observation = self.observer.observe(&frame.image(), frame.pts, next.as_ref())?;
             self.progress.frame(frame.pts, self.source.length());
-            let now = self.context.counters.dropped();
-            let dropped =
-                Dropped { busy: now.busy - lost.busy, damaged: now.damaged - lost.damaged };
-            lost = now;
+            let now = frame.dropped;
+            let dropped = now.since(std::mem::replace(&mut before, now));
             let live = self.mode == Mode::Live;
             let observed = Observed { frame, observation, dropped, live };
             if let Sent::OutputGone = self.send(Message::Frame(observed)) {
@@ -226,7 +224,8 @@ impl Observe<'_> {
 pub fn log_end(end: &record::End) {
     let record::End { frames, faces, seconds, fps, latency_ms, reason, .. } = end;
     let mut lost = String::new();
-    for (count, why) in [(frames.dropped.busy, "too fast"), (frames.dropped.damaged, "damaged")] {
+    let record::Dropped { busy, damaged, lost: on_the_way } = frames.dropped;
+    for (count, why) in [(busy, "too fast"), (damaged, "damaged"), (on_the_way, "on the network")] {
         if count > 0 {
             lost += &format!(", {count} lost ({why})");
         }

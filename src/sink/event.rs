@@ -193,6 +193,7 @@ impl FrameEvent {
             file: self.frame.still.as_ref().map(|still| still.name.to_string()),
             pts: self.frame.pts,
             time: timestamp(self.frame.time),
+            camera_time: self.frame.taken.map(timestamp),
             latency_ms: self.latency,
             dropped: self.dropped,
             faces: self.faces().map(|(place, face)| self.face(place, face, content)).collect(),

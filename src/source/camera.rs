@@ -69,7 +69,9 @@ pub(super) fn explain(device: &Path, failure: &Failure) -> String {
             "the camera {name} cannot be opened ({text}); close other programs that use it, and check \
              that you are in the group video"
         ),
-        Kind::NoDecoder => format!("the camera {name} cannot be decoded: {}", failure.cure()),
+        Kind::NoDecoder | Kind::NoStream => {
+            format!("the camera {name} cannot be decoded: {}", failure.cure())
+        }
         _ => format!("the camera {name} gives no pictures ({text}); try another one with --camera"),
     }
 }

@@ -14,6 +14,8 @@ use super::decoder_monitor::DecoderMonitor;
 use super::elements::{DECODER_NAME, FILE_SOURCE};
 use super::ending::Played;
 use super::failure::{Failure, Kind};
+use super::keep_alive::KeepAlive;
+use super::ledger::Missing;
 use super::mask;
 use crate::counters::Counters;
 
@@ -29,10 +31,13 @@ pub(super) struct Connection {
     sink: AppSink,
     counters: Arc<Counters>,
     monitor: DecoderMonitor,
+    keep_alive: Option<KeepAlive>,
     /// Number of frames about which the decoder posted a warning.
     complaints: u64,
-    /// Number of frames that went into the decoder and did not come out.
+    /// Number of frames that did not come out of the decoder.
     left_out: u64,
+    /// Frames that were left out because the decoder is too slow, since they were last asked for.
+    skipped: u64,
     /// The decoder that is needed and not installed.
     missing: Option<String>,
     /// The first error.
@@ -75,12 +80,14 @@ impl Connection {
         let heard = Instant::now();
         let mut this = Self {
             monitor: DecoderMonitor::watch(&pipeline),
+            keep_alive: KeepAlive::of(&pipeline),
             pipeline,
             bus,
             sink,
             counters,
             complaints: 0,
             left_out: 0,
+            skipped: 0,
             missing: None,
             failure: None,
             heard,
@@ -95,18 +102,12 @@ impl Connection {
     /// Waits up to `wait` for the next frame.
     pub(super) fn next(&mut self, wait: Duration) -> Next {
         self.read_bus();
+        if let Some(keep_alive) = self.keep_alive.as_mut().filter(|_| self.monitor.sees_packets()) {
+            keep_alive.tick();
+        }
         if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::try_from(wait).ok()) {
             self.heard = Instant::now();
-            let time = sample.buffer().and_then(|buffer| buffer.pts());
-            let left_out = time.map_or(0, |time| self.monitor.frame_out(time));
-            self.lost(0, left_out);
-            return Decoded::from_sample(&sample).map_or_else(
-                || {
-                    self.counters.damaged.add();
-                    Next::Nothing
-                },
-                Next::Frame,
-            );
+            return self.decoded(&sample).map_or(Next::Nothing, Next::Frame);
         }
         let ended = self.sink.is_eos();
         self.read_bus();
@@ -122,6 +123,44 @@ impl Connection {
             }
             _ => Next::Nothing,
         }
+    }
+
+    /// The frame in a sample; `None` if it is counted as damaged.
+    fn decoded(&mut self, sample: &gst::Sample) -> Option<Decoded> {
+        let buffer = sample.buffer()?;
+        let time = buffer.pts();
+        let is_torn = buffer.flags().contains(gst::BufferFlags::CORRUPTED);
+        if is_torn && time.is_some_and(|time| self.monitor.is_open(time)) {
+            // It is counted with the next frame.
+            return None;
+        }
+        if let Some(time) = time {
+            let missing = self.monitor.frame_out(time);
+            self.count(0, missing);
+        }
+        let Some(mut decoded) = Decoded::from_sample(sample) else {
+            self.counters.damaged.add();
+            return None;
+        };
+        decoded.taken = time.and_then(|time| self.monitor.time_of_day(time));
+        decoded.pts = decoded.pts.map(|pts| pts - self.monitor.start());
+        Some(decoded)
+    }
+
+    /// Frames that were left out because the decoder is too slow, since this was last asked.
+    pub(super) fn skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
+    }
+
+    /// The stream has ended: counts what will not come out any more.
+    pub(super) fn settle(&mut self) {
+        let missing = self.monitor.end();
+        self.count(0, missing);
+    }
+
+    /// Frames that came and were not decoded, because something of or before them is missing.
+    pub(super) fn withheld(&self) -> u64 {
+        self.monitor.withheld()
     }
 
     /// Whether nothing runs any more in a pipeline that decodes a file, so that no frame can come.
@@ -144,14 +183,16 @@ impl Connection {
                     // The first error is the cause, later ones are consequences.
                     let missing = self.missing.as_deref();
                     if self.failure.is_none() {
-                        self.failure = Some(Failure::from_gstreamer(&error, missing));
+                        self.failure = Some(Failure::from_gstreamer(&error, &details, missing));
                         self.heard = Instant::now();
                     }
                 }
                 gst::MessageView::Warning(w) => {
                     tracing::debug!("GStreamer warns: {}", mask(w.error().message()));
-                    if w.error().matches(gst::StreamError::Decode) {
-                        self.lost(1, 0);
+                    // Of packets it is known better what became of their frames.
+                    let is_news = !self.monitor.sees_packets();
+                    if is_news && w.error().matches(gst::StreamError::Decode) {
+                        self.count(1, Missing::default());
                     }
                 }
                 gst::MessageView::Element(e) => {
@@ -164,15 +205,18 @@ impl Connection {
         }
     }
 
-    /// Counts damaged frames. The decoder warns about some frames, leaves out some, and does both
-    /// for others, so the larger of the two numbers is used.
-    fn lost(&mut self, complaints: u64, left_out: u64) {
+    /// Counts missing frames. The decoder warns about some damaged frames, leaves out some, and does
+    /// both for others, so the larger of the two numbers is used.
+    fn count(&mut self, complaints: u64, missing: Missing) {
+        self.counters.lost.add_all(missing.lost);
+        // They count as frames that came and made way for newer ones.
+        self.skipped += missing.skipped;
+        self.counters.decoded.add_all(missing.skipped);
+        self.counters.dropped_busy.add_all(missing.skipped);
         let before = self.complaints.max(self.left_out);
         self.complaints += complaints;
-        self.left_out += left_out;
-        for _ in before..self.complaints.max(self.left_out) {
-            self.counters.damaged.add();
-        }
+        self.left_out += missing.damaged;
+        self.counters.damaged.add_all(self.complaints.max(self.left_out) - before);
     }
 
     /// Caps at the sink; `None` if no frame has reached it.

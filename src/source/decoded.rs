@@ -1,7 +1,7 @@
 //! Takes the pixels out of a GStreamer sample without a copy.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use gstreamer as gst;
 use gstreamer_video::prelude::*;
@@ -29,6 +29,8 @@ pub(super) struct Decoded {
     pub(super) duration: Duration,
     /// Frames per second; 0 if unknown.
     pub(super) fps: f64,
+    /// When the camera took the frame, on its own clock, if it tells.
+    pub(super) taken: Option<SystemTime>,
 }
 
 /// The decoder's buffer, mapped for reading for as long as the frame is used.
@@ -86,6 +88,7 @@ impl Decoded {
             end,
             duration,
             fps,
+            taken: None,
         })
     }
 }

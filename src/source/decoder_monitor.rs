@@ -1,93 +1,114 @@
-//! Finds frames that go into a decoder and do not come out.
+//! Accounts for the frames of one pipeline: those that come to its decoder and those that come out.
 //!
-//! Decoders of H.264 and H.265 leave out frames that they cannot decode, often without a message.
-//! So the presentation timestamps (PTS) of the decoder's input are compared with those of its
-//! output. Frames come out in order of their timestamps: an input timestamp before that of the last
-//! output will not come out any more.
+//! Decoders of H.264 and H.265 leave out frames that they cannot decode, often without a message, and
+//! make up the pixels of frames that depend on missing ones. So the presentation timestamps of the
+//! decoder's input are written down and compared with those of its output; and of streams over RTP
+//! the decoder gets only frames that are whole, as are all that they depend on.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::elements::DECODER_NAME;
-
-/// Nanoseconds by which parsers and decoders may change a timestamp.
-const SLACK: u64 = 1_000_000;
-
-/// More frames than any decoder holds. If there are more, timestamps do not match, and the record
-/// is cleared.
-const MAX_INSIDE: usize = 1000;
+use super::elements::{DECODER_NAME, RTSP_SOURCE};
+use super::ledger::{Ledger, Missing};
+use super::rtp::{FIRST, Reception, lock};
 
 /// Compares input and output of a pipeline's decoder.
 #[derive(Debug, Clone, Default)]
-pub(super) struct DecoderMonitor(Arc<Mutex<Times>>);
-
-#[derive(Debug, Default)]
-struct Times {
-    /// Timestamps of frames inside the decoder, nanoseconds.
-    inside: BTreeSet<u64>,
-    /// Timestamp of the last frame that came out.
-    last: Option<u64>,
+pub(super) struct DecoderMonitor {
+    ledger: Arc<Mutex<Ledger>>,
+    /// The packets, if there are any.
+    reception: Option<Reception>,
 }
 
 impl DecoderMonitor {
-    /// Monitors the decoder of one of this program's own pipelines. In a user's pipeline nothing is
-    /// monitored, because frames may be dropped after the decoder on purpose.
+    /// Monitors one of this program's own pipelines. In a user's pipeline nothing is monitored,
+    /// because frames may be dropped after the decoder on purpose.
     pub(super) fn watch(pipeline: &gst::Pipeline) -> Self {
-        let this = Self::default();
+        let mut this = Self::default();
         let decodebin = pipeline.by_name(DECODER_NAME).and_downcast::<gst::Bin>();
         let Some(decodebin) = decodebin else { return this };
+        let source = pipeline.by_name(RTSP_SOURCE);
+        this.reception = source.map(|source| Reception::watch(&source, this.ledger.clone()));
         let monitor = this.clone();
         decodebin.connect_deep_element_added(move |_, _, element| {
             let kind = gst::ElementFactoryType::DECODER | gst::ElementFactoryType::MEDIA_VIDEO;
             let is_decoder = element.factory().is_some_and(|factory| factory.has_type(kind));
             let Some(pad) = element.static_pad("sink").filter(|_| is_decoder) else { return };
             let monitor = monitor.clone();
-            pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-                if let Some(buffer) = info.buffer().filter(|_| gives_all(pad)) {
-                    let is_shown = !buffer.flags().contains(gst::BufferFlags::DECODE_ONLY);
-                    if let Some(time) = buffer.pts().filter(|_| is_shown) {
-                        monitor.times().frame_in(time.nseconds());
+            pad.add_probe(
+                gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM,
+                move |pad, info| match &info.data {
+                    Some(gst::PadProbeData::Buffer(buffer)) => monitor.frame_in(pad, buffer),
+                    Some(gst::PadProbeData::Event(event)) => {
+                        if let gst::EventView::Caps(caps) = event.view() {
+                            monitor.format(caps.caps());
+                        }
+                        gst::PadProbeReturn::Ok
                     }
-                }
-                gst::PadProbeReturn::Ok
-            });
+                    _ => gst::PadProbeReturn::Ok,
+                },
+            );
         });
         this
     }
 
-    fn times(&self) -> MutexGuard<'_, Times> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The format of the frames that come to the decoder.
+    fn format(&self, caps: &gst::CapsRef) {
+        let Some(format) = caps.structure(0) else { return };
+        let rate = format.get::<gst::Fraction>("framerate").ok();
+        let fps = rate.map_or(0.0, |rate| f64::from(rate.numer()) / f64::from(rate.denom().max(1)));
+        lock(&self.ledger).format(fps, is_interlaced(format));
     }
 
-    /// A frame came out: returns the number of frames missing between it and the one before. Frames
-    /// before the first output are not counted, because the start of a stream may depend on earlier
-    /// frames.
-    pub(super) fn frame_out(&self, time: gst::ClockTime) -> u64 {
-        self.times().frame_out(time.nseconds())
-    }
-}
-
-impl Times {
-    fn frame_in(&mut self, time: u64) {
-        if self.inside.len() > MAX_INSIDE {
-            self.inside.clear();
+    /// A frame comes to the decoder: whether it gets it.
+    fn frame_in(&self, pad: &gst::Pad, buffer: &gst::Buffer) -> gst::PadProbeReturn {
+        let is_shown = !buffer.flags().contains(gst::BufferFlags::DECODE_ONLY);
+        let Some(time) = buffer.pts().filter(|_| is_shown) else { return gst::PadProbeReturn::Ok };
+        let wanted = self.reception.is_some() || gives_all(pad);
+        if !wanted || lock(&self.ledger).decode(time.nseconds()) {
+            gst::PadProbeReturn::Ok
+        } else {
+            // As Drop; with that gstreamer-rs and GStreamer 1.22 both let go of the buffer.
+            gst::PadProbeReturn::Handled
         }
-        self.inside.insert(time);
     }
 
-    fn frame_out(&mut self, now: u64) -> u64 {
-        let after = self.inside.split_off(&(now + 1));
-        let before = std::mem::replace(&mut self.inside, after);
-        match self.last.replace(now) {
-            // Every frame with a timestamp between the two is lost.
-            Some(last) if now > last + 2 * SLACK => {
-                before.range(last + SLACK..now - SLACK).count() as u64
-            }
-            _ => 0,
-        }
+    /// A frame came out: returns the frames missing between it and the one before.
+    pub(super) fn frame_out(&self, time: gst::ClockTime) -> Missing {
+        lock(&self.ledger).out(time.nseconds())
+    }
+
+    /// Whether the frame at `time` is written down and has not come out yet.
+    pub(super) fn is_open(&self, time: gst::ClockTime) -> bool {
+        lock(&self.ledger).knows(time.nseconds())
+    }
+
+    /// The stream has ended: returns the frames that will not come out any more.
+    pub(super) fn end(&self) -> Missing {
+        lock(&self.ledger).end()
+    }
+
+    /// Frames that came and were not decoded, because something of or before them is missing.
+    pub(super) fn withheld(&self) -> u64 {
+        lock(&self.ledger).withheld()
+    }
+
+    /// Whether every frame of the stream is accounted for by its packets.
+    pub(super) fn sees_packets(&self) -> bool {
+        lock(&self.ledger).has_packets()
+    }
+
+    /// The camera's time of day when it took the frame at `time`, if it tells.
+    pub(super) fn time_of_day(&self, time: gst::ClockTime) -> Option<SystemTime> {
+        self.reception.as_ref()?.time_of_day(time.nseconds())
+    }
+
+    /// Seconds at which the stream starts.
+    pub(super) fn start(&self) -> f64 {
+        if self.sees_packets() { FIRST as f64 / 1e9 } else { 0.0 }
     }
 }
 
@@ -96,36 +117,11 @@ impl Times {
 fn gives_all(pad: &gst::Pad) -> bool {
     let caps = pad.current_caps();
     caps.as_ref().and_then(|caps| caps.structure(0)).is_some_and(|format| {
-        // Parsers set the mode if it is not progressive.
-        let mode = format.get::<&str>("interlace-mode").unwrap_or("progressive");
-        matches!(&**format.name(), "video/x-h264" | "video/x-h265") && mode == "progressive"
+        matches!(&**format.name(), "video/x-h264" | "video/x-h265") && !is_interlaced(format)
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_passed_over_is_counted_once() {
-        let mut times = Times::default();
-        let put =
-            |times: &mut Times, all: &[u64]| times.inside.extend(all.iter().map(|t| t * SLACK));
-        // Before the first frame that comes out nothing is missed.
-        put(&mut times, &[10, 20, 30, 40, 50, 60]);
-        assert_eq!(times.frame_out(30 * SLACK), 0);
-        assert_eq!(times.frame_out(40 * SLACK), 0);
-        assert_eq!(times.frame_out(60 * SLACK), 1);
-        // A parser says 70.4 and the decoder 70.9.
-        times.inside.insert(70 * SLACK + 400_000);
-        put(&mut times, &[80, 90, 100]);
-        assert_eq!(times.frame_out(70 * SLACK + 900_000), 0);
-        assert_eq!(times.frame_out(100 * SLACK), 2);
-        assert!(times.inside.is_empty());
-        // A stream that begins again.
-        put(&mut times, &[5, 10, 15]);
-        assert_eq!(times.frame_out(10 * SLACK), 0);
-        put(&mut times, &[20]);
-        assert_eq!((times.frame_out(20 * SLACK), times.frame_out(20 * SLACK)), (1, 0));
-    }
+/// Parsers set the mode if it is not progressive.
+fn is_interlaced(format: &gst::StructureRef) -> bool {
+    format.get::<&str>("interlace-mode").is_ok_and(|mode| mode != "progressive")
 }

@@ -18,6 +18,8 @@ pub(super) const SINK_CHAIN: &str = "videoconvert name=mmface-convert ! deinterl
 pub(super) const DECODEBIN: &str = "decodebin name=mmface-decoder";
 /// Name of that element.
 pub(super) const DECODER_NAME: &str = "mmface-decoder";
+/// Name of an element that receives RTSP.
+pub(super) const RTSP_SOURCE: &str = "mmface-rtsp";
 /// Name of an element that reads a file.
 pub(super) const FILE_SOURCE: &str = "mmface-file";
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, select};
 
+use mmface::record::Dropped;
+
 use super::decoded::Decoded;
 use super::{End, Event, Facts};
 use crate::counters::Counters;
@@ -56,8 +58,10 @@ impl Emitter {
             time: SystemTime::now(),
             arrived: Instant::now(),
             connection: metadata.connection,
+            taken: decoded.taken,
             still: metadata.still,
             pixels: decoded.pixels,
+            dropped: Dropped::default(),
         };
         self.number += 1;
         let status = &self.counters.status;
@@ -68,6 +72,7 @@ impl Emitter {
                 self.counters.dropped_busy.add();
             }
         }
+        let frame = Frame { dropped: self.counters.dropped(), ..frame };
         // For a live source there is room now, because this is the only sender. A frame not sent
         // because of a stop is not counted, so that every counted frame is either processed or
         // dropped.

@@ -19,6 +19,10 @@ pub(super) enum Kind {
     Busy,
     /// The decoder is not installed; the failure's text is its name.
     NoDecoder,
+    /// Of the streams that the server offers none can be received.
+    NoStream,
+    /// The server does not send over this transport.
+    NoTransport,
     /// The input has no video.
     NoVideo,
     /// The format is unknown.
@@ -32,6 +36,9 @@ pub(super) enum Kind {
     /// Anything else; the text describes it.
     Other,
 }
+
+/// What `rtspsrc` says of an answer that it does not know.
+const UNHANDLED: &str = "Unhandled error";
 
 /// A failure of a running pipeline. Its text contains no password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,8 +58,18 @@ impl Failure {
     }
 
     /// Classifies a GStreamer error. `missing` is the name of a decoder that is not installed.
-    pub(super) fn from_gstreamer(error: &gst::glib::Error, missing: Option<&str>) -> Self {
+    pub(super) fn from_gstreamer(
+        error: &gst::glib::Error,
+        details: &str,
+        missing: Option<&str>,
+    ) -> Self {
         use gst::{CoreError, ResourceError, StreamError};
+        if error.message() == UNHANDLED {
+            // The details end with the server's answer.
+            let answer = details.lines().last().unwrap_or(UNHANDLED);
+            let is_refused = answer.contains("(403)");
+            return Self::new(if is_refused { Kind::Refused } else { Kind::Other }, answer);
+        }
         if let Some(missing) = missing {
             return Self::new(Kind::NoDecoder, missing);
         }
@@ -66,7 +83,8 @@ impl Failure {
                 ResourceError::OpenRead | ResourceError::OpenReadWrite | ResourceError::OpenWrite,
             ) => Kind::Unreachable,
             _ => match error.kind::<StreamError>() {
-                Some(StreamError::CodecNotFound) => Kind::NoDecoder,
+                // A decoder that is missing has been named before.
+                Some(StreamError::CodecNotFound) => Kind::NoStream,
                 Some(StreamError::WrongType) => Kind::NoVideo,
                 Some(StreamError::TypeNotFound) => Kind::UnknownFormat,
                 _ if error.matches(CoreError::MissingPlugin) => Kind::NoDecoder,
@@ -91,14 +109,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn answers_of_servers_are_told() {
+        let error = gst::glib::Error::new(gst::ResourceError::Read, UNHANDLED);
+        let said = |answer: &str| {
+            Failure::from_gstreamer(&error, &format!("file.c(5): send ():\n{answer}"), None)
+        };
+        assert_eq!(said("Forbidden (403)").kind, Kind::Refused);
+        let busy = Failure::new(Kind::Other, "Service Unavailable (503)");
+        assert_eq!(said("Service Unavailable (503)"), busy);
+    }
+
+    #[test]
     fn errors_are_sorted_and_masked() {
         let error = gst::glib::Error::new(
             gst::ResourceError::NotAuthorized,
             "no entry to rtsp://user:secret@host/ today.",
         );
-        let failure = Failure::from_gstreamer(&error, None);
+        let failure = Failure::from_gstreamer(&error, "", None);
         assert_eq!(failure, Failure::new(Kind::Refused, "no entry to rtsp://user:***@host/ today"));
         let error = gst::glib::Error::new(gst::StreamError::CodecNotFound, "no decoder");
-        assert_eq!(Failure::from_gstreamer(&error, Some("H.265 decoder")).text, "H.265 decoder");
+        let failure = Failure::from_gstreamer(&error, "", Some("H.265 decoder"));
+        assert_eq!(failure, Failure::new(Kind::NoDecoder, "H.265 decoder"));
+        assert_eq!(Failure::from_gstreamer(&error, "", None).kind, Kind::NoStream);
     }
 }

@@ -118,7 +118,7 @@ pub(super) fn explain(path: &Path, failure: &Failure, frames: u64) -> String {
         Kind::UnknownFormat => {
             format!("{name} is no video or picture of a kind that GStreamer knows")
         }
-        Kind::NoDecoder => format!("{name} cannot be decoded: {}", failure.cure()),
+        Kind::NoDecoder | Kind::NoStream => format!("{name} cannot be decoded: {}", failure.cure()),
         Kind::Silent => format!("{name} cannot be decoded: the decoder is stuck ({text})"),
         _ if frames > 0 => format!("{name} is damaged after {frames} frames ({text})"),
         _ => format!("{name} is damaged and cannot be decoded ({text})"),

@@ -66,7 +66,7 @@ pub(super) fn receiver(address: &Address) -> Result<gst::Pipeline> {
 }
 
 /// A message for a failure.
-pub(super) fn explain(address: &Address, failure: &Failure) -> String {
+pub(super) fn explain(address: &Address, failure: &Failure, worked: bool) -> String {
     let (name, text) = (&address.label, &failure.text);
     match failure.kind {
         Kind::Refused => format!(
@@ -80,12 +80,13 @@ pub(super) fn explain(address: &Address, failure: &Failure) -> String {
         Kind::Unreachable => {
             format!("{name} cannot be reached ({text}); check host, port and network")
         }
-        Kind::NoDecoder => format!("{name} cannot be decoded: {}", failure.cure()),
+        Kind::NoDecoder | Kind::NoStream => format!("{name} cannot be decoded: {}", failure.cure()),
         Kind::NoVideo | Kind::UnknownFormat => {
             format!("{name} is no video, Motion JPEG or HLS; is it the address of a web page?")
         }
         Kind::Silent => format!("{name} sends nothing ({text}); check the camera"),
-        _ => format!("{name} was lost ({text})"),
+        _ if worked => format!("{name} was lost ({text})"),
+        _ => format!("{name} sends no picture ({text})"),
     }
 }
 

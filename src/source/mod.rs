@@ -3,6 +3,7 @@
 //! A [`Source`] runs a thread that pulls decoded frames out of GStreamer, monitors the stream and
 //! reconnects if a live source is lost. Frames and events come over two bounded channels.
 
+mod attempts;
 mod backoff;
 mod camera;
 mod connection;
@@ -15,11 +16,15 @@ mod ending;
 mod failure;
 mod file;
 pub(crate) mod fuzzing;
+mod gaps;
 mod health;
 mod http;
 mod images;
+mod keep_alive;
+mod ledger;
 mod mask;
 mod mp4;
+mod rtp;
 mod rtsp;
 mod still;
 mod supervisor;
@@ -106,6 +111,15 @@ pub enum Transport {
     Udp,
 }
 
+/// How long a source on the network that has not worked yet is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// For this long, but at least once over each transport.
+    For(Duration),
+    /// For ever.
+    Forever,
+}
+
 /// Options of a [`Source`].
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -117,6 +131,9 @@ pub struct Options {
     pub rtsp_transport: Transport,
     /// Size of the RTSP jitter buffer in milliseconds: how long packets may wait for late ones.
     pub rtsp_latency_ms: u32,
+    /// How long a source on the network is tried at the start, also where its server knows no such
+    /// stream yet. `None`: for about ten seconds, and an unknown stream is an error at once.
+    pub wait: Option<Wait>,
     /// Reconnect when a live source that has worked is lost.
     pub reconnect: bool,
     /// A live source without a frame for this long counts as lost. Files get four times as long.
@@ -137,6 +154,7 @@ impl Options {
             realtime: false,
             rtsp_transport: Transport::Auto,
             rtsp_latency_ms: 100,
+            wait: None,
             reconnect: true,
             silence: Duration::from_secs(5),
             max_pixels: MAX_PIXELS,

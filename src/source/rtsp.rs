@@ -1,6 +1,7 @@
 //! RTSP streams.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -8,7 +9,8 @@ use gstreamer::glib::{GStr, uri_unescape_string};
 use gstreamer::prelude::*;
 use url::Url;
 
-use super::elements::{DECODEBIN, SINK_CHAIN, element, pipeline};
+use super::Transport;
+use super::elements::{DECODEBIN, RTSP_SOURCE, SINK_CHAIN, element, pipeline};
 use super::failure::{Failure, Kind};
 use super::mask::mask_url;
 use crate::{Error, Result};
@@ -26,6 +28,8 @@ pub(super) struct Address {
     password: String,
     /// The URL with masked password.
     label: String,
+    /// Whether the server has offered video at the last attempt.
+    has_video: Arc<AtomicBool>,
 }
 
 impl Address {
@@ -53,37 +57,60 @@ impl Address {
         // Cannot fail, because the URL has a host.
         let _ = url.set_username("");
         let _ = url.set_password(None);
-        Ok(Self { url, user, password, label })
+        Ok(Self { url, user, password, label, has_video: Arc::default() })
     }
 }
 
 /// A pipeline that receives the stream.
-pub(super) fn receiver(address: &Address, udp: bool, latency_ms: u32) -> Result<gst::Pipeline> {
-    let pipeline = pipeline(&format!("rtspsrc name=in ! {DECODEBIN} ! {SINK_CHAIN}"))?;
-    let source = element(&pipeline, "in")?;
+pub(super) fn receiver(
+    address: &Address,
+    transport: Transport,
+    latency_ms: u32,
+) -> Result<gst::Pipeline> {
+    let pipeline = pipeline(&format!("rtspsrc name={RTSP_SOURCE} ! {DECODEBIN} ! {SINK_CHAIN}"))?;
+    let source = element(&pipeline, RTSP_SOURCE)?;
     let answer = ANSWER.as_micros() as u64;
     source.set_property("location", address.url.as_str());
     source.set_property("user-id", &address.user);
     source.set_property("user-pw", &address.password);
     source.set_property("latency", latency_ms);
-    // Late packets are dropped; otherwise a slow reader would fall behind more and more.
-    source.set_property("drop-on-latency", true);
     source.set_property("tcp-timeout", answer);
     source.set_property("timeout", answer);
+    let udp = transport == Transport::Udp;
     source.set_property_from_str("protocols", if udp { "udp+udp-mcast" } else { "tcp" });
+    // The first packet counts, even if the second is lost.
+    source.set_property("probation", 0u32);
     // Only the first video stream is requested from the server.
     let chosen = OnceLock::new();
+    let has_video = address.has_video.clone();
+    has_video.store(false, Ordering::Relaxed);
     source.connect("select-stream", false, move |arguments| {
         let number = arguments.get(1)?.get::<u32>().ok()?;
         let caps = arguments.get(2)?.get::<gst::Caps>().ok()?;
         let is_video = caps.structure(0).and_then(|s| s.get::<&str>("media").ok()) == Some("video");
+        has_video.fetch_or(is_video, Ordering::Relaxed);
         Some((is_video && *chosen.get_or_init(|| number) == number).to_value())
     });
     Ok(pipeline)
 }
 
-/// A message for a failure.
-pub(super) fn explain(address: &Address, failure: &Failure) -> String {
+/// Says more of a failure than GStreamer knows: what it means that no stream can be received.
+pub(super) fn specify(address: &Address, failure: Failure) -> Failure {
+    let kind = match failure.kind {
+        Kind::NoStream if address.has_video.load(Ordering::Relaxed) => Kind::NoTransport,
+        Kind::NoStream => Kind::NoVideo,
+        kind => kind,
+    };
+    Failure { kind, ..failure }
+}
+
+/// A message for a failure. `worked`: whether frames have ever come.
+pub(super) fn explain(
+    address: &Address,
+    failure: &Failure,
+    transport: Transport,
+    worked: bool,
+) -> String {
     let (name, text) = (&address.label, &failure.text);
     match failure.kind {
         Kind::Refused if address.user.is_empty() => {
@@ -101,13 +128,23 @@ pub(super) fn explain(address: &Address, failure: &Failure) -> String {
             format!("{name} cannot be reached ({text}); check host, port and network")
         }
         Kind::NoDecoder => format!("{name} cannot be decoded: {}", failure.cure()),
-        Kind::NoVideo => format!("{name} carries no video"),
+        Kind::NoVideo => format!("{name} has no video"),
+        Kind::NoTransport => match transport {
+            Transport::Tcp => {
+                format!("{name} refuses to send over TCP; try --rtsp-transport udp, or auto")
+            }
+            Transport::Udp => {
+                format!("{name} refuses to send over UDP; try --rtsp-transport tcp, or auto")
+            }
+            Transport::Auto => format!("{name} refuses to send over TCP, and over UDP"),
+        },
         Kind::Silent => {
             format!(
                 "{name} sends nothing ({text}); check the camera, or try another --rtsp-transport"
             )
         }
-        _ => format!("{name} was lost ({text})"),
+        _ if worked => format!("{name} was lost ({text})"),
+        _ => format!("{name} sends no picture ({text})"),
     }
 }
 

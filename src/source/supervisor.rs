@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gstreamer as gst;
 
-use super::backoff::Backoff;
+use super::attempts::Attempts;
 use super::connection::{Connection, Next};
 use super::decoded::Decoded;
 use super::emitter::{Emitter, Metadata};
@@ -23,13 +23,14 @@ use crate::{Error, Result};
 
 /// Longest wait for a frame before other conditions are checked.
 const TICK: Duration = Duration::from_millis(50);
-/// How long connecting to a live source that has never worked is retried.
-const FIRST_TRIES: Duration = Duration::from_secs(10);
 /// Silence after which a GIF counts as finished, because GStreamer often does not signal its end.
 const GIF_SILENCE: Duration = Duration::from_secs(2);
 /// The first frame of a connection may take this many times longer than later ones, because some
 /// cameras send a key frame only every ten seconds.
 const FIRST_FRAME_FACTOR: u32 = 3;
+/// A stream whose frames come, but cannot be decoded because packets are missing, may go on like
+/// that this many times longer than one that sends nothing.
+const UNDECODED_FACTOR: u32 = 10;
 /// A file's decoder may take this many times longer for a frame than a camera.
 const FILE_SLOWNESS: u32 = 4;
 /// An input that has been checked.
@@ -60,12 +61,12 @@ enum Outcome {
 struct History {
     /// Number of connections that produced a frame.
     connections: u32,
-    /// Time of the last frame.
-    last_frame: Option<SystemTime>,
+    /// Time of the last frame, on both clocks.
+    last_frame: Option<(SystemTime, Instant)>,
     /// Why the last connection that produced a frame ended.
     lost: String,
-    /// Whether the last connection used UDP.
-    udp: bool,
+    /// The times of all frames.
+    timeline: Timeline,
 }
 
 impl Plan {
@@ -112,13 +113,15 @@ impl Plan {
         if let Checked::Images(paths) = &self.input {
             return images::run(paths, self.limit(), emitter);
         }
-        let started = Instant::now();
         let mut history = History::default();
-        let mut backoff = Backoff::default();
-        for attempt in 0.. {
+        let mut attempts = match &self.input {
+            Checked::Rtsp(_) => Attempts::new(self.options.rtsp_transport, self.options.wait),
+            _ => Attempts::new(Transport::Tcp, self.options.wait),
+        };
+        loop {
             let before = history.connections;
             emitter.counters.status.source.works();
-            let failure = match self.connect(attempt, emitter, &mut history) {
+            let failure = match self.connect(attempts.transport(), emitter, &mut history) {
                 Ok(Outcome::Lost(failure)) => failure,
                 Ok(Outcome::Finished) => {
                     return End { reason: "end of stream".into(), error: None };
@@ -126,17 +129,22 @@ impl Plan {
                 Ok(Outcome::Stopped) => break,
                 Err(error) => return End { reason: error.to_string(), error: Some(error) },
             };
-            let text = self.explain(&failure, emitter.number);
+            let text = self.explain(&failure, &history, emitter.number);
             if history.connections > before {
                 // Failures of later attempts are not the reason of the interruption.
                 history.lost = failure.text.clone();
-                backoff.reset();
+                attempts.worked();
             }
-            let wait = backoff.next();
-            // At least two attempts, so that both transports are tried.
-            let in_time = attempt == 0 || started.elapsed() + wait < FIRST_TRIES;
-            if !self.worth_another_try(&failure, &history, in_time, emitter) {
+            let again = self.is_retried(&failure, &history, emitter);
+            let Some(wait) = again.then(|| attempts.failed(failure.kind)).flatten() else {
                 return End { error: Some(Error::Source(text.clone())), reason: text };
+            };
+            if wait.is_zero() {
+                tracing::info!(
+                    "{} does not send over this transport; trying the other one",
+                    self.options.input.label()
+                );
+                continue;
             }
             emitter.counters.status.down(&mask(&text));
             emitter.counters.status.source.waits();
@@ -151,34 +159,37 @@ impl Plan {
     /// Connects and plays until the connection ends.
     fn connect(
         &self,
-        attempt: u32,
+        transport: Transport,
         emitter: &mut Emitter,
         history: &mut History,
     ) -> Result<Outcome> {
-        // Until one transport has worked, attempts alternate between the two.
-        let udp = match self.options.rtsp_transport {
-            Transport::Tcp => false,
-            Transport::Udp => true,
-            Transport::Auto if history.connections == 0 => attempt % 2 == 1,
-            Transport::Auto => history.udp,
-        };
-        let pipeline = self.pipeline(udp)?;
+        let pipeline = self.pipeline(transport)?;
         elements::limit_pixels(&pipeline, self.limit());
         elements::check_jpeg(&pipeline, self.limit());
-        Ok(match Connection::start(pipeline, self.paced(), emitter.counters.clone()) {
+        let outcome = match Connection::start(pipeline, self.paced(), emitter.counters.clone()) {
             Ok(mut connection) => {
                 let outcome = self.play(&mut connection, emitter, history);
-                history.udp = udp;
+                if !matches!(outcome, Outcome::Stopped) {
+                    connection.settle();
+                }
                 outcome
             }
             Err(failure) => Outcome::Lost(failure),
+        };
+        Ok(match (outcome, &self.input) {
+            (Outcome::Lost(failure), Checked::Rtsp(address)) => {
+                Outcome::Lost(rtsp::specify(address, failure))
+            }
+            (outcome, _) => outcome,
         })
     }
 
-    fn pipeline(&self, udp: bool) -> Result<gst::Pipeline> {
+    fn pipeline(&self, transport: Transport) -> Result<gst::Pipeline> {
         match &self.input {
             Checked::Camera(device) => camera::reader(device),
-            Checked::Rtsp(address) => rtsp::receiver(address, udp, self.options.rtsp_latency_ms),
+            Checked::Rtsp(address) => {
+                rtsp::receiver(address, transport, self.options.rtsp_latency_ms)
+            }
             Checked::Http(address) => http::receiver(address),
             Checked::File(path) => file::decoder(path),
             Checked::Pipeline(description) => custom::build(description),
@@ -190,14 +201,17 @@ impl Plan {
         MaxPixels(self.options.max_pixels)
     }
 
-    fn explain(&self, failure: &Failure, frames: u64) -> String {
+    fn explain(&self, failure: &Failure, history: &History, frames: u64) -> String {
+        let worked = history.connections > 0;
         if failure.kind == Kind::TooLarge {
             return format!("{} {}", self.options.input.label(), failure.text);
         }
         match &self.input {
             Checked::Camera(device) => camera::explain(device, failure),
-            Checked::Rtsp(address) => rtsp::explain(address, failure),
-            Checked::Http(address) => http::explain(address, failure),
+            Checked::Rtsp(address) => {
+                rtsp::explain(address, failure, self.options.rtsp_transport, worked)
+            }
+            Checked::Http(address) => http::explain(address, failure, worked),
             Checked::File(path) => file::explain(path, failure, frames),
             Checked::Pipeline(_) | Checked::Images(_) => custom::explain(failure),
         }
@@ -209,28 +223,14 @@ impl Plan {
         self.options.realtime && has_no_pace
     }
 
-    /// Whether to connect again after `failure`. `in_time`: whether a source that has never worked
-    /// may still be retried.
-    fn worth_another_try(
-        &self,
-        failure: &Failure,
-        history: &History,
-        in_time: bool,
-        emitter: &Emitter,
-    ) -> bool {
+    /// Whether this source is tried again after `failure`.
+    fn is_retried(&self, failure: &Failure, history: &History, emitter: &Emitter) -> bool {
         match &self.input {
             Checked::File(_) | Checked::Images(_) => false,
             _ if failure.kind == Kind::TooLarge => false,
             _ if history.connections > 0 => self.options.reconnect && self.has_pace(emitter),
             Checked::Camera(_) | Checked::Pipeline(_) => false,
-            Checked::Rtsp(_) | Checked::Http(_) => {
-                use Kind::{NoDecoder, NoVideo, NotFound, Refused, UnknownFormat};
-                let is_final = matches!(
-                    failure.kind,
-                    Refused | NotFound | NoDecoder | NoVideo | UnknownFormat
-                );
-                !is_final && in_time
-            }
+            Checked::Rtsp(_) | Checked::Http(_) => true,
         }
     }
 
@@ -241,10 +241,10 @@ impl Plan {
         emitter: &mut Emitter,
         history: &mut History,
     ) -> Outcome {
-        let mut timeline = Timeline::default();
         let mut shape = None;
         let mut reached = 0.0;
-        let mut heard = Instant::now();
+        let (mut heard, mut shown) = (Instant::now(), Instant::now());
+        let mut withheld = 0;
         let mut patience = self.options.silence * FIRST_FRAME_FACTOR.max(self.slowness(emitter));
         let endless = matches!(&self.options.input, Input::File(path) if file::is_gif(path));
         while !emitter.stop.is_set() {
@@ -270,11 +270,19 @@ impl Plan {
                     };
                     patience += decoded.duration;
                     reached = f64::max(reached, decoded.end);
-                    let pts = timeline.next(decoded.pts, decoded.fps);
+                    let pts = history.timeline.next(decoded.pts, decoded.fps);
                     let metadata = Metadata { pts, connection: history.connections, still: None };
+                    emitter.number += connection.skipped();
                     emitter.frame(decoded, metadata);
-                    history.last_frame = Some(SystemTime::now());
-                    heard = Instant::now();
+                    (heard, shown) = (Instant::now(), Instant::now());
+                    history.last_frame = Some((SystemTime::now(), heard));
+                }
+                // It is not silent, only hard to understand.
+                Next::Nothing
+                    if connection.withheld() > withheld
+                        && shown.elapsed() < patience * UNDECODED_FACTOR =>
+                {
+                    (heard, withheld) = (Instant::now(), connection.withheld());
                 }
                 Next::Nothing if heard.elapsed() > patience => {
                     return match endless && shape.is_some() {
@@ -283,6 +291,10 @@ impl Plan {
                     };
                 }
                 Next::Nothing => {}
+                Next::End if shape.is_none() && self.options.input.is_live() => {
+                    let text = "the stream ended before its first frame";
+                    return Outcome::Lost(Failure::new(Kind::Ended, text));
+                }
                 Next::End if shape.is_none() => {
                     return Outcome::Lost(Failure::new(Kind::NoVideo, "no frame came"));
                 }
@@ -314,7 +326,8 @@ impl Plan {
             emitter.facts.milliseconds.store((seconds * 1e3) as u64, Ordering::Relaxed);
             emitter.facts.frames.store((seconds * fps).round() as u64, Ordering::Relaxed);
         }
-        if let Some(from) = history.last_frame {
+        if let Some((from, since)) = history.last_frame {
+            history.timeline.go_on_after(since.elapsed());
             emitter.counters.reconnects.add();
             let reason = std::mem::take(&mut history.lost);
             let (to, connection) = (SystemTime::now(), history.connections);

@@ -16,6 +16,7 @@ mod meshes;
 mod paper;
 mod records;
 mod report;
+mod rtsp_faults;
 mod runs;
 mod sinks;
 mod soak;

@@ -73,8 +73,8 @@ fn curves_are_those_of_the_records() {
         assert_eq!(data["header"]["stream"], records.header.stream.as_str());
         assert_eq!(data["end"]["frames"]["in"], 72);
         let latency = floats(&data["timing"]["points"]["low"]);
-        assert_eq!(latency.len(), 5 * records.frames.len());
-        for (row, frame) in latency.chunks_exact(5).zip(&records.frames) {
+        assert_eq!(latency.len(), 6 * records.frames.len());
+        for (row, frame) in latency.chunks_exact(6).zip(&records.frames) {
             near(row[0], frame.latency_ms.capture_to_record as f32, 0.06);
             near(row[2], frame.latency_ms.infer as f32, 0.06);
         }

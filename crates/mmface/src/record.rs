@@ -127,6 +127,10 @@ pub struct Frame {
     pub pts: f64,
     /// Wall clock time at which the frame was decoded: RFC 3339, UTC, milliseconds.
     pub time: String,
+    /// When the camera took the frame, on its own clock: RFC 3339, UTC, milliseconds. Only for
+    /// RTSP streams whose camera tells the time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub camera_time: Option<String>,
     /// Latencies in milliseconds.
     pub latency_ms: Latency,
     /// Frames lost since the last frame record, by cause.
@@ -154,8 +158,23 @@ pub struct Latency {
 pub struct Dropped {
     /// Dropped because a newer frame arrived before this one was processed (live sources only).
     pub busy: u64,
-    /// Damaged: the decoder produced no frame.
+    /// Damaged: it could not be decoded, or only from a lost frame.
     pub damaged: u64,
+    /// Lost on the network: packets of it did not come, or came too late.
+    #[serde(default)]
+    pub lost: u64,
+}
+
+impl Dropped {
+    /// What was lost since `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            busy: self.busy.saturating_sub(before.busy),
+            damaged: self.damaged.saturating_sub(before.damaged),
+            lost: self.lost.saturating_sub(before.lost),
+        }
+    }
 }
 
 /// One face.

@@ -62,6 +62,12 @@ impl Runtime {
                 "a tracker cannot follow {faces} faces and detect every {detect_every} seconds"
             )));
         }
+        if !options.reidentify.is_finite() || options.reidentify < 0.0 {
+            return Err(Error::Setting(format!(
+                "a tracker cannot remember people for {} seconds",
+                options.reidentify
+            )));
+        }
         if let Some(size) = options.detect_size.filter(|size| !(MIN_SIZE..=MAX_SIZE).contains(size))
         {
             return Err(Error::Setting(format!(
@@ -78,6 +84,7 @@ impl Runtime {
         let settings = Settings {
             max_faces: faces,
             detect_every,
+            reidentify: options.reidentify,
             presence: inner.variant.presence_threshold,
             points: inner.variant.points_weight,
             immediate: mode == Mode::Stills,

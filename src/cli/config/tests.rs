@@ -76,7 +76,7 @@ fn a_wrong_key_is_named_with_its_line() {
 
 #[test]
 fn absurd_numbers_are_refused() {
-    for line in ["--faces 0", "--faces 1000", "--detect-size 9", "--detect-every 0", "--threads 0"]
+    for line in ["--faces 0", "--faces 1000", "--detect-size 9", "--detect-every 0", "--reidentify -1", "--threads 0"]
     {
         assert_eq!(refused(&format!("--file a {line}")).exit_code(), 2);
     }
@@ -197,4 +197,19 @@ fn what_stands_above_the_streams_holds_for_all() {
     let off = Strength::Off;
     assert_eq!(seen.collect::<Vec<_>>(), [("a", 2, false, off), ("/dev/video1", 3, true, off)]);
     assert_eq!((streams.runtime.threads, streams.runtime.volume), (Some(1), Some(VOLUME)));
+}
+
+#[test]
+fn waiting_has_an_end_or_none() {
+    let wait =
+        |line: &str| config(&format!("--rtsp rtsp://cam/1 {line}")).expect("fits").run.source.wait;
+    assert_eq!(wait(""), None);
+    assert_eq!(wait("--wait forever"), Some(Wait::Forever));
+    assert_eq!(wait("--wait 2.5"), Some(Wait::For(Duration::from_millis(2500))));
+    assert_eq!(wait("--wait 0"), Some(Wait::For(Duration::ZERO)));
+    assert_eq!(refused("--rtsp rtsp://cam/1 --wait -1").exit_code(), 2);
+    let of_file = |text: &str| parse(text, Path::new("x.toml")).map(|args| args.wait);
+    assert_eq!(of_file("wait = 30").expect("a number"), Some(WaitArg::Seconds(30.0)));
+    assert_eq!(of_file("wait = \"forever\"").expect("a word"), Some(WaitArg::Forever));
+    assert!(of_file("wait = \"long\"").is_err());
 }

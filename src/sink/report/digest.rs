@@ -43,7 +43,7 @@ pub struct Digest {
     /// Frames lost so far.
     pub lost: Dropped,
     /// For each frame: latencies capture to record, detect and infer (ms), and frames lost so far
-    /// as busy and as damaged.
+    /// as busy, as damaged and on the network.
     pub timing: Points,
     /// Number of frames per point of `timing`.
     pub timing_stride: u32,
@@ -122,8 +122,9 @@ impl Digest {
         self.frames += 1;
         self.lost.busy = self.lost.busy.saturating_add(frame.dropped.busy);
         self.lost.damaged = self.lost.damaged.saturating_add(frame.dropped.damaged);
+        self.lost.lost = self.lost.lost.saturating_add(frame.dropped.lost);
         let latency = &frame.latency_ms;
-        let lost = [self.lost.busy, self.lost.damaged].map(|n| n as f32);
+        let lost = [self.lost.busy, self.lost.damaged, self.lost.lost].map(|n| n as f32);
         let spent = [latency.capture_to_record, latency.detect, latency.infer].map(|ms| ms as f32);
         self.timing.add(time, &[&spent[..], &lost].concat(), &[]);
         if self.timing.len() > MAX_POINTS {

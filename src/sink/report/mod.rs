@@ -161,7 +161,9 @@ fn data(digest: &Digest, model: Option<&FaceModel>) -> Value {
         "listed": by_frames.iter().take(MAX_LISTED)
             .map(|(id, t)| json!([id, t.first, t.last, t.frames])).collect::<Vec<_>>(),
         "timing": {
-            "names": ["capture to record", "detect", "infer", "lost: busy", "lost: damaged"],
+            "names": [
+                "capture to record", "detect", "infer", "lost: busy", "lost: damaged", "lost: network",
+            ],
             "stride": digest.timing_stride,
             "points": curves(&digest.timing),
         },

@@ -24,6 +24,7 @@ function showRun() {
   if (end) card(number(end.fps, 1), "frames a second");
   card(number(lost.busy), "lost: busy");
   card(number(lost.damaged), "lost: damaged");
+  card(number(lost.lost || 0), "lost: network");
   if (end) {
     card(number(end.reconnects), "reconnects");
     for (const p of ["p50", "p95", "p99"]) card(number(end.latency_ms[p], 1) + " ms", `latency, ${p.slice(1)} of 100 frames`);

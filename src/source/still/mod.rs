@@ -139,6 +139,7 @@ pub(super) fn decode(bytes: &[u8], limit: MaxPixels) -> Result<Still, Reason> {
         end: 0.0,
         duration: Duration::ZERO,
         fps: 0.0,
+        taken: None,
     };
     Ok(Still { decoded, codec, animated })
 }

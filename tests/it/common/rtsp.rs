@@ -27,12 +27,26 @@ impl RtspServer {
     /// Serves a `gst-launch` description with a payloader called `pay0` at `port`, 0 for any that is
     /// free. With a `login`, user and password are required.
     pub fn start(description: &str, port: u16, login: Option<(&str, &str)>) -> Self {
-        Self::serve(description, port, login, RTSPLowerTrans::TCP | RTSPLowerTrans::UDP)
+        let both = RTSPLowerTrans::TCP | RTSPLowerTrans::UDP;
+        Self::serve(description, port, login, both, |_| {})
     }
 
     /// A server that refuses to send over TCP.
     pub fn start_udp_only(description: &str) -> Self {
-        Self::serve(description, 0, None, RTSPLowerTrans::UDP)
+        Self::serve(description, 0, None, RTSPLowerTrans::UDP, |_| {})
+    }
+
+    /// A server that refuses to send over UDP.
+    pub fn start_tcp_only(description: &str) -> Self {
+        Self::serve(description, 0, None, RTSPLowerTrans::TCP, |_| {})
+    }
+
+    /// A server whose elements are changed by `change` before they run.
+    pub fn start_changed(
+        description: &str,
+        change: impl Fn(&gst::Bin) + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve(description, 0, None, RTSPLowerTrans::TCP | RTSPLowerTrans::UDP, change)
     }
 
     fn serve(
@@ -40,6 +54,7 @@ impl RtspServer {
         port: u16,
         login: Option<(&str, &str)>,
         transports: RTSPLowerTrans,
+        change: impl Fn(&gst::Bin) + Send + Sync + 'static,
     ) -> Self {
         gst::init().unwrap();
         let valve = Arc::new(Mutex::new(None));
@@ -54,6 +69,7 @@ impl RtspServer {
         factory.connect_media_configure(move |_, media| {
             let bin = media.element().downcast::<gst::Bin>().unwrap();
             *kept.lock().unwrap() = bin.by_name("valve");
+            change(&bin);
         });
         if let Some((user, password)) = login {
             let token = server::RTSPToken::builder()

@@ -6,6 +6,10 @@ use crate::bounds::around;
 use crate::crop::{CROP, CropMap, CropRule};
 use crate::face::{Params, rotation};
 
+use super::patch::Patch;
+use super::same_person::{Look, Person};
+use crate::image::Image;
+
 /// The fit of one face in one frame.
 #[derive(Debug, Clone)]
 pub(super) struct Sighting {
@@ -27,6 +31,17 @@ impl Sighting {
     /// The crop around this fit's landmarks.
     pub(super) fn crop(&self, rule: &CropRule) -> CropMap {
         CropMap::around(&self.landmarks, self.angle, rule)
+    }
+
+    /// What the fit, and the image around it, tell of the person.
+    pub(super) fn look(&self, image: &Image, rule: &CropRule) -> Look {
+        Look { identity: self.params.identity.clone(), patch: Patch::new(image, &self.crop(rule)) }
+    }
+
+    /// How much the fit tells of the person if it stands for `seconds`: less if it is unsure or
+    /// turned away.
+    fn weight(&self, seconds: f32) -> f32 {
+        self.presence * rotation::facing(&self.params.rotation) * seconds.clamp(0.0, LONGEST_VIEW)
     }
 
     /// √(width × height) of the box, at least 1 pixel.
@@ -79,8 +94,12 @@ pub(super) struct Track {
     /// Whether the last sighting has no continuity with earlier ones (new, found again, after a
     /// cut).
     pub fresh: bool,
-    /// Whether the face was lost in a scene cut.
+    /// Whether the face was lost in a cut.
     pub cut: bool,
+    /// What is known of the person.
+    pub person: Person,
+    /// Since when the face has looked like somebody else.
+    pub suspected_since: Option<f64>,
     /// Pixels of the frame per second.
     velocity: [f32; 2],
     /// The crop of the last sure fit; `None` right after the first fit.
@@ -95,11 +114,18 @@ const FULL_STEP: f32 = 0.06;
 /// two positions for ever.
 const MIN_STEP: f32 = 0.15;
 
+/// Seconds for which the first view of a face counts.
+const FIRST_VIEW: f32 = 1.0 / 30.0;
+/// Most seconds for which a view counts.
+const LONGEST_VIEW: f32 = 0.5;
+
 impl Track {
     /// A new track. With `strong` evidence a single further sighting is enough to show it.
-    pub(super) fn new(key: u64, first: Sighting, strong: bool) -> Self {
+    pub(super) fn new(key: u64, first: Sighting, look: Look, strong: bool) -> Self {
         Self {
             key,
+            person: Person::new(look, first.weight(FIRST_VIEW)),
+            suspected_since: None,
             id: None,
             confidence: first.presence,
             sure: first.clone(),
@@ -139,9 +165,15 @@ impl Track {
         self.sure.distance(next) < reach && (1.0 / growth..growth).contains(&ratio)
     }
 
-    /// Takes in the fit of the next frame, seen in the crop `map`. A `doubtful` one is shown but
-    /// does not steer the next crop.
-    pub(super) fn seen(&mut self, next: Sighting, map: CropMap, doubtful: bool) {
+    /// Takes in the fit of the next frame, seen in the crop `map`. A `doubtful` one is shown, but
+    /// neither steers the next crop nor tells of the person; `look` is `None` if it does not either.
+    pub(super) fn seen(
+        &mut self,
+        next: Sighting,
+        look: Option<Look>,
+        map: CropMap,
+        doubtful: bool,
+    ) {
         self.confidence = next.presence;
         self.sightings = self.sightings.saturating_add(1);
         self.missing_since = None;
@@ -154,20 +186,32 @@ impl Track {
                 // to shake.
                 self.velocity[k] = 0.5 * (self.velocity[k] + measured);
             }
+            if let Some(look) = look {
+                self.person.add(look, next.weight(dt));
+            }
             self.sure = next.clone();
             self.last_crop = Some(map);
         }
         self.last = next;
     }
 
+    /// Notes whether the face looks like somebody else at `pts`; returns whether it does not.
+    pub(super) fn suspect(&mut self, pts: f64, suspected: bool) -> bool {
+        self.suspected_since =
+            if suspected { self.suspected_since.or(Some(pts)) } else { None };
+        !suspected
+    }
+
     /// Continues the track with a sighting elsewhere or later: motion and last crop no longer
     /// apply.
-    pub(super) fn found_again(&mut self, next: Sighting) {
+    pub(super) fn found_again(&mut self, next: Sighting, look: Look) {
+        self.person.add(look, next.weight(FIRST_VIEW));
         self.velocity = [0.0; 2];
         self.last_crop = None;
         self.confidence = next.presence;
         self.sure = next.clone();
         self.last = next;
+        self.suspected_since = None;
         self.fresh = true;
         self.cut = false;
         self.missing_since = None;
@@ -176,6 +220,7 @@ impl Track {
     /// The face was not seen in the frame at `pts`.
     pub(super) fn lose(&mut self, pts: f64) {
         self.missing_since.get_or_insert(pts);
+        self.suspected_since = None;
         self.velocity = [0.0; 2];
         // A fit that is only repeated loses confidence.
         self.confidence = self.confidence.min(0.5) * 0.9;

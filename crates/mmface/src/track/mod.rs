@@ -8,6 +8,9 @@
 
 mod cut;
 mod face;
+mod follow;
+mod patch;
+mod same_person;
 
 use std::sync::Arc;
 
@@ -24,8 +27,8 @@ use crate::face::{FaceModel, LandmarkShapes, Params};
 const HOLD: f64 = 0.45;
 /// Seconds for which it is still searched for, in every frame.
 const SEARCH: f64 = 0.6;
-/// Seconds after which it is forgotten. Until then a detection near its last place gets its id
-/// back.
+/// Seconds for which the detector looks for it often, and for which somebody near its last place is
+/// taken for it unless the evidence is against that.
 const REMEMBER: f64 = 3.0;
 /// Sightings after which a track gets an id. A track that starts with a strong detection needs only
 /// one.
@@ -40,9 +43,6 @@ const CANDIDATE_FACTOR: f32 = 0.6;
 /// A detection whose intersection over union with a face's landmark box is greater belongs to that
 /// face.
 const DETECTION_OVERLAP: f32 = 0.3;
-/// After a cut, a new sighting is taken for an old face only if their intersection over union is
-/// greater.
-const OVERLAP_AFTER_CUT: f32 = 0.6;
 /// Two tracks whose intersection over union is greater follow the same face.
 const DUPLICATE_OVERLAP: f32 = 0.55;
 
@@ -64,6 +64,8 @@ pub(crate) struct Settings {
     pub max_faces: usize,
     /// Seconds between detections while every known face is in sight and more could be followed.
     pub detect_every: f64,
+    /// Seconds for which a face that is out of sight is remembered.
+    pub reidentify: f64,
     /// Presence from which on a crop counts as showing a face.
     pub presence: f32,
     /// Weight of the points that the network sees directly, against the mesh's landmarks; see
@@ -132,7 +134,7 @@ impl Tracks {
 
     /// The scene has changed: all faces count as lost, and a detection is due.
     pub(crate) fn cut(&mut self, pts: f64) {
-        self.faces.retain(|f| f.id.is_some());
+        self.faces.retain(|f| f.id.is_some() && self.settings.reidentify > 0.0);
         for face in &mut self.faces {
             face.lose(pts);
             face.cut = true;
@@ -152,7 +154,11 @@ impl Tracks {
     pub(crate) fn wants_detection(&mut self, pts: f64) -> bool {
         let since = self.last_detection.map_or(f64::INFINITY, |last| (pts - last).abs());
         let seen = self.faces.iter().filter(|f| self.is_sure(f)).count();
-        let due = if seen == 0 || (seen < self.faces.len() && seen < self.settings.max_faces) {
+        let is_lost = |f: &Track| {
+            !self.is_sure(f) && f.missing_since.is_none_or(|since| pts - since < REMEMBER)
+        };
+        let any_lost = self.faces.iter().any(is_lost);
+        let due = if seen == 0 || (any_lost && seen < self.settings.max_faces) {
             RETRY.min(self.settings.detect_every)
         } else if seen < self.settings.max_faces {
             self.settings.detect_every
@@ -213,51 +219,6 @@ impl Tracks {
         seen.filter(|(map, _)| map.is_sane()).collect()
     }
 
-    /// Starts tracks for the candidates in which the networks still see a face. A candidate near
-    /// the place where a face was lost continues that face's track.
-    pub(crate) fn start_tracks(
-        &mut self,
-        pts: f64,
-        candidates: &[(CropMap, Detection)],
-        outputs: Vec<Output>,
-    ) {
-        for ((map, detection), output) in candidates.iter().zip(outputs) {
-            let view = std::iter::once((map, output));
-            let Some(sighting) = self.sighting(pts, view, CANDIDATE_FACTOR) else { continue };
-            let known = |f: &Track| {
-                let same = iou(f.last.bounds, sighting.bounds) > DUPLICATE_OVERLAP;
-                same && (self.is_sure(f)
-                    || f.missing_since.is_none() && f.confidence >= sighting.presence)
-            };
-            if self.faces.iter().any(known) {
-                continue;
-            }
-            let strong =
-                self.settings.immediate || detection.score >= STRONG && sighting.presence >= STRONG;
-            if let Some(lost) = self.lost_face(&sighting) {
-                self.faces[lost].found_again(sighting);
-            } else {
-                self.next_key += 1;
-                self.faces.push(Track::new(self.next_key, sighting, strong));
-            }
-        }
-    }
-
-    /// The index of the lost face that a sighting continues: the nearest within two face sizes.
-    /// After a cut it must overlap the old place, which means that the cut was not one (a flash,
-    /// for example).
-    fn lost_face(&self, sighting: &Sighting) -> Option<usize> {
-        let lost = self.faces.iter().enumerate().filter(|(_, f)| !self.is_sure(f));
-        lost.map(|(i, f)| (i, f.last.distance(sighting)))
-            .filter(|(i, distance)| {
-                let face = &self.faces[*i];
-                let same_place = iou(face.last.bounds, sighting.bounds) > OVERLAP_AFTER_CUT;
-                if face.cut { same_place } else { *distance < 2.0 }
-            })
-            .min_by(|a, b| a.1.total_cmp(&b.1))
-            .map(|(i, _)| i)
-    }
-
     /// The crops for the frame at `pts`: one for each face, several if the image is a still.
     #[must_use]
     pub(crate) fn crops(&self, pts: f64) -> Vec<(Key, CropMap)> {
@@ -276,66 +237,6 @@ impl Tracks {
                 std::iter::once(map).chain(nudged).map(move |map| (key, map))
             })
             .collect()
-    }
-
-    /// Takes in the networks' outputs for the crops of this frame and returns the faces that are
-    /// shown, sorted by id.
-    pub(crate) fn update(
-        &mut self,
-        pts: f64,
-        crops: &[(Key, CropMap)],
-        outputs: Vec<Output>,
-    ) -> Vec<Tracked> {
-        let mut outputs = outputs.into_iter();
-        let (mut first, mut seen) = (0, Vec::new());
-        for views in crops.chunk_by(|a, b| a.0 == b.0) {
-            let outputs: Vec<Output> = outputs.by_ref().take(views.len()).collect();
-            let crop = first;
-            first += views.len();
-            let Some(at) = self.faces.iter().position(|f| f.key == views[0].0.0) else { continue };
-            // A face that already has an id tolerates a lower presence.
-            let known = self.faces[at].id.is_some() || self.settings.immediate;
-            let maps = views.iter().map(|(_, map)| map);
-            let sighting = self.sighting(pts, maps.zip(outputs), if known { 0.5 } else { 1.0 });
-            let face = &mut self.faces[at];
-            let doubtful = sighting.as_ref().is_some_and(|s| s.presence < self.settings.presence);
-            match sighting {
-                Some(s) if face.is_plausible(&s, doubtful) => {
-                    seen.push((face.key, crop));
-                    face.seen(s, views[0].1, doubtful);
-                }
-                _ => face.lose(pts),
-            }
-        }
-        self.drop_duplicates();
-        self.faces.retain(|f| match f.missing_since {
-            Some(since) => f.id.is_some() && (0.0..REMEMBER).contains(&(pts - since)),
-            None => true,
-        });
-        let mut shown = Vec::new();
-        for face in &mut self.faces {
-            if face.id.is_none() && face.missing_since.is_none() && face.sightings >= MIN_SIGHTINGS
-            {
-                face.id = Some(self.next_id);
-                self.next_id += 1;
-            }
-            if let (Some(id), true) = (face.id, face.was_in_sight(pts, HOLD)) {
-                shown.push(Tracked {
-                    id,
-                    confidence: face.confidence,
-                    params: face.last.params.clone(),
-                    landmarks: face.last.landmarks.clone(),
-                    fresh: std::mem::take(&mut face.fresh),
-                    crop: seen.iter().find(|(key, _)| *key == face.key).map(|(_, crop)| *crop),
-                });
-            }
-        }
-        // If time jumps back there may be more faces than `max_faces`; those in sight are
-        // preferred.
-        shown.sort_by_key(|f: &Tracked| (f.crop.is_none(), f.id));
-        shown.truncate(self.settings.max_faces);
-        shown.sort_by_key(|f| f.id);
-        shown
     }
 
     /// Combines the networks' outputs for one or several views of a face. `None` if the mean
@@ -365,23 +266,6 @@ impl Tracks {
         let seen = presence >= self.settings.presence * factor;
         let landmarks = self.model.landmarks_cached(&params, &mut shapes);
         seen.then(|| Sighting::new(pts, params, presence, landmarks))
-    }
-
-    /// Of tracks that follow the same face, keeps the oldest.
-    fn drop_duplicates(&mut self) {
-        let key = |f: &Track| (f.id.is_none(), f.id, f.key);
-        self.faces.sort_by_key(key);
-        let mut kept: Vec<Track> = Vec::new();
-        for face in self.faces.drain(..) {
-            let double = kept.iter().any(|k| {
-                let both = k.missing_since.is_none() && face.missing_since.is_none();
-                both && iou(k.last.bounds, face.last.bounds) > DUPLICATE_OVERLAP
-            });
-            if !double {
-                kept.push(face);
-            }
-        }
-        self.faces = kept;
     }
 }
 

@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -8,6 +10,7 @@ fn tracker(max_faces: usize) -> Tracks {
     let settings = Settings {
         max_faces,
         detect_every: 1.0,
+        reidentify: 3.0,
         presence: 0.5,
         points: 0.5,
         immediate: false,
@@ -17,6 +20,10 @@ fn tracker(max_faces: usize) -> Tracks {
     Tracks::new(settings, MODEL.clone())
 }
 
+/// A grey image: everybody in it looks alike, so that only the identity tells people apart.
+static GREY: LazyLock<Image> =
+    LazyLock::new(|| Image::rgb(1200, 800, vec![128; 3 * 1200 * 800]).expect("sizes fit"));
+
 /// What the networks say of a crop of the one face there is: 8 pixels a centimetre, looking ahead,
 /// its origin at (350, 165).
 fn output(map: &CropMap, presence: f32) -> Output {
@@ -25,10 +32,15 @@ fn output(map: &CropMap, presence: f32) -> Output {
 
 /// The same of a face elsewhere.
 fn output_at(x: f32, map: &CropMap, presence: f32) -> Output {
+    person_at(0.0, x, map, presence)
+}
+
+/// The same of somebody else, whose identity coefficients are all `who`.
+fn person_at(who: f32, x: f32, map: &CropMap, presence: f32) -> Output {
     let [x, y] = map.crop_from_frame([x, 165.0]);
     let roll = map.angle.to_degrees();
     let pose = [8.0 / map.scale, 0.0, 0.0, -roll, x, y, 0.0];
-    Output { pose, identity: vec![0.0; 60], expression: vec![0.0; 53], presence, points: vec![] }
+    Output { pose, identity: vec![who; 60], expression: vec![0.0; 53], presence, points: vec![] }
 }
 
 fn detection(x: f32, score: f32) -> Detection {
@@ -51,10 +63,10 @@ fn frame_of(
     let outputs = detected.iter().map(|(map, _)| says(map)).collect();
     let candidates = tracker.recrop(pts, &detected, outputs);
     let outputs = candidates.iter().map(|(map, _)| says(map)).collect();
-    tracker.start_tracks(pts, &candidates, outputs);
+    tracker.start_tracks(pts, &GREY, &candidates, outputs);
     let crops = tracker.crops(pts);
     let outputs = crops.iter().map(|(_, map)| says(map)).collect();
-    tracker.update(pts, &crops, outputs)
+    tracker.update(pts, &GREY, &crops, outputs)
 }
 
 #[test]
@@ -147,10 +159,10 @@ fn two_tracks_on_one_face_become_one() {
     // Two detections far enough apart to be two, whose fits are the same face.
     let candidates = tracker.candidates(&[detection(300.0, 0.9), detection(300.0, 0.8)]);
     let outputs = candidates.iter().map(|(map, _)| output(map, 0.9)).collect();
-    tracker.start_tracks(0.0, &candidates, outputs);
+    tracker.start_tracks(0.0, &GREY, &candidates, outputs);
     let crops = tracker.crops(0.0);
     let outputs = crops.iter().map(|(_, map)| output(map, 0.9)).collect();
-    assert_eq!(tracker.update(0.0, &crops, outputs).len(), 1);
+    assert_eq!(tracker.update(0.0, &GREY, &crops, outputs).len(), 1);
 }
 
 #[test]
@@ -159,7 +171,7 @@ fn nonsense_from_the_networks_is_no_face() {
     let candidates = tracker.candidates(&[detection(300.0, 0.9)]);
     let nonsense = Output { pose: [f32::NAN; 7], ..output(&candidates[0].0, f32::NAN) };
     assert!(tracker.recrop(0.0, &candidates, vec![nonsense.clone()]).is_empty());
-    tracker.start_tracks(0.0, &candidates, vec![nonsense]);
+    tracker.start_tracks(0.0, &GREY, &candidates, vec![nonsense]);
     assert!(tracker.crops(0.0).is_empty());
     let absurd = Detection { bounds: [f32::INFINITY, 0.0, 1e30, f32::NAN], score: 1.0, angle: 0.0 };
     assert!(tracker.candidates(&[absurd]).is_empty());
@@ -187,15 +199,153 @@ fn after_a_cut_another_face_is_another_person() {
         }
         tracker.cut(pts);
         assert!(tracker.is_blind(pts) && tracker.crops(pts).is_empty());
-        // Half a face beside where the first one was.
-        let candidates = tracker.candidates(&[detection(360.0, 0.9)]);
-        let outputs = candidates.iter().map(|(map, _)| output_at(410.0, map, 0.9)).collect();
-        tracker.start_tracks(pts, &candidates, outputs);
-        let crops = tracker.crops(pts);
-        let outputs = crops.iter().map(|(_, map)| output_at(410.0, map, 0.9)).collect();
-        let shown = tracker.update(pts, &crops, outputs);
+        // In the same place, or beside it.
+        let beside = if number % 3 == 0 { 60.0 } else { 0.0 };
+        let shown = frame_of(&mut tracker, pts, &[detection(300.0 + beside, 0.9)], |map| {
+            person_at(1.0, 350.0 + beside, map, 0.9)
+        });
         assert!(shown.len() == 1 && shown[0].id != id && shown[0].fresh, "{pts}: {shown:?}");
     }
+}
+
+#[test]
+fn after_a_cut_the_same_person_elsewhere_keeps_the_id() {
+    let mut tracker = tracker(4);
+    let id = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
+    tracker.cut(0.04);
+    let found = [detection(700.0, 0.9)];
+    let shown = frame_of(&mut tracker, 0.04, &found, |map| output_at(750.0, map, 0.9));
+    assert_eq!(shown.iter().map(|f| (f.id, f.fresh)).collect::<Vec<_>>(), [(id, true)]);
+}
+
+#[test]
+fn a_jump_to_somebody_else_is_a_new_face_without_a_cut() {
+    let mut tracker = tracker(4);
+    let id = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
+    frame(&mut tracker, 0.033, &[], 0.9);
+    // Somebody else in the same place, then the first person again.
+    let mut ids = Vec::new();
+    for (number, who) in [(2, 1.2), (3, 1.2), (4, 0.0), (5, 0.0)] {
+        let pts = f64::from(number) / 30.0;
+        let shown = frame_of(&mut tracker, pts, &[], |map| person_at(who, 350.0, map, 0.9));
+        assert_eq!(shown.len(), 1, "nobody is missing for a frame");
+        assert!(shown[0].crop.is_some() && shown[0].fresh == (number % 2 == 0), "{shown:?}");
+        ids.push(shown[0].id);
+    }
+    assert!(ids[0] > id && ids == [ids[0], ids[0], id, id], "{ids:?}");
+}
+
+#[test]
+fn somebody_a_little_different_is_suspected_first() {
+    // 1.0 a coefficient: beyond what a covered face shows, but not clearly.
+    for (seconds, same) in [(0.1, true), (0.5, false)] {
+        let mut tracker = tracker(4);
+        let id = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
+        let mut pts = 0.0;
+        while pts < seconds {
+            pts += 1.0 / 30.0;
+            frame_of(&mut tracker, pts, &[], |map| person_at(1.0, 350.0, map, 0.9));
+        }
+        let after = frame(&mut tracker, pts + 0.03, &[], 0.9);
+        let last = tracker.next_id - 1;
+        assert_eq!((after[0].id, last == id), (id, same), "{seconds}");
+    }
+}
+
+#[test]
+fn identity_that_wavers_does_not_end_a_face() {
+    let mut tracker = tracker(4);
+    let id = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
+    for number in 1..60 {
+        let pts = f64::from(number) / 30.0;
+        let who = [0.4, -0.4, 0.0][number as usize % 3];
+        let shown = frame_of(&mut tracker, pts, &[], |map| person_at(who, 350.0, map, 0.9));
+        assert_eq!(shown.iter().map(|f| f.id).collect::<Vec<_>>(), [id], "{pts}");
+    }
+}
+
+#[test]
+fn ids_go_with_the_tiles_of_a_call_that_swap() {
+    let mut tracker = tracker(4);
+    // The tiles' people lie closer together than what ends a face that is alone.
+    let tile = |map: &CropMap, left: f32, right: f32| {
+        let is_left = map.centre[0] < 550.0;
+        let (who, x) = if is_left { (left, 350.0) } else { (right, 750.0) };
+        person_at(who, x, map, 0.9)
+    };
+    let found = [detection(300.0, 0.9), detection(700.0, 0.9)];
+    let before = frame_of(&mut tracker, 0.0, &found, |map| tile(map, 0.0, 0.8));
+    frame_of(&mut tracker, 0.033, &[], |map| tile(map, 0.0, 0.8));
+    let after = frame_of(&mut tracker, 0.066, &[], |map| tile(map, 0.8, 0.0));
+    let place = |faces: &[Tracked], id: u64| {
+        faces.iter().find(|f| f.id == id).map(|f| f.params.t[0].round())
+    };
+    assert_eq!((before.len(), after.len()), (2, 2));
+    for face in &before {
+        let other = if face.params.t[0] < 550.0 { 750.0 } else { 350.0 };
+        assert_eq!(place(&after, face.id), Some(other));
+    }
+}
+
+/// The ids of a face that is seen, then away for a time, and of the one who is there then.
+fn ids_around_absence(reidentify: f64, away: f64, x: f32, who: f32) -> [u64; 2] {
+    let mut tracker = tracker(4);
+    tracker.settings.reidentify = reidentify;
+    let before = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
+    for tenth in 1..(away * 10.0) as u32 {
+        frame(&mut tracker, f64::from(tenth) / 10.0, &[], 0.0);
+    }
+    let found = [detection(x - 50.0, 0.9)];
+    let after = frame_of(&mut tracker, away, &found, |map| person_at(who, x, map, 0.9));
+    [before, after[0].id]
+}
+
+#[test]
+fn who_comes_back_in_time_gets_the_old_id_and_nobody_else_does() {
+    for (reidentify, away, x, who, same) in [
+        (3.0, 2.0, 350.0, 0.0, true),
+        (3.0, 2.0, 800.0, 0.0, true),
+        (3.0, 2.0, 350.0, 1.0, false),
+        (3.0, 5.0, 350.0, 0.0, false),
+        (60.0, 5.0, 350.0, 0.0, true),
+        (60.0, 20.0, 800.0, 0.0, true),
+        (60.0, 20.0, 350.0, 1.0, false),
+        (60.0, 70.0, 350.0, 0.0, false),
+        (0.0, 0.4, 350.0, 0.0, true), // hidden for a moment, and still followed
+        (0.0, 1.0, 350.0, 0.0, false),
+    ] {
+        let [before, after] = ids_around_absence(reidentify, away, x, who);
+        let case = (reidentify, away, x, who);
+        assert_eq!(before == after, same, "{case:?}");
+    }
+}
+
+#[test]
+fn nobody_is_remembered_over_a_cut_if_so_wanted() {
+    let mut tracker = tracker(4);
+    tracker.settings.reidentify = 0.0;
+    let id = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
+    tracker.cut(0.04);
+    assert_ne!(frame(&mut tracker, 0.04, &[detection(300.0, 0.9)], 0.9)[0].id, id);
+}
+
+#[test]
+fn who_is_remembered_for_long_is_not_looked_for_all_the_time() {
+    let mut tracker = tracker(4);
+    tracker.settings.reidentify = 3600.0;
+    let both = [detection(300.0, 0.9), detection(700.0, 0.9)];
+    let at = |map: &CropMap| if map.centre[0] < 550.0 { 350.0 } else { 750.0 };
+    frame_of(&mut tracker, 0.0, &both, |map| output_at(at(map), map, 0.9));
+    let mut detections = 0;
+    for i in 1..900 {
+        let pts = f64::from(i) / 30.0;
+        detections += u32::from(tracker.wants_detection(pts));
+        frame_of(&mut tracker, pts, &[], |map| {
+            output_at(at(map), map, if at(map) < 550.0 { 0.9 } else { 0.0 })
+        });
+    }
+    // Ten a second for three seconds, then one.
+    assert!((45..=62).contains(&detections), "{detections}");
 }
 
 #[test]
@@ -216,7 +366,7 @@ fn a_doubtful_fit_does_not_lead_the_crop_away() {
         }
     };
     let outputs = before.iter().map(|(_, map)| off(map)).collect();
-    let shown = tracker.update(0.033, &before, outputs);
+    let shown = tracker.update(0.033, &GREY, &before, outputs);
     assert_eq!(shown.len(), 1, "it is still shown");
     assert_eq!(tracker.crops(0.066)[0].1.centre, before[0].1.centre, "but not followed");
     assert!(tracker.wants_detection(0.2), "and the detector is asked");
@@ -247,11 +397,11 @@ fn every_view_of_a_picture_shows_the_same_face() {
     };
     let candidates = tracker.candidates(&[detection(300.0, 0.9)]);
     let outputs = candidates.iter().map(|(map, _)| wink(map)).collect();
-    tracker.start_tracks(0.0, &candidates, outputs);
+    tracker.start_tracks(0.0, &GREY, &candidates, outputs);
     let crops = tracker.crops(0.0);
     assert_eq!((crops.len(), crops.iter().filter(|(_, map)| map.mirrored).count()), (6, 3));
     let outputs = crops.iter().map(|(_, map)| wink(map)).collect();
-    let shown = tracker.update(0.0, &crops, outputs);
+    let shown = tracker.update(0.0, &GREY, &crops, outputs);
     let [Tracked { params, .. }] = &shown[..] else { panic!("{} faces", shown.len()) };
     assert!(params.rotation.angle_to(&head) < 1e-3, "{:?}", params.rotation);
     assert!((params.t[0] - 350.0).abs() < 0.01 && (params.t[1] - 165.0).abs() < 0.01);

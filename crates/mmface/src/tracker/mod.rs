@@ -43,6 +43,9 @@ pub struct TrackerOptions {
     pub detect_size: Option<u32>,
     /// Seconds between detections while every known face is in sight and more could be followed.
     pub detect_every: f64,
+    /// Seconds for which somebody who is out of sight is remembered. Who comes back within this
+    /// time gets the old id if it is surely the same person. 0: nobody is remembered.
+    pub reidentify: f64,
     /// Strength of the smoothing over time; ignored for stills.
     pub smoothing: Strength,
     /// Whether the pose is aligned to the surface of the volume before smoothing (iterative closest
@@ -59,6 +62,7 @@ impl Default for TrackerOptions {
             faces: 4,
             detect_size: None,
             detect_every: 1.0,
+            reidentify: 3.0,
             smoothing: Strength::default(),
             refine: false,
             volumes: false,

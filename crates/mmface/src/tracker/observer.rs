@@ -96,7 +96,7 @@ impl Observer {
         let (outputs, volumes): (Vec<_>, Vec<_>) =
             seen.into_iter().map(|Inference { output, volume }| (output, volume)).unzip();
         let volumes = mean_volumes(&crops, volumes)?;
-        let faces = self.tracks.update(pts, &crops, outputs);
+        let faces = self.tracks.update(pts, image, &crops, outputs);
         let volume_of = |face: &Tracked| {
             let crop = face.crop?;
             volumes.iter().find(|(first, _)| *first == crop).map(|(_, volume)| volume.clone())
@@ -137,7 +137,7 @@ impl Observer {
         let outputs = self.look(image, &detected)?;
         let candidates = self.tracks.recrop(pts, &detected, outputs);
         let outputs = self.look(image, &candidates)?;
-        self.tracks.start_tracks(pts, &candidates, outputs);
+        self.tracks.start_tracks(pts, image, &candidates, outputs);
         Ok(())
     }
 
