@@ -214,7 +214,7 @@ fn source_options(args: &RunArgs, input: Input, stills: bool) -> Result<source::
         None => None,
         Some(WaitArg::Forever) => Some(Wait::Forever),
         Some(WaitArg::Seconds(seconds)) => {
-            Some(Wait::For(Duration::from_secs_f64(seconds_within("wait", seconds, 0.0)?)))
+            Some(Wait::For(Duration::from_secs_f64(seconds_within("wait", seconds, 0.0..=3600.0)?)))
         }
     };
     if let Some(silence) = args.silence {

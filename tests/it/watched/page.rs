@@ -86,6 +86,7 @@ fn the_metrics_are_the_counters_of_the_end_record() {
     assert_eq!(of("mmface_face_ids_total"), Some(end.faces as f64));
     assert_eq!(dropped("busy"), Some(end.frames.dropped.busy as f64));
     assert_eq!(dropped("damaged"), Some(end.frames.dropped.damaged as f64));
+    assert_eq!(dropped("lost"), Some(end.frames.dropped.lost as f64));
     let count = of("mmface_capture_to_record_seconds_count");
     assert_eq!(count, Some(end.frames.processed as f64));
     assert_eq!(of("mmface_stream_up"), Some(0.0));

@@ -120,7 +120,10 @@ fn the_installed_unit_is_one_that_systemd_takes() {
     let unit = prefix.join("lib/systemd/system/mmface-live.service");
     let text = std::fs::read_to_string(&unit).unwrap();
     let program = prefix.join("bin/mmface-live");
-    assert!(text.contains(&format!("ExecStart={} --config", program.display())), "{text}");
+    assert!(
+        text.contains(&format!("ExecStart={} --wait forever --config", program.display())),
+        "{text}"
+    );
     assert!(!text.contains("@PREFIX@"), "{text}");
     let manual = text.lines().find_map(|line| line.strip_prefix("Documentation=file:")).unwrap();
     assert!(std::path::Path::new(manual).exists(), "{manual}");

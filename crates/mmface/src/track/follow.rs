@@ -3,8 +3,8 @@
 use super::face::{Sighting, Track};
 use super::same_person::{Look, choose};
 use super::{
-    CANDIDATE_FACTOR, DUPLICATE_OVERLAP, HOLD, Key, MIN_SIGHTINGS, REMEMBER, SEARCH, STRONG, Tracked,
-    Tracks,
+    CANDIDATE_FACTOR, DUPLICATE_OVERLAP, HOLD, Key, MIN_SIGHTINGS, REMEMBER, SEARCH, STRONG,
+    Tracked, Tracks,
 };
 use crate::backend::Output;
 use crate::bounds::iou;
@@ -79,8 +79,8 @@ impl Tracks {
             if self.faces.iter().any(known) {
                 continue;
             }
-            let strong = self.settings.immediate
-                || detection.score >= STRONG && sighting.presence >= STRONG;
+            let strong =
+                self.settings.immediate || detection.score >= STRONG && sighting.presence >= STRONG;
             let look = sighting.look(image, &self.settings.crop);
             self.welcome(pts, sighting, look, strong);
         }
@@ -157,7 +157,9 @@ impl Tracks {
             let outputs: Vec<Output> = outputs.by_ref().take(of_face.len()).collect();
             let crop = (first, of_face[0].1);
             first += of_face.len();
-            let Some(at) = self.faces.iter().position(|f| f.key == of_face[0].0.0) else { continue };
+            let Some(at) = self.faces.iter().position(|f| f.key == of_face[0].0.0) else {
+                continue;
+            };
             // A face that already has an id tolerates a lower presence.
             let known = self.faces[at].id.is_some() || self.settings.immediate;
             let maps = of_face.iter().map(|(_, map)| map);
