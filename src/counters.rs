@@ -42,6 +42,8 @@ pub struct Counters {
     pub lost: Counter,
     /// Frames or pictures that could not be decoded, or only from a lost frame.
     pub damaged: Counter,
+    /// Frames that were not decoded because nothing happened in the stream.
+    pub dropped_idle: Counter,
     /// Number of reconnects.
     pub reconnects: Counter,
     /// Frames that went through the tracker.
@@ -80,6 +82,7 @@ impl Counters {
             busy: self.dropped_busy.get(),
             damaged: self.damaged.get(),
             lost: self.lost.get(),
+            idle: self.dropped_idle.get(),
         }
     }
 

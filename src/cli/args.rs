@@ -8,8 +8,8 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::values::{
-    DetectorArg, DeviceArg, FormatArg, MeshFromArg, PrecisionArg, RefineArg, SinkFailureArg,
-    SlowReaderArg, SmoothArg, StyleArg, TransportArg, VolumeFromArg, WaitArg,
+    DetectorArg, DeviceArg, FormatArg, IdleArg, MeshFromArg, PrecisionArg, RefineArg,
+    SinkFailureArg, SlowReaderArg, SmoothArg, StyleArg, TransportArg, VolumeFromArg, WaitArg,
 };
 
 /// Reads a camera from a configuration file, where a number needs no quotes.
@@ -142,6 +142,9 @@ pub struct RunArgs {
     /// [default: 100000000]
     #[arg(long, value_name = "N", help_heading = "Source")]
     pub max_pixels: Option<u64>,
+    /// What is decoded of a live stream while nobody is in it and nothing moves [default: all]
+    #[arg(long, value_enum, value_name = "WHAT", help_heading = "Source")]
+    pub idle: Option<IdleArg>,
 
     /// Most faces to follow [default: 4]
     #[arg(long, value_name = "N", help_heading = "Faces")]
@@ -282,6 +285,7 @@ impl RunArgs {
             silence: self.silence.or(file.silence),
             no_reconnect: self.no_reconnect || file.no_reconnect,
             max_pixels: self.max_pixels.or(file.max_pixels),
+            idle: self.idle.or(file.idle),
             faces: self.faces.or(file.faces),
             detector: self.detector.or(file.detector),
             detector_model: self.detector_model.or(file.detector_model),

@@ -174,6 +174,7 @@ impl Config {
                 tracker,
                 volumes,
                 sinks,
+                idle_keyframes: args.idle.is_some_and(Into::into),
                 sink_failure: args.sink_failure.map_or_else(Default::default, Into::into),
                 progress: !(records_on_terminal && on_terminal),
             },

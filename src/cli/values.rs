@@ -171,6 +171,16 @@ values! {
 }
 
 values! {
+    /// `--idle`: whether only key frames are decoded while nothing happens.
+    IdleArg => bool {
+        /// Every frame is decoded
+        All => false,
+        /// Only key frames, until a face or motion shows in one
+        Keyframes => true,
+    }
+}
+
+values! {
     /// `--device`.
     DeviceArg => Device {
         /// The best that works on this machine

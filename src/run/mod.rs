@@ -9,6 +9,7 @@
 //! wait. If a thread fails, its queue closes, the threads before it stop, and its error becomes the
 //! run's.
 
+mod attention;
 mod output;
 mod progress;
 mod reader;
@@ -19,17 +20,18 @@ pub use streams::run_streams;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Sender, bounded};
 use mmface::record::{self, Dropped, timestamp};
-use mmface::{Mode, Observer, Runtime, TrackerOptions};
+use mmface::{Mode, Observer, Runtime, Shows, TrackerOptions};
 
 use crate::counters::Counters;
 use crate::frame::StreamInfo;
 use crate::sink::{self, Context, OnFailure, Plan, Volumes};
 use crate::source::{self, End, Event, Source};
 use crate::{Error, Result, ending};
+use attention::Attention;
 use output::{Message, Observed, Output};
 use progress::Progress;
 use reader::Reader;
@@ -49,6 +51,8 @@ pub struct Options {
     pub volumes: Option<Volumes>,
     /// The requested sinks.
     pub sinks: Vec<Box<dyn Plan>>,
+    /// Whether only key frames of a live stream are decoded while nothing happens in it.
+    pub idle_keyframes: bool,
     /// What happens if a sink fails.
     pub sink_failure: OnFailure,
     /// Whether a progress bar may be shown.
@@ -82,8 +86,8 @@ fn run_to_end(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Re
         tracing::warn!("the networks of {name} are untrained: their parameters mean nothing");
     }
     let header = header(&options, runtime);
-    let Options { stream, source, tracker, volumes, sinks, sink_failure, progress, counters } =
-        options;
+    let Options { stream, source, tracker, volumes, sinks, .. } = options;
+    let Options { idle_keyframes, sink_failure, progress, counters, .. } = options;
     let live = source.input.is_live() || source.realtime;
     let mode = match tracker.mode {
         Mode::Stills => Mode::Stills,
@@ -114,6 +118,7 @@ fn run_to_end(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Re
         context: &context,
         messages: &messages,
         progress: Progress::new(progress && mode != Mode::Live),
+        attention: idle_keyframes.then(|| Attention::new(Instant::now())),
     };
     let observed = match observe.send(Message::Event(header)) {
         Sent::Yes => observe.until_end(stop),
@@ -147,6 +152,8 @@ struct Observe<'a> {
     context: &'a Context,
     messages: &'a Sender<Message>,
     progress: Progress,
+    /// Set if only key frames are wanted while nothing happens.
+    attention: Option<Attention>,
 }
 
 impl Observe<'_> {
@@ -193,6 +200,7 @@ impl Observe<'_> {
             let next = if ahead { reader.peek() } else { None };
             let next = next.map(|next| next.image());
             let observation = self.observer.observe(&frame.image(), frame.pts, next.as_ref())?;
+            self.attend(observation.shows());
             self.progress.frame(frame.pts, self.source.length());
             let now = frame.dropped;
             let dropped = now.since(std::mem::replace(&mut before, now));
@@ -201,6 +209,18 @@ impl Observe<'_> {
             if let Sent::OutputGone = self.send(Message::Frame(observed)) {
                 return Ok(None);
             }
+        }
+    }
+
+    /// Takes note of what a frame shows.
+    fn attend(&mut self, shows: Shows) {
+        let Some(attention) = self.attention.as_mut().filter(|_| self.mode == Mode::Live) else {
+            return;
+        };
+        if let Some(is_idle) = attention.saw(shows, Instant::now()) {
+            tracing::debug!(is_idle, "nothing happens, or something happens again");
+            self.source.set_idle(is_idle);
+            self.observer.set_patient(is_idle);
         }
     }
 
@@ -224,10 +244,15 @@ impl Observe<'_> {
 pub fn log_end(end: &record::End) {
     let record::End { frames, faces, seconds, fps, latency_ms, reason, .. } = end;
     let mut lost = String::new();
-    let record::Dropped { busy, damaged, lost: on_the_way } = frames.dropped;
-    for (count, why) in [(busy, "too fast"), (damaged, "damaged"), (on_the_way, "on the network")] {
+    let record::Dropped { busy, damaged, lost: on_the_way, idle } = frames.dropped;
+    for (count, why) in [
+        (busy, "lost (too fast)"),
+        (damaged, "lost (damaged)"),
+        (on_the_way, "lost (on the network)"),
+        (idle, "left out (nothing happened)"),
+    ] {
         if count > 0 {
-            lost += &format!(", {count} lost ({why})");
+            lost += &format!(", {count} {why}");
         }
     }
     tracing::info!(

@@ -16,7 +16,7 @@ use super::ending::Played;
 use super::failure::{Failure, Kind};
 use super::keep_alive::KeepAlive;
 use super::ledger::Missing;
-use super::mask;
+use super::{Facts, mask};
 use crate::counters::Counters;
 
 /// After an error, frames decoded before it are still fetched for this long.
@@ -61,6 +61,7 @@ impl Connection {
         pipeline: gst::Pipeline,
         paced: bool,
         counters: Arc<Counters>,
+        facts: Arc<Facts>,
     ) -> std::result::Result<Self, Failure> {
         let broken = |text: &str| Failure::new(Kind::Other, text);
         let sink = pipeline
@@ -79,7 +80,7 @@ impl Connection {
         let bus = pipeline.bus().ok_or_else(|| broken("the pipeline has no bus"))?;
         let heard = Instant::now();
         let mut this = Self {
-            monitor: DecoderMonitor::watch(&pipeline),
+            monitor: DecoderMonitor::watch(&pipeline, facts),
             keep_alive: KeepAlive::of(&pipeline),
             pipeline,
             bus,
@@ -163,6 +164,11 @@ impl Connection {
         self.monitor.withheld()
     }
 
+    /// Frames that came and were not decoded, because nothing happens in the stream.
+    pub(super) fn resting(&self) -> u64 {
+        self.monitor.resting()
+    }
+
     /// Whether nothing runs any more in a pipeline that decodes a file, so that no frame can come.
     /// The only trace of a demuxer that fails while `decodebin` is still being built: its error
     /// message gets lost (for one in ten truncated MP4 files).
@@ -209,6 +215,7 @@ impl Connection {
     /// both for others, so the larger of the two numbers is used.
     fn count(&mut self, complaints: u64, missing: Missing) {
         self.counters.lost.add_all(missing.lost);
+        self.counters.dropped_idle.add_all(missing.idle);
         // They count as frames that came and made way for newer ones.
         self.skipped += missing.skipped;
         self.counters.decoded.add_all(missing.skipped);

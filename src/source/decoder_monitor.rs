@@ -11,7 +11,9 @@ use std::time::SystemTime;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
+use super::Facts;
 use super::elements::{DECODER_NAME, RTSP_SOURCE};
+use super::gate::Gate;
 use super::ledger::{Ledger, Missing};
 use super::rtp::{FIRST, Reception, lock};
 
@@ -21,13 +23,15 @@ pub(super) struct DecoderMonitor {
     ledger: Arc<Mutex<Ledger>>,
     /// The packets, if there are any.
     reception: Option<Reception>,
+    /// Keeps frames from the decoder while nothing happens.
+    gate: Option<Gate>,
 }
 
 impl DecoderMonitor {
     /// Monitors one of this program's own pipelines. In a user's pipeline nothing is monitored,
     /// because frames may be dropped after the decoder on purpose.
-    pub(super) fn watch(pipeline: &gst::Pipeline) -> Self {
-        let mut this = Self::default();
+    pub(super) fn watch(pipeline: &gst::Pipeline, facts: Arc<Facts>) -> Self {
+        let mut this = Self { gate: Some(Gate::new(facts)), ..Self::default() };
         let decodebin = pipeline.by_name(DECODER_NAME).and_downcast::<gst::Bin>();
         let Some(decodebin) = decodebin else { return this };
         let source = pipeline.by_name(RTSP_SOURCE);
@@ -63,8 +67,28 @@ impl DecoderMonitor {
         lock(&self.ledger).format(fps, is_interlaced(format));
     }
 
-    /// A frame comes to the decoder: whether it gets it.
+    /// A frame comes to the decoder: whether it gets it now.
     fn frame_in(&self, pad: &gst::Pad, buffer: &gst::Buffer) -> gst::PadProbeReturn {
+        let Some(gate) = &self.gate else { return self.decide(pad, buffer) };
+        let Some(first) = gate.pass(buffer) else {
+            if let Some(time) = buffer.pts() {
+                lock(&self.ledger).rest(time.nseconds());
+            }
+            return gst::PadProbeReturn::Handled;
+        };
+        if !first.is_empty() {
+            gate.replay(|| {
+                // Each comes through here again. Where one fails, the next frame tells.
+                for kept in first {
+                    let _ = pad.chain(kept);
+                }
+            });
+        }
+        self.decide(pad, buffer)
+    }
+
+    /// Whether the decoder gets a frame that comes to it.
+    fn decide(&self, pad: &gst::Pad, buffer: &gst::Buffer) -> gst::PadProbeReturn {
         let is_shown = !buffer.flags().contains(gst::BufferFlags::DECODE_ONLY);
         let Some(time) = buffer.pts().filter(|_| is_shown) else { return gst::PadProbeReturn::Ok };
         let wanted = self.reception.is_some() || gives_all(pad);
@@ -89,6 +113,11 @@ impl DecoderMonitor {
     /// The stream has ended: returns the frames that will not come out any more.
     pub(super) fn end(&self) -> Missing {
         lock(&self.ledger).end()
+    }
+
+    /// Frames that came and were kept from the decoder because nothing happens.
+    pub(super) fn resting(&self) -> u64 {
+        lock(&self.ledger).resting()
     }
 
     /// Frames that came and were not decoded, because something of or before them is missing.

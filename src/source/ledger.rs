@@ -26,6 +26,8 @@ pub(super) struct Missing {
     pub damaged: u64,
     /// They came faster than they could be decoded.
     pub skipped: u64,
+    /// They were left out because nothing happened in the stream.
+    pub idle: u64,
 }
 
 /// What became of a frame so far.
@@ -39,6 +41,8 @@ enum State {
     Withheld,
     /// It was kept from the decoder, because that is too slow.
     Skipped,
+    /// It is left out because nothing happens in the stream, or waits for that to be known.
+    Resting,
     /// It is in the decoder.
     Decoding,
 }
@@ -99,8 +103,10 @@ pub(super) struct Ledger {
     late: Option<u64>,
     /// Whether what is withheld is so because frames came too late.
     is_slow: bool,
-    /// Frames that were kept from the decoder.
+    /// Frames that were kept from the decoder because they cannot be decoded.
     withheld: u64,
+    /// Frames that were kept from it because nothing happens.
+    resting: u64,
     /// Frames that were settled before one came out.
     carried: Missing,
 }
@@ -187,14 +193,38 @@ impl Ledger {
         decode
     }
 
+    /// A whole frame is kept from the decoder because nothing happens in the stream.
+    pub(super) fn rest(&mut self, time: u64) {
+        self.resting += 1;
+        let near = time.saturating_sub(SLACK)..=time + SLACK;
+        match self.open.range_mut(near).next() {
+            // Something of it is lost, whatever happens.
+            Some((_, frame)) if frame.state == State::Torn => {}
+            Some((_, frame)) => frame.state = State::Resting,
+            None if self.has_packets => {}
+            None => {
+                self.orders += 1;
+                let order = self.orders;
+                let rests = Open { state: State::Resting, order, key: false, picture: true };
+                self.open.insert(time, rests);
+                self.limit();
+            }
+        }
+    }
+
     /// Whether packets are seen, and not only whole frames.
     pub(super) fn has_packets(&self) -> bool {
         self.has_packets
     }
 
-    /// Frames that came to the decoder and were kept from it.
+    /// Frames that came to the decoder and were kept from it because they cannot be decoded.
     pub(super) fn withheld(&self) -> u64 {
         self.withheld
+    }
+
+    /// Frames that were kept from the decoder because nothing happens in the stream.
+    pub(super) fn resting(&self) -> u64 {
+        self.resting
     }
 
     /// Format of the frames: their rate a second, 0 if the stream does not say, and whether the
@@ -222,7 +252,10 @@ impl Ledger {
                 return Missing::default();
             };
             let between = before.range(last + SLACK..=time - SLACK);
-            return Missing { damaged: between.count() as u64, ..Missing::default() };
+            let (resting, damaged): (Vec<_>, Vec<_>) =
+                between.partition(|(_, frame)| frame.state == State::Resting);
+            let (idle, damaged) = (resting.len() as u64, damaged.len() as u64);
+            return Missing { damaged, idle, ..Missing::default() };
         }
         let has_come = before.last_key_value().is_some_and(|(&at, _)| at + SLACK > time);
         let mut missing = self.settle(&before, time);
@@ -248,6 +281,7 @@ impl Ledger {
                 _ if at.saturating_add(SLACK) > out => {}
                 State::Torn => missing.lost += 1,
                 State::Skipped => missing.skipped += 1,
+                State::Resting => missing.idle += 1,
                 State::Decoding if self.merges => {}
                 State::Coming | State::Withheld | State::Decoding => missing.damaged += 1,
             }

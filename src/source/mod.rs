@@ -17,6 +17,7 @@ mod failure;
 mod file;
 pub(crate) mod fuzzing;
 mod gaps;
+mod gate;
 mod health;
 mod http;
 mod images;
@@ -204,6 +205,8 @@ pub struct Length {
 #[derive(Debug, Default)]
 struct Facts {
     live: AtomicBool,
+    /// Nothing happens in the stream: only key frames need to be decoded.
+    idle: AtomicBool,
     milliseconds: AtomicU64,
     frames: AtomicU64,
 }
@@ -281,6 +284,12 @@ impl Source {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.facts.live.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether nothing happens in the stream. If so, only its key frames are decoded, as far
+    /// as it has any.
+    pub fn set_idle(&self, idle: bool) {
+        self.facts.idle.store(idle, Ordering::Relaxed);
     }
 
     /// Length of the input, as far as it is known.

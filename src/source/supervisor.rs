@@ -166,7 +166,12 @@ impl Plan {
         let pipeline = self.pipeline(transport)?;
         elements::limit_pixels(&pipeline, self.limit());
         elements::check_jpeg(&pipeline, self.limit());
-        let outcome = match Connection::start(pipeline, self.paced(), emitter.counters.clone()) {
+        let outcome = match Connection::start(
+            pipeline,
+            self.paced(),
+            emitter.counters.clone(),
+            emitter.facts.clone(),
+        ) {
             Ok(mut connection) => {
                 let outcome = self.play(&mut connection, emitter, history);
                 if !matches!(outcome, Outcome::Stopped) {
@@ -244,7 +249,7 @@ impl Plan {
         let mut shape = None;
         let mut reached = 0.0;
         let (mut heard, mut shown) = (Instant::now(), Instant::now());
-        let mut withheld = 0;
+        let (mut withheld, mut resting) = (0, 0);
         let mut patience = self.options.silence * FIRST_FRAME_FACTOR.max(self.slowness(emitter));
         let endless = matches!(&self.options.input, Input::File(path) if file::is_gif(path));
         while !emitter.stop.is_set() {
@@ -283,6 +288,9 @@ impl Plan {
                         && shown.elapsed() < patience * UNDECODED_FACTOR =>
                 {
                     (heard, withheld) = (Instant::now(), connection.withheld());
+                }
+                Next::Nothing if connection.resting() > resting => {
+                    (heard, resting) = (Instant::now(), connection.resting());
                 }
                 Next::Nothing if heard.elapsed() > patience => {
                     return match endless && shape.is_some() {

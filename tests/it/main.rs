@@ -10,6 +10,7 @@ mod faces;
 mod failures;
 mod files;
 mod fuzz_corpus;
+mod idle;
 mod live;
 mod manifests;
 mod meshes;

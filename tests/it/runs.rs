@@ -163,6 +163,7 @@ impl Run {
             tracker: TrackerOptions::default(),
             volumes: None,
             sinks,
+            idle_keyframes: false,
             sink_failure: OnFailure::End,
             progress: false,
             counters: Arc::default(),

@@ -49,5 +49,5 @@ pub use image::Image;
 pub use models::Models;
 pub use runtime::{Runtime, RuntimeBuilder};
 pub use tracker::{
-    Crowd, Face, Fitter, FrameResult, Mode, Observation, Observer, Tracker, TrackerOptions,
+    Crowd, Face, Fitter, FrameResult, Mode, Observation, Observer, Shows, Tracker, TrackerOptions,
 };

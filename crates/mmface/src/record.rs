@@ -163,6 +163,9 @@ pub struct Dropped {
     /// Lost on the network: packets of it did not come, or came too late.
     #[serde(default)]
     pub lost: u64,
+    /// Not decoded, because nobody was in the picture and nothing moved.
+    #[serde(default)]
+    pub idle: u64,
 }
 
 impl Dropped {
@@ -173,6 +176,7 @@ impl Dropped {
             busy: self.busy.saturating_sub(before.busy),
             damaged: self.damaged.saturating_sub(before.damaged),
             lost: self.lost.saturating_sub(before.lost),
+            idle: self.idle.saturating_sub(before.idle),
         }
     }
 }

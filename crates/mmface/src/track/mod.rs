@@ -14,7 +14,7 @@ mod same_person;
 
 use std::sync::Arc;
 
-pub(crate) use cut::CutDetector;
+pub(crate) use cut::{Change, CutDetector};
 use face::{Sighting, Track};
 
 use crate::backend::Output;

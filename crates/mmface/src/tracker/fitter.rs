@@ -31,7 +31,7 @@ impl Fitter {
     /// The faces of an observation. Observations must be passed in the order in which they were
     /// made.
     pub fn fit(&mut self, observation: Observation) -> FrameResult {
-        let Observation { pts, faces, volumes, detect_ms, infer_ms, crowd } = observation;
+        let Observation { pts, faces, volumes, detect_ms, infer_ms, crowd, .. } = observation;
         let seen = faces.into_iter().zip(volumes);
         let faces = seen.map(|(face, volume)| self.face(pts, face, volume)).collect();
         self.smoother.forget_before(pts - FORGET);

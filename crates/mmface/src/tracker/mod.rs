@@ -4,7 +4,7 @@ mod fitter;
 mod observer;
 
 pub use fitter::Fitter;
-pub use observer::{Observation, Observer};
+pub use observer::{Observation, Observer, Shows};
 
 pub use crate::track::Crowd;
 

@@ -9,7 +9,7 @@ use crate::crop::CropMap;
 use crate::detect::{Client, Detection};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::track::{Crowd, CutDetector, Key, Tracked, Tracks};
+use crate::track::{Change, Crowd, CutDetector, Key, Tracked, Tracks};
 use crate::volume::Volume;
 
 /// In a recording, the number of images between a request for a detection and its use. The detector
@@ -25,6 +25,24 @@ pub struct Observation {
     pub(super) detect_ms: f64,
     pub(super) infer_ms: f64,
     pub(super) crowd: Option<Crowd>,
+    shows: Shows,
+}
+
+/// What an image shows, as far as it decides whether the next ones are worth a look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shows {
+    /// A face that is followed, was in sight a moment ago, or may be one.
+    pub face: bool,
+    /// Something that moves, or another scene.
+    pub motion: bool,
+}
+
+impl Observation {
+    /// What the image shows.
+    #[must_use]
+    pub fn shows(&self) -> Shows {
+        self.shows
+    }
 }
 
 /// Detects faces, follows them from image to image and runs the networks on their crops.
@@ -33,6 +51,8 @@ pub struct Observer {
     session: Box<dyn Session>,
     detector: Client,
     mode: Mode,
+    /// Whether a call waits for the detector if nobody is followed, live too.
+    patient: bool,
     /// Whether volumes are requested.
     volumes: bool,
     cuts: CutDetector,
@@ -58,6 +78,7 @@ impl Observer {
             session,
             detector,
             mode,
+            patient: false,
             volumes,
             cuts: CutDetector::default(),
             frame: 0,
@@ -80,9 +101,13 @@ impl Observer {
     ) -> Result<Observation> {
         image.check()?;
         self.frame += 1;
+        let mut change = Change::default();
         if self.mode == Mode::Stills {
             self.reset();
-        } else if self.cuts.is_cut(image) {
+        } else {
+            change = self.cuts.compare(image);
+        }
+        if change.is_cut {
             tracing::debug!(pts, "scene cut");
             self.tracks.cut(pts);
             self.is_outdated = self.detector.is_busy();
@@ -108,6 +133,10 @@ impl Observer {
             detect_ms,
             infer_ms: started.elapsed().as_secs_f64() * 1e3,
             crowd: self.tracks.crowd(&found),
+            shows: Shows {
+                face: !self.tracks.is_blind(pts) || !found.is_empty(),
+                motion: change.moves || change.is_cut,
+            },
         })
     }
 
@@ -120,6 +149,12 @@ impl Observer {
     /// Switches to [`Mode::Live`]: from now on no call waits for a detection.
     pub fn go_live(&mut self) {
         self.mode = Mode::Live;
+    }
+
+    /// For live images that come seldom: while set, a call waits for the detector if nobody is
+    /// followed, so that a face is seen in the first image that shows it.
+    pub fn set_patient(&mut self, patient: bool) {
+        self.patient = patient;
     }
 
     /// Forgets all faces; ids are not reused.
@@ -165,10 +200,17 @@ impl Observer {
     /// works in parallel with the networks; a call waits for it only if no face is being followed.
     fn detections(&mut self, image: &Image, pts: f64) -> Result<(Vec<Detection>, f64)> {
         let blind = self.tracks.is_blind(pts);
+        let waits = self.mode == Mode::Recording || self.patient;
         let mut answer = None;
         if self.detector.is_busy() {
             self.waited += 1;
             answer = match self.mode {
+                // Its image was another one, perhaps seconds ago.
+                Mode::Live if self.patient => {
+                    self.detector.wait()?;
+                    self.is_outdated = false;
+                    None
+                }
                 Mode::Live => self.detector.poll()?,
                 _ if self.waited >= DETECTION_DELAY || blind || self.is_outdated => {
                     self.detector.wait()?
@@ -182,7 +224,7 @@ impl Observer {
         if answer.is_none() && !self.detector.is_busy() && self.tracks.wants_detection(pts) {
             self.detector.ask(image)?;
             self.waited = 0;
-            if self.mode == Mode::Stills || (self.mode == Mode::Recording && blind) {
+            if self.mode == Mode::Stills || (waits && blind) {
                 answer = self.detector.wait()?;
             }
         }
