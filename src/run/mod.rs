@@ -206,7 +206,7 @@ impl Observe<'_> {
             let dropped = now.since(std::mem::replace(&mut before, now));
             let live = self.mode == Mode::Live;
             let observed = Observed { frame, observation, dropped, live };
-            if let Sent::OutputGone = self.send(Message::Frame(observed)) {
+            if let Sent::OutputGone = self.send(Message::Frame(Box::new(observed))) {
                 return Ok(None);
             }
         }

@@ -20,7 +20,7 @@ pub(super) enum Message {
     /// Everything but frames and the end.
     Event(Event),
     /// An observed frame.
-    Frame(Observed),
+    Frame(Box<Observed>),
     /// The run ends.
     End { reason: String },
 }
@@ -99,7 +99,7 @@ impl Output {
         for message in messages {
             match message {
                 Message::Event(event) => self.send(event),
-                Message::Frame(observed) => self.frame(observed),
+                Message::Frame(observed) => self.frame(*observed),
                 Message::End { reason } => {
                     let last = self.end(reason);
                     self.send(Event::End(Arc::new(last.clone())));

@@ -436,7 +436,6 @@ mod tests {
                     }
                 }
             }
-            drop(decode);
             inside.iter().for_each(|&time| out(&mut ledger, time));
             let Missing { lost, damaged, .. } = ledger.end();
             Sum { lost: sum.lost + lost, damaged: sum.damaged + damaged, ..sum }

@@ -94,7 +94,7 @@ impl Clock {
 /// not set. Ends in 2036, with NTP's first era.
 pub(super) fn from_ntp(ntp: u64) -> Option<SystemTime> {
     let seconds = (ntp >> 32).checked_sub(NTP_TO_UNIX).filter(|&seconds| seconds >= UNSET)?;
-    let nanoseconds = (ntp & u64::from(u32::MAX)) * 1_000_000_000 >> 32;
+    let nanoseconds = ((ntp & u64::from(u32::MAX)) * 1_000_000_000) >> 32;
     SystemTime::UNIX_EPOCH
         .checked_add(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
 }
