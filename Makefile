@@ -62,7 +62,7 @@ model-check: ## try every order in which two threads can run, where threads meet
 	RUSTFLAGS="--cfg loom" cargo test --locked -p handoff --lib --release --target-dir $(TARGET_DIR)/loom
 
 soak: setup ## four streams for MINUTES (60 before a release): memory, threads and descriptors must not grow
-	MINUTES=$(or $(MINUTES),5) cargo test --locked --release --test it soak:: -- --ignored --nocapture
+	MINUTES=$(or $(MINUTES),5) cargo test --locked --workspace --test it soak:: -- --ignored --nocapture
 
 test-gpu: setup setup-gpu ## on a machine with a GPU: CPU and GPU agree, nothing leaks, how fast it is
 	cargo test --locked --workspace gpu -- --ignored --nocapture --test-threads=1
