@@ -85,7 +85,7 @@ impl Lossy {
         let count = sent.clone();
         let description = format!(
             "videotestsrc is-live=true num-buffers={FRAMES} pattern=ball \
-             ! video/x-raw,format=I420,width=320,height=240,framerate=50/1 ! {}",
+             ! video/x-raw,format=I420,width=160,height=120,framerate=50/1 ! {}",
             encoder.text
         );
         let server = RtspServer::start_changed(&description, move |bin| {
@@ -140,7 +140,11 @@ impl Lossy {
             ..rtsp(self.server.url(""))
         };
         let mut viewer = Viewer::open(options);
-        viewer.watch(|_| false);
+        // In parts, because encoders are slow on a busy machine.
+        while viewer.seen.end.is_none() {
+            let enough = viewer.seen.frames.len() + 10;
+            viewer.watch(|seen| seen.frames.len() >= enough);
+        }
         viewer
     }
 }
