@@ -177,7 +177,7 @@ fn within(flag: &str, value: u32, low: u32, high: u32) -> Result<u32> {
     }
 }
 
-fn seconds_within(flag: &str, value: f64, low: f64) -> Result<f64> {
+pub(super) fn seconds_within(flag: &str, value: f64, low: f64) -> Result<f64> {
     if (low..=3600.0).contains(&value) {
         Ok(value)
     } else {
