@@ -67,6 +67,10 @@ pub struct SinkCounters {
     pub frames: Counter,
     /// Frames that the sink has taken.
     pub taken: Counter,
+    /// Packets that the sink has sent over the network.
+    pub sent: Counter,
+    /// Packets that could not be sent, or for which nobody was there.
+    pub failed: Counter,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -125,6 +129,8 @@ impl Counters {
             dropped: Counter::default(),
             frames: Counter::default(),
             taken: Counter::default(),
+            sent: Counter::default(),
+            failed: Counter::default(),
         });
         sinks.push(counters.clone());
         counters

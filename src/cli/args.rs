@@ -7,6 +7,7 @@ use clap::Args;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::avatars;
 use super::values::{
     DetectorArg, DeviceArg, FormatArg, IdleArg, MeshFromArg, PrecisionArg, RefineArg,
     SinkFailureArg, SlowReaderArg, SmoothArg, StyleArg, TransportArg, VolumeFromArg, WaitArg,
@@ -229,6 +230,46 @@ pub struct RunArgs {
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
     pub volume_from: Option<VolumeFromArg>,
 
+    /// Move avatars by the VMC protocol: VSeeFace, Warudo, VNyan, Blender, Godot
+    /// [default address: 127.0.0.1:39539]
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "")]
+    #[arg(help_heading = "Avatars")]
+    #[serde(deserialize_with = "avatars::address")]
+    pub vmc: Option<String>,
+    /// Move faces in Unreal Engine, as Live Link Face does [default address: 127.0.0.1:11111]
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "")]
+    #[arg(help_heading = "Avatars")]
+    #[serde(deserialize_with = "avatars::address")]
+    pub live_link: Option<String>,
+    /// Move avatars as iFacialMocap does [default address: 127.0.0.1:49983]
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "")]
+    #[arg(help_heading = "Avatars")]
+    #[serde(deserialize_with = "avatars::address")]
+    pub ifacialmocap: Option<String>,
+    /// Move avatars as OpenSeeFace does [default address: 127.0.0.1:11573]
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "")]
+    #[arg(help_heading = "Avatars")]
+    #[serde(deserialize_with = "avatars::address")]
+    pub openseeface: Option<String>,
+    /// Turn the view in games through opentrack [default address: 127.0.0.1:4242]
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "")]
+    #[arg(help_heading = "Avatars")]
+    #[serde(deserialize_with = "avatars::address")]
+    pub opentrack: Option<String>,
+    /// How coefficients become the avatar's: gains, dead zones, names (docs/avatars.md)
+    #[arg(long, value_name = "FILE.toml", help_heading = "Avatars")]
+    pub avatar: Option<PathBuf>,
+    /// Which face moves the avatar [default: largest]
+    #[arg(long, value_name = "ID|largest|center", help_heading = "Avatars")]
+    #[serde(deserialize_with = "avatars::face")]
+    pub avatar_face: Option<String>,
+    /// Seconds in which the avatar comes to rest when its face is lost [default: 0.5]
+    #[arg(long, value_name = "SECONDS", help_heading = "Avatars")]
+    pub avatar_rest: Option<f64>,
+    /// Avatars move as in a mirror: your left is their right
+    #[arg(long, help_heading = "Avatars")]
+    pub mirror: bool,
+
     /// Device that runs the networks [default: auto]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Networks")]
     pub device: Option<DeviceArg>,
@@ -310,6 +351,15 @@ impl RunArgs {
             volume_out: self.volume_out.or(file.volume_out),
             volume: self.volume.or(file.volume),
             volume_from: self.volume_from.or(file.volume_from),
+            vmc: self.vmc.or(file.vmc),
+            live_link: self.live_link.or(file.live_link),
+            ifacialmocap: self.ifacialmocap.or(file.ifacialmocap),
+            openseeface: self.openseeface.or(file.openseeface),
+            opentrack: self.opentrack.or(file.opentrack),
+            avatar: self.avatar.or(file.avatar),
+            avatar_face: self.avatar_face.or(file.avatar_face),
+            avatar_rest: self.avatar_rest.or(file.avatar_rest),
+            mirror: self.mirror || file.mirror,
             device: self.device.or(file.device),
             precision: self.precision.or(file.precision),
             threads: self.threads.or(file.threads),

@@ -191,7 +191,7 @@ fn within(flag: &str, value: u32, low: u32, high: u32) -> Result<u32> {
     }
 }
 
-fn seconds_within(flag: &str, value: f64, range: RangeInclusive<f64>) -> Result<f64> {
+pub(super) fn seconds_within(flag: &str, value: f64, range: RangeInclusive<f64>) -> Result<f64> {
     if range.contains(&value) {
         Ok(value)
     } else {

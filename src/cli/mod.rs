@@ -1,6 +1,7 @@
 //! The command line.
 
 mod args;
+mod avatars;
 pub(crate) mod config;
 mod cure;
 pub mod doctor;
@@ -52,6 +53,7 @@ Examples:
   mmface-live --rtsp rtsp://user:password@camera/stream | your-program
   mmface-live --images portraits/ --landmarks --json portraits.jsonl
   mmface-live --file talk.mp4 --mesh talk.glb          an animated head for Blender
+  mmface-live --camera 0 --vmc                         an avatar in VSeeFace, Warudo, …
   mmface-live --config pipelines/rtsp.toml --faces 2
   mmface-live view talk.jsonl -o talk.html             the same from existing records
   mmface-live doctor                                   what works here, and how to fix the rest

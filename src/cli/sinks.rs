@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mmface::mesh::Format;
 
-use super::RunArgs;
+use super::{RunArgs, avatars};
 use crate::sink::feed::{Feed, FeedRecords};
 use crate::sink::json::{Json, Target as JsonTarget};
 use crate::sink::meshes::{AnimationFile, MeshFiles, Origin};
@@ -42,6 +42,7 @@ pub(super) fn plans_with(
     plans.extend(overlay(args)?.map(|plan| ("--overlay", Box::new(plan) as _)));
     plans.extend(volumes(args).map(|plan| ("--volume-out", Box::new(plan) as _)));
     plans.extend(meshes(args, input)?.map(|plan| ("--mesh", plan)));
+    plans.extend(avatars::plans(args, input)?);
     Ok(plans)
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::StreamKey;
 use super::config::{self, Config, RuntimeSettings};
-use super::{RunArgs, listen, sinks};
+use super::{RunArgs, avatars, listen, sinks};
 use crate::run;
 use crate::sink::feed::Feed;
 use crate::sink::files::SharedFile;
@@ -90,6 +90,12 @@ impl Streams {
                     "{name} would be one file for all streams; write it into the [[stream]] tables"
                 )));
             }
+        }
+        if let Some((flag, ..)) = avatars::senders(&common).iter().find(|(.., to)| to.is_some()) {
+            return Err(wrong(&format!(
+                "{} would move one avatar by the faces of all streams; write it into the [[stream]] tables",
+                flag.trim_start_matches('-')
+            )));
         }
         let records = match &common.json {
             Some(path) if path != Path::new("-") => Some(

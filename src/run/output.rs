@@ -195,20 +195,24 @@ impl Output {
         self.send(Event::Frame(Arc::new(event)));
     }
 
-    /// The sinks that lost something so far.
+    /// The sinks that lost something or sent packets so far.
     fn losses(&self) -> Vec<record::SinkEnd> {
         let counters = self.context.counters.sinks();
         let of = |counters: &Arc<SinkCounters>| {
             let name = counters.name;
             let failure = self.failed.iter().find(|(failed, _)| *failed == name);
+            let (sent, failed) = (counters.sent.get(), counters.failed.get());
             record::SinkEnd {
                 name: name.into(),
                 dropped: counters.dropped.get(),
                 failure: failure.map(|(_, why)| mask(why)),
+                packets: (sent + failed > 0).then_some(record::Packets { sent, failed }),
             }
         };
-        let lost = |end: &record::SinkEnd| end.dropped > 0 || end.failure.is_some();
-        counters.iter().map(of).filter(lost).collect()
+        let is_told = |end: &record::SinkEnd| {
+            end.dropped > 0 || end.failure.is_some() || end.packets.is_some()
+        };
+        counters.iter().map(of).filter(is_told).collect()
     }
 
     fn end(&self, reason: String) -> record::End {

@@ -4,6 +4,7 @@
 //! A plan says what the sink needs from the run and what happens if the sink is slow. To add a
 //! sink, write its file, add its flags, and add a line to `cli/sinks.rs`.
 
+pub mod avatar;
 mod event;
 pub mod feed;
 pub mod files;

@@ -137,7 +137,7 @@ impl Ending {
     }
 
     fn hangs(&self) -> Error {
-        let SinkCounters { name, dropped, frames, taken } = &*self.counters;
+        let SinkCounters { name, dropped, frames, taken, .. } = &*self.counters;
         let missing = frames.get().saturating_sub(taken.get() + dropped.get());
         Error::Sink(format!(
             "the {name} could not be written to the end, because it blocks: {missing} frames, and \

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(unreachable_pub, reason = "nothing of a test is reachable")]
 
+mod avatars;
 mod common;
 mod endings;
 mod engines;

@@ -292,23 +292,36 @@ pub struct End {
     pub fps: f64,
     /// Percentiles of the latency from decoding to record, milliseconds.
     pub latency_ms: Percentiles,
-    /// Outputs that lost something until the end of the run.
+    /// Outputs that lost something until the end of the run, and all that send packets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sinks: Vec<SinkEnd>,
     /// Why the run ended.
     pub reason: String,
 }
 
-/// What an output lost.
+/// What an output lost or sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SinkEnd {
-    /// The output: `records`, `overlay`, `report`, `meshes`, `volumes` or `animation`.
+    /// The output: `records`, `overlay`, `report`, `meshes`, `volumes`, `animation`, `vmc`,
+    /// `live-link`, `ifacialmocap`, `openseeface` or `opentrack`.
     pub name: String,
     /// Frames that came too fast for it and are not in it.
     pub dropped: u64,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Packets to an avatar's program, until the last frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets: Option<Packets>,
+}
+
+/// Packets that an output sent over the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Packets {
+    /// Packets that were sent.
+    pub sent: u64,
+    /// Packets that could not be sent, or for which nobody was there.
+    pub failed: u64,
 }
 
 /// Counts of the frames of a run.

@@ -176,6 +176,8 @@ fn what_a_list_of_streams_may_not_say_is_named() {
         (inside("[[stream.stream]]"), "", "duplicate"),
         (with("camera = 2"), "", "a source stands above"),
         (with("overlay = \"x.mp4\""), "", "overlay would be one file"),
+        (with("vmc = true"), "", "vmc would move one avatar"),
+        (inside("vmc = [1]"), "", "line 7: expected true, a port, or"),
         (with("json = \"r\"") + "json = \"r\"\n", "", "two --json name the same file r"),
         (two.into(), "--camera 3", "leave out --camera"),
         ("stream = []".into(), "", "there is no [[stream]]"),
@@ -218,4 +220,38 @@ fn waiting_has_an_end_or_none() {
     assert_eq!(of_file("wait = 30").expect("a number"), Some(WaitArg::Seconds(30.0)));
     assert_eq!(of_file("wait = \"forever\"").expect("a word"), Some(WaitArg::Forever));
     assert!(of_file("wait = \"long\"").is_err());
+}
+
+#[test]
+fn senders_of_avatars_are_asked_for_by_flag_or_key() {
+    let names = |config: Config| -> Vec<_> { config.run.sinks.iter().map(|s| s.name()).collect() };
+    let of = |line: &str| names(config(&format!("--camera 0 {line}")).expect("fits"));
+    assert_eq!(of("--vmc"), ["records", "vmc"]);
+    assert_eq!(of("--vmc --live-link 192.168.0.7 --mirror"), ["records", "vmc", "live-link"]);
+    let all = "--opentrack 4243 --openseeface [::1]:99 --ifacialmocap pc:5 --avatar-face center";
+    assert_eq!(of(all), ["records", "ifacialmocap", "openseeface", "opentrack"]);
+    for (line, why) in [
+        ("--mirror", "add --vmc"),
+        ("--avatar-face 3", "add --vmc"),
+        ("--vmc 0", "--vmc: 0 is no port"),
+        ("--vmc http://pc", "--vmc: http://pc is no address"),
+        ("--vmc --avatar-face tallest", "--avatar-face tallest is no face"),
+        ("--vmc --avatar-rest -1", "--avatar-rest -1 is not within 0 to 3600"),
+        ("--vmc --avatar nowhere.toml", "--avatar: "),
+    ] {
+        let error = refused(&format!("--camera 0 {line}"));
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains(why), "{line}: {error}");
+    }
+}
+
+#[test]
+fn keys_of_avatars_are_short() {
+    let read = |text: &str| parse(text, Path::new("x.toml")).expect(text);
+    let args = read(
+        "vmc = true\nlive-link = false\nopentrack = 4243\nopenseeface = \"pc\"\navatar-face = 3",
+    );
+    let texts = [args.vmc, args.live_link, args.opentrack, args.openseeface, args.avatar_face];
+    let texts: Vec<_> = texts.iter().map(Option::as_deref).collect();
+    assert_eq!(texts, [Some(""), None, Some("4243"), Some("pc"), Some("3")]);
 }

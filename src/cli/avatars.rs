@@ -1,0 +1,118 @@
+//! Turns flags into the plans of avatars' senders.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer};
+
+use super::RunArgs;
+use super::config::seconds_within;
+use super::sinks::Wanted;
+use crate::sink::avatar::choose::Choice;
+use crate::sink::avatar::tune::Tuning;
+use crate::sink::avatar::wire::Address;
+use crate::sink::avatar::{Avatar, Kind, REST, Settings};
+use crate::source::Input;
+use crate::{Error, Result};
+
+/// Reads a receiver's address from a configuration file: true is the usual place, a number is a
+/// port.
+pub(super) fn address<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected true, a port, or \"HOST:PORT\"")]
+    enum Receiver {
+        Switch(bool),
+        Port(u16),
+        Text(String),
+    }
+    Ok(match Receiver::deserialize(from)? {
+        Receiver::Switch(on) => on.then(String::new),
+        Receiver::Port(port) => Some(port.to_string()),
+        Receiver::Text(text) => Some(text),
+    })
+}
+
+/// Reads a face from a configuration file, where an id needs no quotes.
+pub(super) fn face<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected largest, center, or a face's id")]
+    enum Face {
+        Id(u64),
+        Name(String),
+    }
+    Ok(Some(match Face::deserialize(from)? {
+        Face::Id(id) => id.to_string(),
+        Face::Name(name) => name,
+    }))
+}
+
+/// The senders that flags can ask for: flag, protocol, and the receiver's address.
+pub(super) fn senders(args: &RunArgs) -> [(&'static str, Kind, &Option<String>); 5] {
+    [
+        ("--vmc", Kind::Vmc, &args.vmc),
+        ("--live-link", Kind::LiveLink, &args.live_link),
+        ("--ifacialmocap", Kind::IFacialMocap, &args.ifacialmocap),
+        ("--openseeface", Kind::OpenSeeFace, &args.openseeface),
+        ("--opentrack", Kind::OpenTrack, &args.opentrack),
+    ]
+}
+
+/// The plans of the requested senders.
+pub(super) fn plans(args: &RunArgs, input: &Input) -> Result<Vec<Wanted>> {
+    let settings = settings(args)?;
+    let mut plans: Vec<Wanted> = Vec::new();
+    for (flag, kind, text) in senders(args) {
+        let Some(text) = text else { continue };
+        let address = Address::parse(text, kind.port())
+            .map_err(|why| Error::Usage(format!("{flag}: {why}")))?;
+        plans.push((flag, Box::new(Avatar { kind, address, settings: settings.clone() })));
+    }
+    if plans.is_empty() && has_settings(args) {
+        return Err(Error::Usage(
+            "--avatar, --avatar-face, --avatar-rest and --mirror say how an avatar moves: add \
+             --vmc, --live-link, --ifacialmocap, --openseeface or --opentrack"
+                .into(),
+        ));
+    }
+    if !plans.is_empty() && matches!(input, Input::File(_)) && !args.realtime {
+        tracing::warn!(
+            "the file is played as fast as possible, and the avatar moves as fast: --realtime \
+             plays it in its own time"
+        );
+    }
+    Ok(plans)
+}
+
+fn has_settings(args: &RunArgs) -> bool {
+    args.avatar.is_some() || args.avatar_face.is_some() || args.avatar_rest.is_some() || args.mirror
+}
+
+fn settings(args: &RunArgs) -> Result<Settings> {
+    let wrong = |why| Error::Usage(format!("--avatar: {why}"));
+    Ok(Settings {
+        choice: args.avatar_face.as_deref().map_or(Ok(Choice::Largest), choice)?,
+        rest: args
+            .avatar_rest
+            .map_or(Ok(REST), |s| seconds_within("avatar-rest", s, 0.0..=3600.0))?,
+        mirror: args.mirror,
+        tuning: match &args.avatar {
+            Some(path) => Arc::new(Tuning::read(path).map_err(wrong)?),
+            None => Arc::default(),
+        },
+    })
+}
+
+fn choice(text: &str) -> Result<Choice> {
+    match text {
+        "largest" => Ok(Choice::Largest),
+        "center" | "centre" => Ok(Choice::Center),
+        id => id.parse().map(Choice::Id).map_err(|_| {
+            Error::Usage(format!(
+                "--avatar-face {id} is no face: it is largest, center, or an id from the records"
+            ))
+        }),
+    }
+}
