@@ -30,7 +30,7 @@ const SEND_BUFFER: usize = 128 << 10;
 /// A reader that takes nothing for this long is disconnected.
 const STANDSTILL: Duration = Duration::from_secs(300);
 /// How long readers may take to get the last records.
-const FAREWELL: Duration = Duration::from_millis(300);
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How often those readers are looked after.
 const TICK: Duration = Duration::from_millis(10);
 /// How long accepting rests after a failure, for example because no file may be opened any more.
