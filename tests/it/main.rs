@@ -9,6 +9,7 @@ mod evaluation;
 mod faces;
 mod failures;
 mod fuzz_corpus;
+mod ids;
 mod live;
 mod manifests;
 mod meshes;

@@ -76,8 +76,14 @@ fn a_wrong_key_is_named_with_its_line() {
 
 #[test]
 fn absurd_numbers_are_refused() {
-    for line in ["--faces 0", "--faces 1000", "--detect-size 9", "--detect-every 0", "--reidentify -1", "--threads 0"]
-    {
+    for line in [
+        "--faces 0",
+        "--faces 1000",
+        "--detect-size 9",
+        "--detect-every 0",
+        "--reidentify -1",
+        "--threads 0",
+    ] {
         assert_eq!(refused(&format!("--file a {line}")).exit_code(), 2);
     }
 }

@@ -197,8 +197,7 @@ impl Track {
 
     /// Notes whether the face looks like somebody else at `pts`; returns whether it does not.
     pub(super) fn suspect(&mut self, pts: f64, suspected: bool) -> bool {
-        self.suspected_since =
-            if suspected { self.suspected_since.or(Some(pts)) } else { None };
+        self.suspected_since = if suspected { self.suspected_since.or(Some(pts)) } else { None };
         !suspected
     }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::face::rotation;
+use crate::image::Image;
 use crate::testing::MODEL;
 
 fn tracker(max_faces: usize) -> Tracks {
