@@ -12,6 +12,7 @@ mod failures;
 mod files;
 mod fuzz_corpus;
 mod idle;
+mod ids;
 mod live;
 mod manifests;
 mod meshes;

@@ -12,8 +12,8 @@ use crate::crop::CropMap;
 use crate::detect::Detection;
 use crate::image::Image;
 
-/// After a cut, a face whose intersection over union with an old one is greater keeps its place.
-const SAME_PLACE: f32 = 0.6;
+/// Distance in face sizes up to which a face is near the place where one was lost.
+const NEAR: f32 = 2.0;
 /// Most people to remember.
 const MOST_REMEMBERED: usize = 100;
 
@@ -30,9 +30,9 @@ mod asked {
     pub(super) const BETTER: f32 = 4.0;
     /// Lost in this scene moments ago, and now near that place.
     pub(super) const NEAR: f32 = -1.0;
-    /// In the same place after a cut.
+    /// Lost in a cut moments ago, wherever: people stand elsewhere in the next scene.
     pub(super) const AFTER_CUT: f32 = 1.0;
-    /// Anywhere else, or later.
+    /// Elsewhere in the same scene, or later.
     pub(super) const ANYWHERE: f32 = 2.0;
 }
 
@@ -264,11 +264,10 @@ impl Tracks {
 
 /// What the evidence must exceed for a sighting to continue the track of a lost face.
 fn asked_of(face: &Track, sighting: &Sighting, pts: f64) -> f32 {
-    let lost_for = face.missing_since.map_or(0.0, |since| pts - since);
-    if face.cut {
-        let same_place = iou(face.last.bounds, sighting.bounds) > SAME_PLACE;
-        return if same_place { asked::AFTER_CUT } else { asked::ANYWHERE };
+    let just_lost = face.missing_since.is_none_or(|since| pts - since < REMEMBER);
+    match (just_lost, face.cut) {
+        (true, true) => asked::AFTER_CUT,
+        (true, false) if face.last.distance(sighting) < NEAR => asked::NEAR,
+        _ => asked::ANYWHERE,
     }
-    let near = face.last.distance(sighting) < 2.0 && lost_for < REMEMBER;
-    if near { asked::NEAR } else { asked::ANYWHERE }
 }
