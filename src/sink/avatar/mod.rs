@@ -1,7 +1,7 @@
 //! Avatars: sends each frame's head pose and coefficients to programs that move avatars.
 //!
 //! All senders share what lies between the faces of a frame and a [`Pose`]: which face
-//! ([`choose`]), the mirror, what becomes of a lost face ([`rest`]), ARKit's coefficients
+//! (`choose`), the mirror, what becomes of a lost face (`rest`), ARKit's coefficients
 //! ([`arkit`]) and the user's curves ([`tune`]). A [`Protocol`] turns the pose into packets, and a
 //! [`wire`] sends them.
 
