@@ -272,18 +272,17 @@ fn a_video_survives_a_kill_from_its_first_second_on() {
         "--overlay",
         overlay.to_str().unwrap(),
     ]));
-    let mut last = 0.0;
-    program.read_until(|record| {
-        if let mmface::record::Record::Frame(frame) = record {
-            last = frame.pts;
-        }
-        last > 0.9
-    });
+    // A second fragment has begun, so the first, half a second long, is whole: however slow the machine is.
+    let fragments = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        bytes.windows(4).filter(|name| name == b"moof").count()
+    };
+    program.wait_until(|| fragments(&overlay) >= 2);
     program.signal("KILL");
     assert_eq!(program.finish().code, None);
     let frames = decoded(&overlay);
-    assert!(frames.len() >= 10, "{} frames are left", frames.len());
-    assert!(frames.last().unwrap().pts > 0.4);
+    let last = frames.last().expect("the first fragment can be played").pts;
+    assert!(last > 0.3, "{} frames are left, the last of {last} s", frames.len());
 }
 
 #[test]
