@@ -9,6 +9,9 @@ use std::time::SystemTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::face::{Params, rotation};
+use crate::tracker::Face;
+
 /// Version of the record format, written into every header. It changes when a field changes its
 /// meaning.
 pub const SCHEMA: u32 = 1;
@@ -256,6 +259,38 @@ pub struct Raw {
     /// Expression weights α_exp.
     #[serde(serialize_with = "list")]
     pub expression: Vec<f32>,
+}
+
+impl From<&Face> for FaceRecord {
+    /// The record of a face without what only some readers ask for: landmarks, vertices, the
+    /// parameters before smoothing, the volume.
+    fn from(face: &Face) -> Self {
+        let params = &face.params;
+        Self {
+            id: face.id,
+            confidence: face.confidence,
+            bounds: face.bounds,
+            f: params.f,
+            r: rotation::to_angles(&params.rotation),
+            q: rotation::to_wxyz(&params.rotation),
+            t: params.t,
+            identity: params.identity.clone(),
+            expression: params.expression.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&Params> for Raw {
+    fn from(params: &Params) -> Self {
+        Self {
+            f: params.f,
+            r: rotation::to_angles(&params.rotation),
+            t: params.t,
+            identity: params.identity.clone(),
+            expression: params.expression.clone(),
+        }
+    }
 }
 
 /// See [`Record::Gap`].
