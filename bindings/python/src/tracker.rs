@@ -138,7 +138,7 @@ impl Tracker {
     /// Other Python threads run meanwhile. Of two threads that call the same tracker one waits.
     #[pyo3(signature = (frame, time = None, *, format = None, matrix = None, full_range = false))]
     #[pyo3(
-        text_signature = "($self, frame, time=None, *, format='bgr', matrix='bt601', full_range=False)"
+        text_signature = "($self, frame, time=None, *, format=None, matrix=None, full_range=False)"
     )]
     fn process(
         &self,

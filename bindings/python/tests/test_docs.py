@@ -22,7 +22,7 @@ def snippets():
                 yield pytest.param(code, id=f"{page.name}-{number}")
 
 
-@pytest.mark.parametrize("code", snippets())
+@pytest.mark.parametrize("code", list(snippets()))
 def test_examples_in_the_docs(code, tmp_path, monkeypatch):
     for name, source in [("talk.mp4", "single_face.mp4"), ("portrait.png", "astronaut.png")]:
         (tmp_path / name).symlink_to(MEDIA / source)
@@ -34,7 +34,7 @@ def test_the_notebook(tmp_path):
     [path] = (HERE.parent / "examples").glob("*.ipynb")
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "outputs are not committed"
-    (tmp_path / "talk.mp4").symlink_to(MEDIA / "WolfgangLanger_Pexels.mp4")
+    (tmp_path / "talk.mp4").symlink_to(MEDIA / "single_face.mp4")
     (tmp_path / "portrait.png").symlink_to(MEDIA / "astronaut.png")
     client = NotebookClient(notebook, timeout=180, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
@@ -46,7 +46,7 @@ def test_the_notebook(tmp_path):
 
 
 def test_the_stubs_describe_the_module():
-    command = [sys.executable, "-m", "mypy.stubtest", "mmface"]
+    command = [sys.executable, "-m", "mypy.stubtest", "mmface", "--ignore-disjoint-bases"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -1,6 +1,7 @@
 """The package's numbers are the program's, to the last digit."""
 
 import json
+import os
 import subprocess
 
 import av
@@ -18,7 +19,7 @@ def run(program, folder, *arguments):
     result = subprocess.run(
         [str(part) for part in command],
         cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        env={name: value for name, value in os.environ.items() if not name.startswith("MMFACE_")},
         capture_output=True,
         text=True,
         timeout=300,

@@ -136,10 +136,12 @@ def test_damage_costs_only_what_is_damaged(clip, tmp_path):
         list(mmface.video(path))
 
 
-def film(path, size, *, rotation=0, aspect=None, n=4, pix_fmt="yuv420p", rgb=None):
-    """A short lossless film."""
+def film(path, size, *, aspect=None, n=4, pix_fmt="yuv420p", rgb=None):
+    """A short film."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=10)
+        # FFV1 keeps every bit, but its stream does not say of what shape pixels are.
+        stream = container.add_stream("mpeg4" if aspect else "ffv1", rate=10)
+        stream.bit_rate = 20_000_000
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
         if aspect:
@@ -164,7 +166,7 @@ def test_pixel_formats_and_shapes(tmp_path, portrait):
     frame, [face] = next(mmface.video(film(tmp_path / "b.mkv", (449, 399), rgb=rgb[:399, :449])))
     assert np.abs(face.landmarks - plain.landmarks).mean() < 2 and frame.bgr.shape == (399, 449, 3)
     # Pixels twice as wide as high are made square.
-    narrow = film(tmp_path / "c.mkv", (226, 400), rgb=portrait[:400, :452:2], aspect=Fraction(2))
+    narrow = film(tmp_path / "c.mp4", (226, 400), rgb=portrait[:400, :452:2], aspect=Fraction(2))
     frame, [face] = next(mmface.video(narrow))
     assert (frame.width, frame.height) == (452, 400) and frame.bgr.shape == (400, 452, 3)
     assert np.abs(face.landmarks - plain.landmarks).mean() < 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import time
@@ -92,13 +93,7 @@ def _maker(table: str | None) -> Any:
     for name in wanted:
         if importlib.util.find_spec(name) is None:
             continue
-        if name == "pandas":
-            import pandas
-
-            return pandas.DataFrame
-        import polars
-
-        return polars.DataFrame
+        return importlib.import_module(name).DataFrame
     raise Error(f"a table needs {' or '.join(wanted)}: pip install {wanted[0]}")
 
 
@@ -112,8 +107,7 @@ class _Bar:
         self._started = time.monotonic()
         self._shown = False
         if shown and importlib.util.find_spec("tqdm") is not None:
-            from tqdm.auto import tqdm
-
+            tqdm = importlib.import_module("tqdm.auto").tqdm
             self._tqdm = tqdm(total=self._total, unit="frame", desc=reader.label)
 
     def show(self, frame: Frame) -> None:

@@ -1,6 +1,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, Literal, TypedDict, TypeVar, overload
+from typing import Any, Literal, TypedDict, TypeVar, final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,18 @@ _Numbers = Sequence[float] | npt.NDArray[np.floating[Any]]
 _Pixels = npt.NDArray[np.uint8]
 _Path = str | PathLike[str]
 _T = TypeVar("_T")
+
+__all__ = [
+    "Error",
+    "Expression",
+    "Face",
+    "FaceModel",
+    "Mesh",
+    "Raw",
+    "Tracker",
+    "__version__",
+    "face_model",
+]
 
 __version__: str
 
@@ -39,6 +51,7 @@ class _FaceDict(_FaceDictRequired, total=False):
     vertices: list[list[float]]
     raw: _RawDict
 
+@final
 class Expression(Mapping[str, float]):
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[str]: ...
@@ -49,6 +62,7 @@ class Expression(Mapping[str, float]):
     @overload
     def get(self, name: str, default: float | _T) -> float | _T: ...
 
+@final
 class Raw:
     @property
     def f(self) -> float: ...
@@ -63,6 +77,7 @@ class Raw:
     @property
     def expression(self) -> Expression: ...
 
+@final
 class Face:
     @property
     def id(self) -> int: ...
@@ -93,6 +108,7 @@ class Face:
         self, *, landmarks: bool = False, vertices: bool = False, raw: bool = False
     ) -> _FaceDict: ...
 
+@final
 class FaceModel:
     @property
     def name(self) -> str: ...
@@ -111,6 +127,7 @@ class FaceModel:
         expression: Mapping[str, float] | _Numbers | None = None,
     ) -> _Floats: ...
 
+@final
 class Mesh:
     @property
     def vertices(self) -> _Floats: ...
@@ -118,6 +135,7 @@ class Mesh:
     def triangles(self) -> npt.NDArray[np.uint32]: ...
     def save(self, path: _Path) -> None: ...
 
+@final
 class Tracker:
     def __new__(
         cls,

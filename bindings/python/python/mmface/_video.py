@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import os
 import queue
 import threading
 from collections.abc import Iterator
-from typing import IO, Any, Union
+from typing import IO, Any, Literal, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +110,7 @@ class _Yuv(_Pixels):
         space = int(frame.colorspace)
         is_bt601 = frame.height <= 576 if space == 2 else space in (4, 5, 6)
         full_range = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
-        matrix = "bt601" if is_bt601 else "bt709"
+        matrix: Literal["bt601", "bt709"] = "bt601" if is_bt601 else "bt709"
         return tracker.process(planes, time, format="i420", matrix=matrix, full_range=full_range)
 
 
@@ -284,6 +285,7 @@ class _AvReader(Reader):
         import av
 
         self._damage = av.error.InvalidDataError
+        self._container: Any
         try:
             self._container = av.open(os.fspath(source) if isinstance(source, os.PathLike) else source)
         except Exception as why:
@@ -338,15 +340,13 @@ class _CvReader(Reader):
 
     def __init__(self, source: Source, name: str) -> None:
         super().__init__(name)
-        import cv2
-
         if not isinstance(source, (str, os.PathLike)):
             raise Error("OpenCV reads videos by their path only: pass the path, or pip install av")
-        self._cv2 = cv2
-        self._capture = cv2.VideoCapture(os.fspath(source))
+        self._cv2: Any = importlib.import_module("cv2")
+        self._capture = self._cv2.VideoCapture(os.fspath(source))
         if not self._capture.isOpened():
             raise Error(f"cannot read {name} as a video")
-        self.total = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)) or None
+        self.total = int(self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)) or None
 
     def decode(self) -> Iterator[Frame]:
         rate = self._capture.get(self._cv2.CAP_PROP_FPS) or 25.0
