@@ -16,11 +16,14 @@ pub(crate) fn shown(value: &Bound<'_, PyAny>) -> String {
     }
 }
 
-/// A finite number.
+/// Most seconds: times beyond are some other unit, and differences would drown in rounding.
+const LONGEST: f64 = 1e12;
+
+/// A number of seconds.
 pub(crate) fn number(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
     let number: Option<f64> = value.extract().ok().filter(|_| !value.is_instance_of::<PyBool>());
     match number {
-        Some(number) if number.is_finite() => Ok(number),
+        Some(number) if number.abs() <= LONGEST => Ok(number),
         _ => Err(fail(format!("{name} must be a finite number of seconds, not {}", shown(value)))),
     }
 }
