@@ -15,6 +15,10 @@ use crate::model::{FaceModel, Model, folder, place};
 use crate::process::{self, AtHome};
 use crate::shared::{self, Settings, Shared};
 
+/// Longest side of the detector's canvas for stills, as in the program: a picture may show many small
+/// faces, and nobody waits for it.
+const DETECT_SIZE_OF_PICTURES: u32 = 960;
+
 /// Follows the faces of one video, camera or series of pictures.
 ///
 /// Parameters
@@ -29,6 +33,7 @@ use crate::shared::{self, Settings, Shared};
 /// threads : CPU threads; None for all cores.
 /// detect_every : seconds between two searches for further faces.
 /// detect_size : longest side, in pixels, of the picture that the detector sees; None: automatic.
+///     For stills that is 960.
 /// reidentify : seconds for which somebody who left is remembered.
 /// models : a folder with a manifest.toml, for networks of your own; None for the package's.
 ///
@@ -108,7 +113,8 @@ impl Tracker {
                         let (least, most) = (mmface::detect::MIN_SIZE, mmface::detect::MAX_SIZE);
                         whole("detect_size", n, least, most)
                     })
-                    .transpose()?,
+                    .transpose()?
+                    .or((mode == Mode::Stills).then_some(DETECT_SIZE_OF_PICTURES)),
                 ..defaults
             };
             let settings = Settings {
