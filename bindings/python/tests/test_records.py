@@ -1,4 +1,8 @@
-"""The package's numbers are the program's, to the last digit."""
+"""The package's numbers are the program's.
+
+To the last digit with a program of the same optimisation (`target/release`). With the unoptimised
+one of `make test` last digits may differ, which the networks then enlarge to hundredths of a pixel.
+"""
 
 import json
 import math
@@ -11,6 +15,33 @@ import numpy as np
 import pytest
 
 from conftest import MEDIA, ROOT
+
+
+#: Most by which numbers may differ between builds: pixels, degrees, weights.
+NOISE = 0.25
+
+
+def assert_same(program, ours, theirs):
+    """Compares values of records."""
+    if program.parent.name == "release":
+        assert ours == theirs
+    else:
+        assert_close(ours, theirs)
+
+
+def assert_close(ours, theirs):
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            assert_close(value, theirs[key])
+    elif isinstance(ours, list):
+        assert len(ours) == len(theirs)
+        for our, their in zip(ours, theirs, strict=True):
+            assert_close(our, their)
+    elif isinstance(ours, int):
+        assert ours == theirs
+    else:
+        assert abs(ours - theirs) <= NOISE
 
 
 def run(program, folder, *arguments):
@@ -55,7 +86,7 @@ def test_of_a_video(program, tmp_path, name):
     theirs = [{key: frame[key] for key in ("frame", "pts", "faces")} for frame in frames]
     assert len(ours) == len(theirs)
     for our, their in zip(ours, theirs, strict=True):
-        assert our == their
+        assert_same(program, our, their)
     assert sum(len(frame["faces"]) for frame in ours) > 50
 
 
@@ -74,7 +105,8 @@ def test_of_pictures(program, tmp_path):
         with av.open(str(pictures / frame["file"])) as container:
             rgb = next(container.decode(video=0)).to_ndarray(format="rgb24")
         faces = tracker.process(rgb, format="rgb")
-        assert [face.to_dict(landmarks=True) for face in faces] == frame["faces"]
+        ours = [face.to_dict(landmarks=True) for face in faces]
+        assert_same(program, ours, frame["faces"])
     assert [len(frame["faces"]) for frame in frames].count(0) == 0
 
 
@@ -94,7 +126,7 @@ def test_of_a_lossless_film_with_options(program, tmp_path, portrait):
     flags = ["--smooth", "strong", "--faces", "1", "--precision", "f32"]
     _, frames = run(program, tmp_path, "--file", path, "--vertices", *flags)
     ours = [[f.to_dict(vertices=True) for f in faces] for _, faces in mmface.video(path, **options)]
-    assert ours == [frame["faces"] for frame in frames]
+    assert_same(program, ours, [frame["faces"] for frame in frames])
     assert len(ours) == 40 and all(ours)
 
 

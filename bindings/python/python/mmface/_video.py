@@ -128,8 +128,9 @@ def video(
     tracker : one that you made; it is reset first. Without it, a new one is made of the other
         arguments, which are those of Tracker: faces, smooth, variant …
 
-    Needs PyAV (pip install av) or OpenCV (pip install opencv-python-headless). With PyAV the numbers
-    are those of `mmface-live --file` where the video is 8-bit 4:2:0 and not interlaced.
+    Needs PyAV (pip install av) or OpenCV (pip install opencv-python-headless). With PyAV the
+    networks see the pixels that `mmface-live --file` shows them, where the video is 8-bit 4:2:0 and
+    not interlaced.
     """
     reader = open_reader(source)
     return follow(reader, tracker_for(reader, tracker, options))
