@@ -201,30 +201,17 @@ impl FrameEvent {
     }
 
     fn face(&self, place: usize, face: &Face, content: Content) -> record::FaceRecord {
-        let Face { id, confidence, bounds, params, raw, landmarks, .. } = face;
-        record::FaceRecord {
-            id: *id,
-            confidence: *confidence,
-            bounds: *bounds,
-            f: params.f,
-            r: rotation::to_angles(&params.rotation),
-            q: rotation::to_wxyz(&params.rotation),
-            t: params.t,
-            identity: params.identity.clone(),
-            expression: params.expression.clone(),
-            landmarks: content.landmarks.then(|| landmarks.clone()),
-            landmarks3d: content.landmarks.then(|| self.context.model.landmarks3d(params)),
-            vertices: content.vertices.then(|| self.mesh(place).to_vec()),
-            raw: content.raw.then(|| record::Raw {
-                f: raw.f,
-                r: rotation::to_angles(&raw.rotation),
-                t: raw.t,
-                identity: raw.identity.clone(),
-                expression: raw.expression.clone(),
-            }),
-            volume: content.volumes.then(|| self.volume(place)).flatten().map(|volume| {
-                record::Volume { resolution: volume.resolution(), place: volume.affine() }
-            }),
+        let mut record = record::FaceRecord::new(face);
+        if content.landmarks {
+            record = record.with_landmarks(face, &self.context.model);
         }
+        if content.raw {
+            record = record.with_raw(face);
+        }
+        record.vertices = content.vertices.then(|| self.mesh(place).to_vec());
+        record.volume = content.volumes.then(|| self.volume(place)).flatten().map(|volume| {
+            record::Volume { resolution: volume.resolution(), place: volume.affine() }
+        });
+        record
     }
 }

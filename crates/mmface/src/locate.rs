@@ -2,6 +2,17 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// The file of the module that holds this library; see [`set_module`].
+static MODULE: OnceLock<PathBuf> = OnceLock::new();
+
+/// For a library inside a module that a foreign program loads, such as a GStreamer plugin: names
+/// the module's file. From then on [`find`] searches beside it too, before the executable. The
+/// first call counts.
+pub fn set_module(file: &Path) {
+    MODULE.get_or_init(|| file.to_path_buf());
+}
 
 /// Nothing exists in any of the places searched. The message is a clause without a full stop:
 /// callers append what the user can do.
@@ -17,8 +28,9 @@ impl fmt::Display for NotFound {
 /// Finds a file or folder. If `path` is given, or else the environment variable `variable` is set
 /// to a non-empty value, that is the answer. Otherwise it is the first of `names` (paths below an
 /// installation's prefix or below a checkout) that exists. `names` are searched for in the folder
-/// of the executable and three folders above it, which covers an installation (`prefix/bin`) and a
-/// checkout (`target/release`), then in the working directory. `variable` may be "" for none.
+/// of the executable and three folders above it, which covers an installation (`prefix/bin`, or
+/// `prefix/lib/x86_64-linux-gnu/gstreamer-1.0` of a [module](set_module)) and a checkout
+/// (`target/release`), then in the working directory. `variable` may be "" for none.
 ///
 /// # Errors
 /// [`NotFound`] if the path does not exist or none of `names` was found.
@@ -38,13 +50,16 @@ pub fn find(
     let places = roots().into_iter().flat_map(|root| names.iter().map(move |name| root.join(name)));
     places.into_iter().find(|place| place.exists()).ok_or_else(|| {
         let name = names.first().copied().unwrap_or_default();
-        NotFound(format!("{name} was not found beside the program or in the working directory"))
+        let beside = if MODULE.get().is_some() { "the plugin, the program" } else { "the program" };
+        NotFound(format!("{name} was not found beside {beside} or in the working directory"))
     })
 }
 
 fn roots() -> Vec<PathBuf> {
-    let executable = std::env::current_exe().and_then(|p| p.canonicalize());
-    let ancestors = executable.iter().flat_map(|p| p.ancestors().skip(1).take(4));
+    let module = MODULE.get().and_then(|p| p.canonicalize().ok());
+    let executable = std::env::current_exe().and_then(|p| p.canonicalize()).ok();
+    let files = module.iter().chain(&executable);
+    let ancestors = files.flat_map(|p| p.ancestors().skip(1).take(4));
     ancestors.map(Path::to_path_buf).chain(std::env::current_dir()).collect()
 }
 
