@@ -13,9 +13,9 @@ use gstreamer_base::subclass::base_transform::GenerateOutputSuccess;
 use gstreamer_base::subclass::prelude::*;
 use gstreamer_video::{VideoCapsBuilder, VideoFormat, VideoFrameRef, VideoInfo};
 
-use super::runtimes::{self, Shared, explain, tracker_options};
+use super::runtimes::{self, Shared, explain};
 use super::settings::{Mode, PROPERTIES, Settings};
-use super::stream::{Stats, Stream, image};
+use super::stream::{Measured, Stats, Stream, image};
 use crate::meta;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -148,7 +148,10 @@ impl BaseTransformImpl for Mmface {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         // Settings may have changed in the state READY.
-        self.load()?;
+        let networks = self.load()?;
+        let settings = lock(&self.settings).clone();
+        let tracker = runtimes::tracker(&networks, &settings)?;
+        *lock(&self.stream) = Some(Stream::new(tracker, settings.reidentify));
         *lock(&self.stats) = Stats::default();
         *lock(&self.late_until) = None;
         Ok(())
@@ -168,16 +171,18 @@ impl BaseTransformImpl for Mmface {
             gst::element_imp_warning!(
                 self,
                 gst::StreamError::Format,
-                ["pixels are {x}:{y} and not square, so faces are measured in a distorted picture; put videoscale ! video/x-raw,pixel-aspect-ratio=1/1 in front"]
+                (
+                    "pixels are {x}:{y} and not square, so faces are measured in a distorted \
+                     picture; put videoscale ! video/x-raw,pixel-aspect-ratio=1/1 in front"
+                )
             );
         }
         let before = lock(&self.format).replace(info.clone());
         let known = |b: &VideoInfo| (b.width(), b.height(), b.format(), b.fps());
-        if before.as_ref().map(known) != Some(known(&info)) {
-            if before.is_some() {
-                self.reset();
-            }
-            if lock(&self.stream).is_some() {
+        if before.is_some_and(|before| known(&before) != known(&info)) {
+            self.reset();
+            let has_begun = lock(&self.stream).as_ref().is_some_and(|stream| !stream.is_new());
+            if has_begun {
                 self.post_format(&info);
             }
         }
@@ -223,73 +228,66 @@ impl BaseTransformImpl for Mmface {
             return Ok(GenerateOutputSuccess::NoOutput);
         };
         // A buffer that others hold too gets a copy that shares its pixels.
-        self.measure(buffer.make_mut())?;
+        self.process(buffer.make_mut())?;
         Ok(GenerateOutputSuccess::Buffer(buffer))
     }
 }
 
 impl Mmface {
     /// Opens the networks, or takes those that are open.
-    fn load(&self) -> Result<(), gst::ErrorMessage> {
+    fn load(&self) -> Result<Shared, gst::ErrorMessage> {
         let wanted = lock(&self.settings).networks.clone();
         let mut networks = lock(&self.networks);
-        if networks.as_ref().is_some_and(|shared| shared.is_of(&wanted)) {
-            return Ok(());
+        if let Some(shared) = networks.as_ref().filter(|shared| shared.is_of(&wanted)) {
+            return Ok(shared.clone());
         }
         // Frees those of other settings first.
         *networks = None;
         let shared = runtimes::open(&wanted).map_err(|e| explain(&e))?;
         let about = shared.runtime().describe();
         gst::info!(CAT, imp = self, "{} on {} in {}", about.backend, about.device, about.precision);
-        *networks = Some(shared);
-        Ok(())
+        *networks = Some(shared.clone());
+        Ok(shared)
     }
 
-    /// Forgets all faces.
+    /// Forgets all faces, if there was a frame.
     fn reset(&self) {
-        let mut stream = lock(&self.stream);
-        if stream.as_mut().is_some_and(Stream::reset) {
+        if let Some(stream) = lock(&self.stream).as_mut().filter(|stream| !stream.is_new()) {
             gst::debug!(CAT, imp = self, "faces are forgotten: the stream goes on elsewhere");
+            stream.reset();
             lock(&self.stats).resets += 1;
         }
     }
 
-    /// Starts following faces: at the first frame, when it is known whether the source is live.
-    fn open_stream(&self, settings: &Settings) -> Result<Stream, gst::ErrorMessage> {
-        let Some(networks) = lock(&self.networks).clone() else {
-            return Err(gst::error_msg!(gst::CoreError::StateChange, ["not started"]));
-        };
+    /// Before the first frame: decides whether frames wait for detections, and posts what comes
+    /// before the records of frames.
+    fn begin(&self, stream: &mut Stream, settings: &Settings, info: &VideoInfo) {
         let live = match settings.mode {
             Mode::Live => true,
             Mode::Recording => false,
             Mode::Auto => runtimes::is_live(self.obj().sink_pad()),
         };
-        let mode = if live { ::mmface::Mode::Live } else { ::mmface::Mode::Recording };
-        gst::debug!(CAT, imp = self, "mode {mode:?}");
-        let options = tracker_options(settings, mode);
-        let tracker = networks.runtime().tracker(options).map_err(|e| explain(&e))?;
-        self.post_header(settings, networks.runtime());
-        Ok(Stream::new(tracker, settings.reidentify))
+        gst::debug!(CAT, imp = self, "the source is live: {live}");
+        if live {
+            stream.go_live();
+        }
+        let networks = lock(&self.networks).clone();
+        if let Some(networks) = networks {
+            self.post_header(settings, networks.runtime());
+        }
+        self.post_format(info);
     }
 
-    /// Measures a buffer and attaches what was found.
-    fn measure(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::FlowError> {
+    /// Measures a buffer and attaches what was found; passes it on as it is if it is late.
+    fn process(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::FlowError> {
         let started = Instant::now();
-        let fail = |message| {
-            self.post_error_message(message);
-            gst::FlowError::Error
-        };
         let settings = lock(&self.settings).clone();
         let info = lock(&self.format).clone().ok_or(gst::FlowError::NotNegotiated)?;
         let mut stream = lock(&self.stream);
-        let stream = match &mut *stream {
-            Some(stream) => stream,
-            none => {
-                let opened = self.open_stream(&settings).map_err(fail)?;
-                self.post_format(&info);
-                none.insert(opened)
-            }
-        };
+        let stream = stream.as_mut().ok_or(gst::FlowError::Flushing)?;
+        if stream.is_new() {
+            self.begin(stream, &settings, &info);
+        }
         let times = self.times(buffer);
         if self.is_late(&times) {
             stream.skip();
@@ -297,45 +295,13 @@ impl Mmface {
             gst::debug!(CAT, imp = self, "{:?} is late and not measured", times.pts);
             return Ok(());
         }
-        let seconds = |time: gst::ClockTime| time.nseconds() as f64 / 1e9;
-        let pts = times.stream.or(times.running).map(seconds);
-        let sign = if times.backwards { -1.0 } else { 1.0 };
-        let tick = stream.clock.tick(pts.map(|pts| sign * pts), step(&info));
-        if tick.jumped {
-            gst::debug!(CAT, imp = self, "time jumps to {} s", tick.seconds);
-            stream.tracker.reset();
-            lock(&self.stats).resets += 1;
-        }
-        let measured = {
-            let frame = VideoFrameRef::from_buffer_ref_readable(buffer, &info).map_err(|_| {
-                fail(gst::error_msg!(
-                    gst::StreamError::Format,
-                    ["a buffer does not hold the picture that its caps promise"]
-                ))
-            })?;
-            let image = image(&frame, &info).ok_or(gst::FlowError::NotNegotiated)?;
-            stream.measure(&image, tick.seconds, started).map_err(|e| fail(explain(&e)))?
-        };
-        let networks = lock(&self.networks).clone();
-        let model = networks.as_ref().map(|shared| shared.runtime().face_model());
-        let mut faces = Vec::with_capacity(measured.result.faces.len());
-        for face in &measured.result.faces {
-            let mut record = FaceRecord::new(face);
-            if settings.landmarks
-                && let Some(model) = model
-            {
-                record = record.with_landmarks(face, model);
-            }
-            if settings.raw {
-                record = record.with_raw(face);
-            }
-            let names = model.map(|model| model.expressions.as_slice()).unwrap_or_default();
-            meta::attach_face(buffer, &info, face, &record, names);
-            faces.push(record);
-        }
+        let measured = self.measure(stream, buffer, &info, &times, started).map_err(|message| {
+            self.post_error_message(message);
+            gst::FlowError::Error
+        })?;
+        let faces = self.attach(buffer, &info, &measured, &settings);
         let count = faces.len();
-        let pts = pts.unwrap_or(tick.seconds);
-        let record = stream.record(self.stream_name(&settings), pts, &measured, faces);
+        let record = stream.record(self.stream_name(&settings), &measured, faces);
         let json = json(&Record::Frame(record));
         meta::attach_frame(buffer, &info, &json);
         if settings.post_messages {
@@ -347,6 +313,59 @@ impl Mmface {
         stats.total += measured.took;
         stats.worst = stats.worst.max(measured.took);
         Ok(())
+    }
+
+    fn measure(
+        &self,
+        stream: &mut Stream,
+        buffer: &gst::BufferRef,
+        info: &VideoInfo,
+        times: &Times,
+        started: Instant,
+    ) -> Result<Measured, gst::ErrorMessage> {
+        let broken = || {
+            gst::error_msg!(
+                gst::StreamError::Format,
+                ("a buffer does not hold the picture that its caps promise")
+            )
+        };
+        let pts = times.stream.or(times.running).map(|time| time.nseconds() as f64 / 1e9);
+        let sign = if times.backwards { -1.0 } else { 1.0 };
+        let tick = stream.tick(pts.map(|pts| sign * pts), step(info));
+        if tick.jumped {
+            gst::debug!(CAT, imp = self, "faces are forgotten: time jumps to {} s", tick.seconds);
+            lock(&self.stats).resets += 1;
+        }
+        let frame = VideoFrameRef::from_buffer_ref_readable(buffer, info).map_err(|_| broken())?;
+        let image = image(&frame, info).ok_or_else(broken)?;
+        let pts = pts.unwrap_or(tick.seconds);
+        stream.measure(&image, tick.seconds, pts, started).map_err(|e| explain(&e))
+    }
+
+    /// Attaches the faces to the buffer, and returns their records.
+    fn attach(
+        &self,
+        buffer: &mut gst::BufferRef,
+        info: &VideoInfo,
+        measured: &Measured,
+        settings: &Settings,
+    ) -> Vec<FaceRecord> {
+        let networks = lock(&self.networks).clone();
+        let Some(model) = networks.as_ref().map(|shared| shared.runtime().face_model()) else {
+            return Vec::new();
+        };
+        let attach = |face| {
+            let mut record = FaceRecord::new(face);
+            if settings.landmarks {
+                record = record.with_landmarks(face, model);
+            }
+            if settings.raw {
+                record = record.with_raw(face);
+            }
+            meta::attach_face(buffer, info, face, &record, &model.expressions);
+            record
+        };
+        measured.result.faces.iter().map(attach).collect()
     }
 
     fn times(&self, buffer: &gst::BufferRef) -> Times {

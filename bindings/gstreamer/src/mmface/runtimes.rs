@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ::mmface::detect::Kind;
-use ::mmface::{Error, Models, Runtime, TrackerOptions};
+use ::mmface::{Error, Fitter, Mode, Models, Observer, Runtime, Tracker, TrackerOptions};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
@@ -56,39 +56,46 @@ fn load(networks: &Networks) -> Result<Runtime, Error> {
         .build()
 }
 
-/// The options of a tracker.
-pub(super) fn tracker_options(settings: &Settings, mode: ::mmface::Mode) -> TrackerOptions {
-    TrackerOptions {
-        mode,
+/// The two halves of a new tracker. It waits for detections, as for a recording, until the observer
+/// is told to go live.
+pub(super) fn tracker(
+    shared: &Shared,
+    settings: &Settings,
+) -> Result<(Observer, Fitter), gst::ErrorMessage> {
+    let options = TrackerOptions {
+        mode: Mode::Recording,
         faces: settings.faces as usize,
         detect_size: (settings.detect_size > 0).then_some(settings.detect_size),
         detect_every: settings.detect_every,
         reidentify: settings.reidentify,
         smoothing: settings.smooth.strength(),
         ..TrackerOptions::default()
-    }
+    };
+    shared.runtime().tracker(options).map(Tracker::split).map_err(|e| explain(&e))
 }
 
 /// An error of the library as GStreamer's, with the property that helps.
 pub(super) fn explain(error: &Error) -> gst::ErrorMessage {
+    use gst::ResourceError::{Failed, NotFound, OpenRead};
     let (kind, cure) = match error {
         Error::Setting(_) => (gst::ResourceError::Settings, "see gst-inspect-1.0 mmface"),
-        Error::Precision(_) => {
-            (gst::ResourceError::Settings, "choose another with the property precision, or auto")
-        }
-        Error::Models(_) | Error::ModelHash { .. } => (
-            gst::ResourceError::NotFound,
-            "the property engines or the variable MMFACE_ENGINES names another folder",
+        Error::Precision(_) => (
+            gst::ResourceError::Settings,
+            "choose another with the property precision, or leave it at auto",
         ),
-        Error::Detector(_) => {
-            (gst::ResourceError::NotFound, "the property detector-model names another file")
-        }
-        Error::Gpu(_) => (gst::ResourceError::OpenRead, "the CPU is chosen by device=cpu"),
-        Error::Library(_) => (gst::ResourceError::NotFound, ""),
-        _ => (gst::ResourceError::Failed, ""),
+        Error::Models(_) | Error::ModelHash { .. } => (
+            NotFound,
+            "or name another folder with the property engines or the variable MMFACE_ENGINES",
+        ),
+        Error::Detector(_) => (NotFound, "or name another file with the property detector-model"),
+        Error::Gpu(_) => (OpenRead, "the CPU is chosen by device=cpu"),
+        Error::Library(_) => (NotFound, ""),
+        _ => (Failed, ""),
     };
     let text = if cure.is_empty() { error.to_string() } else { format!("{error}; {cure}") };
-    gst::error_msg!(kind, ["{text}"])
+    // Reasons of libraries come in several lines.
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    gst::error_msg!(kind, ("{text}"))
 }
 
 /// Whether the source behind this pad is live.

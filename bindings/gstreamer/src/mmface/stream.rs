@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ::mmface::image::{Colour, Layout, Matrix, Plane};
 use ::mmface::record::{self, Dropped, FaceRecord, Latency};
-use ::mmface::{FrameResult, Image, Tracker};
+use ::mmface::{Fitter, FrameResult, Image, Observer};
 use gstreamer as gst;
 use gstreamer_video::prelude::*;
 use gstreamer_video::{
@@ -83,12 +83,13 @@ impl Clock {
 
 /// The tracker of a stream, and what belongs to its frames.
 pub(super) struct Stream {
-    pub(super) tracker: Tracker,
-    pub(super) clock: Clock,
+    observer: Observer,
+    fitter: Fitter,
+    clock: Clock,
     /// Number of the next frame.
-    pub(super) frame: u64,
+    frame: u64,
     /// Frames that were skipped since the last record.
-    pub(super) skipped: u64,
+    skipped: u64,
     /// Highest id so far. Ids are given in ascending order.
     highest: u64,
 }
@@ -96,40 +97,66 @@ pub(super) struct Stream {
 /// A measured frame.
 pub(super) struct Measured {
     pub(super) result: FrameResult,
+    /// Time of the stream in seconds.
+    pub(super) pts: f64,
     pub(super) took: Duration,
     /// People who are new in this frame.
     pub(super) new: u64,
 }
 
 impl Stream {
-    pub(super) fn new(tracker: Tracker, reidentify: f64) -> Self {
-        Self { tracker, clock: Clock::new(reidentify), frame: 0, skipped: 0, highest: 0 }
+    pub(super) fn new((observer, fitter): (Observer, Fitter), reidentify: f64) -> Self {
+        let clock = Clock::new(reidentify);
+        Self { observer, fitter, clock, frame: 0, skipped: 0, highest: 0 }
     }
 
-    /// Forgets all faces; returns whether there was anything before.
-    pub(super) fn reset(&mut self) -> bool {
-        self.tracker.reset();
+    /// Whether no frame has come yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.frame == 0
+    }
+
+    /// From now on no frame waits for a detection.
+    pub(super) fn go_live(&mut self) {
+        self.observer.go_live();
+    }
+
+    /// Forgets all faces. Ids are not used again.
+    pub(super) fn reset(&mut self) {
+        self.observer.reset();
+        self.fitter.reset();
         self.clock.reset();
-        self.frame > 0
     }
 
+    /// The tick of the next frame; forgets all faces if time jumps. Arguments are those of
+    /// [`Clock::tick`].
+    pub(super) fn tick(&mut self, time: Option<f64>, step: f64) -> Tick {
+        let tick = self.clock.tick(time, step);
+        if tick.jumped {
+            self.observer.reset();
+            self.fitter.reset();
+        }
+        tick
+    }
+
+    /// Measures a frame. `seconds` are the tracker's, `pts` those of the record.
     pub(super) fn measure(
         &mut self,
         image: &Image,
         seconds: f64,
+        pts: f64,
         started: Instant,
     ) -> ::mmface::Result<Measured> {
-        let result = self.tracker.process(image, seconds)?;
+        let observation = self.observer.observe(image, seconds, None)?;
+        let result = self.fitter.fit(observation);
         let new = result.faces.iter().filter(|face| face.id > self.highest).count();
         self.highest = result.faces.iter().map(|face| face.id).fold(self.highest, u64::max);
-        Ok(Measured { result, took: started.elapsed(), new: new as u64 })
+        Ok(Measured { result, pts, took: started.elapsed(), new: new as u64 })
     }
 
     /// The record of a frame.
     pub(super) fn record(
         &mut self,
         stream: String,
-        pts: f64,
         measured: &Measured,
         faces: Vec<FaceRecord>,
     ) -> record::Frame {
@@ -140,7 +167,7 @@ impl Stream {
             stream,
             frame: number,
             file: None,
-            pts,
+            pts: measured.pts,
             time: record::timestamp(SystemTime::now() - measured.took),
             camera_time: None,
             latency_ms: Latency {
