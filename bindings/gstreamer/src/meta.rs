@@ -1,9 +1,12 @@
 //! What the elements write on buffers and read from them.
 //!
 //! A face is a region of interest of type `face` with two structures: `detection`, with the names of
-//! DL Streamer, and `mmface`. The whole record of a frame is a custom meta, `MmfaceMeta`.
+//! DL Streamer, and `mmface`. A frame is a custom meta, `MmfaceMeta`: its record, and the structures
+//! `mmface` again, because GStreamer 1.22 drops the structures of regions where it converts or
+//! scales a picture.
 
 use ::mmface::Face;
+use ::mmface::bounds::around;
 use ::mmface::face::rotation;
 use ::mmface::record::FaceRecord;
 use gstreamer as gst;
@@ -24,24 +27,31 @@ pub(crate) fn register() {
     }
 }
 
-/// Attaches a frame's record.
-pub(crate) fn attach_frame(buffer: &mut gst::BufferRef, info: &VideoInfo, json: &str) {
+/// Attaches a frame's record, and what [`attach_face`] has returned for its faces.
+pub(crate) fn attach_frame(
+    buffer: &mut gst::BufferRef,
+    info: &VideoInfo,
+    json: &str,
+    faces: Vec<gst::Structure>,
+) {
     if let Ok(mut meta) = gst::meta::CustomMeta::add(buffer, FRAME) {
         let structure = meta.mut_structure();
         structure.set("json", json);
         structure.set("width", info.width());
         structure.set("height", info.height());
+        structure.set("faces", gst::Array::new(faces));
     }
 }
 
-/// Attaches a face. `names` are those of its expression coefficients.
+/// Attaches a face, and returns its structure `mmface`. `names` are those of its expression
+/// coefficients.
 pub(crate) fn attach_face(
     buffer: &mut gst::BufferRef,
     info: &VideoInfo,
     face: &Face,
     record: &FaceRecord,
     names: &[String],
-) {
+) -> gst::Structure {
     let (width, height) = (info.width(), info.height());
     let [x, y, w, h] = face.bounds;
     let inside = |value: f32, size: u32| value.clamp(0.0, size as f32) as u32;
@@ -64,7 +74,9 @@ pub(crate) fn attach_face(
             .field("extra_params_json", serde_json::to_string(record).unwrap_or_default())
             .build(),
     );
-    meta.add_param(parameters(face, record, (width, height), names));
+    let structure = parameters(face, record, (width, height), names);
+    meta.add_param(structure.clone());
+    structure
 }
 
 fn parameters(
@@ -117,26 +129,27 @@ pub(crate) struct Seen {
 /// The faces that a buffer carries, of a frame of this size now. The frame may have been scaled
 /// since it was measured.
 pub(crate) fn faces(buffer: &gst::BufferRef, width: u32, height: u32) -> Vec<Seen> {
-    buffer.iter_meta::<VideoRegionOfInterestMeta>().filter_map(|m| seen(&m, width, height)).collect()
+    let Ok(meta) = gst::meta::CustomMeta::from_buffer(buffer, FRAME) else { return Vec::new() };
+    let Ok(faces) = meta.structure().get::<gst::Array>("faces") else { return Vec::new() };
+    let structures = faces.iter().filter_map(|face| face.get::<gst::Structure>().ok());
+    structures.filter_map(|structure| seen(&structure, width, height)).collect()
 }
 
-fn seen(meta: &VideoRegionOfInterestMeta, width: u32, height: u32) -> Option<Seen> {
-    let structure = meta.param(MMFACE)?;
+fn seen(structure: &gst::StructureRef, width: u32, height: u32) -> Option<Seen> {
     let number = |name: &str| structure.get::<f64>(name).ok().map(|value| value as f32);
     let size = |name: &str| structure.get::<u32>(name).ok().filter(|size| *size > 0);
     let scale = [width as f32 / size("width")? as f32, height as f32 / size("height")? as f32];
     let values = structure.get::<gst::Array>("landmarks").ok()?;
     let values: Vec<f32> =
         values.iter().filter_map(|value| value.get::<f64>().ok()).map(|v| v as f32).collect();
-    let landmarks =
+    let landmarks: Vec<_> =
         values.as_chunks().0.iter().map(|&[x, y]| [x * scale[0], y * scale[1]]).collect();
     let angles = [number("pitch")?, number("yaw")?, number("roll")?];
     let matrix = rotation::matrix(&rotation::from_angles(angles));
-    let (x, y, w, h) = meta.rect();
     Some(Seen {
         id: structure.get("id").ok()?,
         confidence: number("confidence")?,
-        bounds: [x, y, w, h].map(|value| value as f32),
+        bounds: around(&landmarks),
         landmarks,
         rotation: std::array::from_fn(|row| std::array::from_fn(|column| matrix[(row, column)])),
     })

@@ -299,11 +299,11 @@ impl Mmface {
             self.post_error_message(message);
             gst::FlowError::Error
         })?;
-        let faces = self.attach(buffer, &info, &measured, &settings);
+        let (faces, structures) = self.attach(buffer, &info, &measured, &settings);
         let count = faces.len();
         let record = stream.record(self.stream_name(&settings), &measured, faces);
         let json = json(&Record::Frame(record));
-        meta::attach_frame(buffer, &info, &json);
+        meta::attach_frame(buffer, &info, &json, structures);
         if settings.post_messages {
             self.post(&json, "frame", Some((&times, count)));
         }
@@ -342,17 +342,17 @@ impl Mmface {
         stream.measure(&image, tick.seconds, pts, started).map_err(|e| explain(&e))
     }
 
-    /// Attaches the faces to the buffer, and returns their records.
+    /// Attaches the faces to the buffer, and returns their records and structures.
     fn attach(
         &self,
         buffer: &mut gst::BufferRef,
         info: &VideoInfo,
         measured: &Measured,
         settings: &Settings,
-    ) -> Vec<FaceRecord> {
+    ) -> (Vec<FaceRecord>, Vec<gst::Structure>) {
         let networks = lock(&self.networks).clone();
         let Some(model) = networks.as_ref().map(|shared| shared.runtime().face_model()) else {
-            return Vec::new();
+            return Default::default();
         };
         let attach = |face| {
             let mut record = FaceRecord::new(face);
@@ -362,8 +362,8 @@ impl Mmface {
             if settings.raw {
                 record = record.with_raw(face);
             }
-            meta::attach_face(buffer, info, face, &record, &model.expressions);
-            record
+            let structure = meta::attach_face(buffer, info, face, &record, &model.expressions);
+            (record, structure)
         };
         measured.result.faces.iter().map(attach).collect()
     }

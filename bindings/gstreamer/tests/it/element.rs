@@ -29,7 +29,7 @@ impl Bench {
         root();
         let (picture, caps) = picture(caps);
         let mut harness = Harness::new_parse(&format!("mmface name=it {properties}"));
-        let element = harness.find_element("it").unwrap();
+        let element = harness.find_element("mmface").unwrap();
         let bus = gst::Bus::new();
         element.set_bus(Some(&bus));
         harness.set_src_caps(caps);
