@@ -16,6 +16,10 @@ pub fn root() -> &'static Path {
         std::env::set_current_dir(&root).unwrap();
         gst::init().unwrap();
         gstmmface::plugin_register_static().unwrap();
+        // Holds the networks, so that they are loaded once for all tests.
+        let keeper = gst::ElementFactory::make("mmface").build().unwrap();
+        keeper.set_state(gst::State::Ready).unwrap();
+        std::mem::forget(keeper);
         root
     });
     &ROOT

@@ -28,7 +28,8 @@ impl Bench {
     fn with_caps(properties: &str, caps: &str) -> Self {
         root();
         let (picture, caps) = picture(caps);
-        let mut harness = Harness::new_parse(&format!("mmface name=it {properties}"));
+        let mut harness = Harness::new_parse(&format!("mmface {properties}"));
+        harness.set_live(false);
         let element = harness.find_element("mmface").unwrap();
         let bus = gst::Bus::new();
         element.set_bus(Some(&bus));

@@ -52,7 +52,7 @@ fn what_is_drawn_can_be_chosen() {
 fn a_picture_that_was_scaled_is_drawn_on_in_the_right_place() {
     let scaled = |before: &str, after: &str| {
         let description = format!(
-            "{} ! mmface {before} ! mmfaceoverlay {after} ! videoconvert \
+            "{} ! mmface {before} ! mmfaceoverlay labels=false {after} ! videoconvert \
              ! video/x-raw,format=RGB ! appsink name=out sync=false",
             portrait(1, "format=RGB,width=400,height=300,pixel-aspect-ratio=1/1")
         );
