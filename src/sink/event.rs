@@ -201,17 +201,15 @@ impl FrameEvent {
     }
 
     fn face(&self, place: usize, face: &Face, content: Content) -> record::FaceRecord {
-        let mut record = record::FaceRecord::new(face);
-        if content.landmarks {
-            record = record.with_landmarks(face, &self.context.model);
+        record::FaceRecord {
+            landmarks: content.landmarks.then(|| face.landmarks.clone()),
+            landmarks3d: content.landmarks.then(|| self.context.model.landmarks3d(&face.params)),
+            vertices: content.vertices.then(|| self.mesh(place).to_vec()),
+            raw: content.raw.then(|| (&face.raw).into()),
+            volume: content.volumes.then(|| self.volume(place)).flatten().map(|volume| {
+                record::Volume { resolution: volume.resolution(), place: volume.affine() }
+            }),
+            ..face.into()
         }
-        if content.raw {
-            record = record.with_raw(face);
-        }
-        record.vertices = content.vertices.then(|| self.mesh(place).to_vec());
-        record.volume = content.volumes.then(|| self.volume(place)).flatten().map(|volume| {
-            record::Volume { resolution: volume.resolution(), place: volume.affine() }
-        });
-        record
     }
 }

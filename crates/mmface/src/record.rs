@@ -9,8 +9,7 @@ use std::time::SystemTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::Runtime;
-use crate::face::{self, rotation};
+use crate::face::{Params, rotation};
 use crate::tracker::Face;
 
 /// Version of the record format, written into every header. It changes when a field changes its
@@ -85,22 +84,6 @@ pub struct Network {
     pub trained: bool,
 }
 
-impl Network {
-    /// The networks of a runtime.
-    #[must_use]
-    pub fn new(runtime: &Runtime) -> Self {
-        let (about, variant) = (runtime.describe(), runtime.variant());
-        Self {
-            variant: variant.name.clone(),
-            hash: variant.hash(),
-            backend: about.backend.into(),
-            device: about.device.into(),
-            precision: about.precision.to_string(),
-            trained: variant.trained,
-        }
-    }
-}
-
 /// The face model of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FaceModel {
@@ -112,20 +95,6 @@ pub struct FaceModel {
     pub identity: usize,
     /// Names of the expression coefficients, in the order of the faces' `expression`.
     pub expressions: Vec<String>,
-}
-
-impl FaceModel {
-    /// The face model of a runtime.
-    #[must_use]
-    pub fn new(runtime: &Runtime) -> Self {
-        let model = runtime.face_model();
-        Self {
-            name: model.name.clone(),
-            hash: runtime.face_model_hash().into(),
-            identity: model.identities,
-            expressions: model.expressions.clone(),
-        }
-    }
 }
 
 /// See [`Record::Stream`].
@@ -262,48 +231,6 @@ pub struct FaceRecord {
     pub volume: Option<Volume>,
 }
 
-impl FaceRecord {
-    /// The record of a face, without its optional parts.
-    #[must_use]
-    pub fn new(face: &Face) -> Self {
-        let Face { id, confidence, bounds, params, .. } = face;
-        Self {
-            id: *id,
-            confidence: *confidence,
-            bounds: *bounds,
-            f: params.f,
-            r: rotation::to_angles(&params.rotation),
-            q: rotation::to_wxyz(&params.rotation),
-            t: params.t,
-            identity: params.identity.clone(),
-            expression: params.expression.clone(),
-            ..Self::default()
-        }
-    }
-
-    /// Adds both kinds of landmarks.
-    #[must_use]
-    pub fn with_landmarks(mut self, face: &Face, model: &face::FaceModel) -> Self {
-        self.landmarks = Some(face.landmarks.clone());
-        self.landmarks3d = Some(model.landmarks3d(&face.params));
-        self
-    }
-
-    /// Adds the parameters before smoothing.
-    #[must_use]
-    pub fn with_raw(mut self, face: &Face) -> Self {
-        let raw = &face.raw;
-        self.raw = Some(Raw {
-            f: raw.f,
-            r: rotation::to_angles(&raw.rotation),
-            t: raw.t,
-            identity: raw.identity.clone(),
-            expression: raw.expression.clone(),
-        });
-        self
-    }
-}
-
 /// Place of a face's volume in the frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Volume {
@@ -332,6 +259,38 @@ pub struct Raw {
     /// Expression weights α_exp.
     #[serde(serialize_with = "list")]
     pub expression: Vec<f32>,
+}
+
+impl From<&Face> for FaceRecord {
+    /// The record of a face without what only some readers ask for: landmarks, vertices, the
+    /// parameters before smoothing, the volume.
+    fn from(face: &Face) -> Self {
+        let params = &face.params;
+        Self {
+            id: face.id,
+            confidence: face.confidence,
+            bounds: face.bounds,
+            f: params.f,
+            r: rotation::to_angles(&params.rotation),
+            q: rotation::to_wxyz(&params.rotation),
+            t: params.t,
+            identity: params.identity.clone(),
+            expression: params.expression.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&Params> for Raw {
+    fn from(params: &Params) -> Self {
+        Self {
+            f: params.f,
+            r: rotation::to_angles(&params.rotation),
+            t: params.t,
+            identity: params.identity.clone(),
+            expression: params.expression.clone(),
+        }
+    }
 }
 
 /// See [`Record::Gap`].

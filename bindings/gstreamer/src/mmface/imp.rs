@@ -171,10 +171,8 @@ impl BaseTransformImpl for Mmface {
             gst::element_imp_warning!(
                 self,
                 gst::StreamError::Format,
-                (
-                    "pixels are {x}:{y} and not square, so faces are measured in a distorted \
-                     picture; put videoscale ! video/x-raw,pixel-aspect-ratio=1/1 in front"
-                )
+                ("pixels are {x}:{y} and not square, so faces are measured in a distorted \
+                     picture; put videoscale ! video/x-raw,pixel-aspect-ratio=1/1 in front")
             );
         }
         let before = lock(&self.format).replace(info.clone());
@@ -354,14 +352,13 @@ impl Mmface {
         let Some(model) = networks.as_ref().map(|shared| shared.runtime().face_model()) else {
             return Default::default();
         };
-        let attach = |face| {
-            let mut record = FaceRecord::new(face);
+        let attach = |face: &::mmface::Face| {
+            let mut record = FaceRecord::from(face);
             if settings.landmarks {
-                record = record.with_landmarks(face, model);
+                record.landmarks = Some(face.landmarks.clone());
+                record.landmarks3d = Some(model.landmarks3d(&face.params));
             }
-            if settings.raw {
-                record = record.with_raw(face);
-            }
+            record.raw = settings.raw.then(|| (&face.raw).into());
             let structure = meta::attach_face(buffer, info, face, &record, &model.expressions);
             (record, structure)
         };
@@ -399,8 +396,8 @@ impl Mmface {
             version: env!("CARGO_PKG_VERSION").into(),
             stream: self.stream_name(settings),
             source: "GStreamer".into(),
-            network: record::Network::new(runtime),
-            face_model: record::FaceModel::new(runtime),
+            network: runtime.into(),
+            face_model: runtime.into(),
             smoothing: settings.smooth.strength().to_string(),
             refine: None,
             volume: None,

@@ -282,7 +282,7 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .nick("Statistics")
             .blurb(
                 "Counts since the last start (processed, skipped because late, faces, resets) and \
-                 times of a frame in nanoseconds (average-time, worst-time)"
+                 times of a frame in nanoseconds (average-time, worst-time)",
             )
             .read_only()
             .build(),

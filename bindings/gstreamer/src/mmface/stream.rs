@@ -7,9 +7,7 @@ use ::mmface::record::{self, Dropped, FaceRecord, Latency};
 use ::mmface::{Fitter, FrameResult, Image, Observer};
 use gstreamer as gst;
 use gstreamer_video::prelude::*;
-use gstreamer_video::{
-    VideoColorMatrix, VideoColorRange, VideoFormat, VideoFrameRef, VideoInfo,
-};
+use gstreamer_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoFrameRef, VideoInfo};
 
 /// Seconds by which time may step back, and the least gap that can be a jump. A tracker restarts its
 /// smoothing there.

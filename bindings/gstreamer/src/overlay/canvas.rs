@@ -45,10 +45,7 @@ impl Colour {
 }
 
 impl<'a> Canvas<'a> {
-    pub(super) fn new(
-        frame: &'a mut VideoFrameRef<&mut gst::BufferRef>,
-        info: &VideoInfo,
-    ) -> Self {
+    pub(super) fn new(frame: &'a mut VideoFrameRef<&mut gst::BufferRef>, info: &VideoInfo) -> Self {
         let (width, height) = (frame.width() as usize, frame.height() as usize);
         let format = frame.format_info();
         let natural = |value: i32| usize::try_from(value).unwrap_or_default();
@@ -161,7 +158,11 @@ impl<'a> Canvas<'a> {
 enum Coding {
     Rgb,
     /// Weights of red and blue in luma; black and reach of the three components.
-    Yuv { weights: [f32; 2], black: [f32; 3], reach: [f32; 3] },
+    Yuv {
+        weights: [f32; 2],
+        black: [f32; 3],
+        reach: [f32; 3],
+    },
 }
 
 impl Coding {
@@ -176,11 +177,7 @@ impl Coding {
         let (red, blue) = matrix.weights();
         let (black, reach) = info.range_offsets(info.colorimetry().range());
         let three = |values: [i32; 4]| [values[0], values[1], values[2]].map(|v| v as f32);
-        Self::Yuv {
-            weights: [red as f32, blue as f32],
-            black: three(black),
-            reach: three(reach),
-        }
+        Self::Yuv { weights: [red as f32, blue as f32], black: three(black), reach: three(reach) }
     }
 
     /// The samples of a colour.

@@ -108,7 +108,10 @@ fn pixels_are_neither_changed_nor_copied() {
     let out = bench.harness.push_and_pull(buffer).unwrap();
     assert_eq!(regions(&out).len(), 1);
     assert_eq!((address(&out), bytes(&out)), before);
-    assert_eq!((out.pts(), out.duration(), out.flags()), (others.pts(), others.duration(), others.flags()));
+    assert_eq!(
+        (out.pts(), out.duration(), out.flags()),
+        (others.pts(), others.duration(), others.flags())
+    );
     assert!(regions(&others).is_empty(), "another branch of a tee sees no metas");
 }
 
@@ -125,7 +128,7 @@ fn measured(buffer: &gst::BufferRef, colour: Colour) -> FaceRecord {
     let planes = [Plane::new(luma, 640), Plane::new(blue, 320), Plane::new(red, 320)];
     let image = Image::new(Layout::I420, 640, 480, planes).unwrap().with_colour(colour);
     let seen = runtime.tracker(options).unwrap().process(&image, 0.0).unwrap();
-    let json = serde_json::to_string(&FaceRecord::new(&seen.faces[0])).unwrap();
+    let json = serde_json::to_string(&FaceRecord::from(&seen.faces[0])).unwrap();
     serde_json::from_str(&json).unwrap()
 }
 

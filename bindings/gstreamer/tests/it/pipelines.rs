@@ -59,7 +59,8 @@ fn records_have_the_time_of_the_stream() {
     ));
     for sample in &samples[..10] {
         let pts = sample.buffer().unwrap().pts().unwrap();
-        let pts = sample.segment().unwrap().downcast_ref::<gst::ClockTime>().unwrap().to_stream_time(pts);
+        let pts =
+            sample.segment().unwrap().downcast_ref::<gst::ClockTime>().unwrap().to_stream_time(pts);
         let told = frame(sample.buffer().unwrap()).pts;
         assert!((told - pts.unwrap().nseconds() as f64 / 1e9).abs() < 1e-5, "{told}");
     }
@@ -88,7 +89,9 @@ fn settings_may_change_between_runs() {
         it.set_property("landmarks", landmarks);
         it.set_property_from_str("smooth", if landmarks { "off" } else { "strong" });
         running.pipeline.set_state(gst::State::Playing).unwrap();
-        running.bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &[gst::MessageType::AsyncDone]);
+        running
+            .bus
+            .timed_pop_filtered(gst::ClockTime::from_seconds(60), &[gst::MessageType::AsyncDone]);
         running.pipeline.set_state(gst::State::Null).unwrap();
         assert!(count(&it, "processed") > 0);
     }
@@ -96,7 +99,8 @@ fn settings_may_change_between_runs() {
 
 /// Starts a pipeline that cannot start; returns what it says.
 fn refused(properties: &str) -> String {
-    let running = Running::new(&format!("videotestsrc num-buffers=1 ! mmface {properties} ! fakesink"));
+    let running =
+        Running::new(&format!("videotestsrc num-buffers=1 ! mmface {properties} ! fakesink"));
     assert!(running.pipeline.set_state(gst::State::Paused).is_err(), "{properties}");
     let message = running.bus.pop_filtered(&[gst::MessageType::Error]).expect("an error");
     let gst::MessageView::Error(error) = message.view() else { panic!("{message:?}") };

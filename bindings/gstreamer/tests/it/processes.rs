@@ -68,7 +68,11 @@ fn gst_launch_runs_it_and_nothing_leaks() {
          t. ! queue ! mmface ! mmfaceoverlay ! fakesink t. ! queue ! mmface smooth=off ! fakesink",
         media("single_face.mp4")
     ));
-    launch.envs([("GST_TRACERS", "leaks"), ("GST_DEBUG", "GST_TRACER:7"), ("GST_DEBUG_NO_COLOR", "1")]);
+    launch.envs([
+        ("GST_TRACERS", "leaks"),
+        ("GST_DEBUG", "GST_TRACER:7"),
+        ("GST_DEBUG_NO_COLOR", "1"),
+    ]);
     let text = output(launch);
     // A flush-less end: one record for each frame and element.
     let frames = text.matches("type=(string)frame").count();
