@@ -145,5 +145,6 @@ fn change_states() {
     println!("{rounds:?}");
     let [_, (before, threads), .., (after, last)] = rounds[..] else { panic!("{rounds:?}") };
     assert!(after < before + 8 * 1024, "kB after each round: {rounds:?}");
-    assert!(last <= threads, "threads after each round: {rounds:?}");
+    // GLib keeps some idle threads for a while.
+    assert!(last < threads + 10, "threads after each round: {rounds:?}");
 }
