@@ -200,9 +200,9 @@ impl BaseTransformImpl for Mmface {
     fn src_event(&self, event: gst::Event) -> bool {
         if let gst::EventView::Qos(qos) = event.view() {
             let (_, _, late, timestamp) = qos.get();
-            *lock(&self.late_until) = timestamp
-                .filter(|_| late > 0)
-                .map(|time| time + gst::ClockTime::from_nseconds(late.unsigned_abs()));
+            *lock(&self.late_until) = timestamp.filter(|_| late > 0).map(|time| {
+                time.saturating_add(gst::ClockTime::from_nseconds(late.unsigned_abs()))
+            });
             return self.obj().sink_pad().push_event(event);
         }
         self.parent_src_event(event)
@@ -216,7 +216,7 @@ impl BaseTransformImpl for Mmface {
         {
             let own = lock(&self.settings).latency;
             let (live, least, most) = latency.result();
-            latency.set(live, least + own, most.map(|most| most + own));
+            latency.set(live, least.saturating_add(own), most.map(|most| most.saturating_add(own)));
         }
         answered
     }
