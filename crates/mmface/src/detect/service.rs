@@ -6,12 +6,16 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
-use super::{Canvas, Detection, Opened, Prepare, Scaling};
+use super::{Canvas, Detection, Detector, Opened, Prepare, Scaling, merged};
 use crate::error::{Error, Result};
 use crate::image::Image;
 
 /// How often a waiting client checks that the detector's thread still runs.
 const GLANCE: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Longest side of the canvas on which faces are found that fill a picture. On a large canvas the
+/// detector misses them, or takes an eye or a mouth for a face.
+const CLOSE_UP: u32 = 320;
 
 /// The result of a detection.
 #[derive(Debug)]
@@ -23,7 +27,8 @@ pub(crate) struct Answer {
 }
 
 struct Question {
-    canvas: Canvas,
+    /// Copies of one image, of different sizes.
+    canvases: Vec<Canvas>,
     answer: Sender<Result<Answer>>,
 }
 
@@ -49,11 +54,11 @@ impl Service {
         )]
         let (questions, asked) = unbounded::<Question>();
         let work = move || {
-            for Question { canvas, answer } in asked {
+            for Question { canvases, answer } in asked {
                 let started = Instant::now();
-                let found = detector.detect(&canvas).map(|found| {
+                let found = look(&mut *detector, &canvases).map(|faces| {
                     let took_ms = started.elapsed().as_secs_f64() * 1e3;
-                    Answer { faces: canvas.scaling.to_image(found), took_ms }
+                    Answer { faces, took_ms }
                 });
                 // Fails if the client is gone.
                 let _ = answer.send(found);
@@ -71,10 +76,12 @@ impl Service {
     }
 
     /// A stream's access to the detector; `size` is the longest side of its canvases, see
-    /// [`Scaling::new`].
-    pub(crate) fn client(self: &Arc<Self>, size: Option<u32>) -> Client {
+    /// [`Scaling::new`]. With `close_ups`, each image is also looked at on a canvas of
+    /// [`CLOSE_UP`] pixels.
+    pub(crate) fn client(self: &Arc<Self>, size: Option<u32>, close_ups: bool) -> Client {
         let (answer, answers) = bounded(1);
-        Client { service: self.clone(), size, answer, answers, prepared_ms: 0.0, busy: false }
+        let service = self.clone();
+        Client { service, size, close_ups, answer, answers, prepared_ms: 0.0, busy: false }
     }
 }
 
@@ -93,6 +100,7 @@ pub(crate) struct Client {
     service: Arc<Service>,
     /// Longest side of the canvases; `None` derives it from the image's size.
     size: Option<u32>,
+    close_ups: bool,
     answer: Sender<Result<Answer>>,
     answers: Receiver<Result<Answer>>,
     /// How long it took to make the canvas, in milliseconds.
@@ -116,10 +124,17 @@ impl Client {
             return Ok(());
         }
         let started = Instant::now();
-        let scaling = Scaling::new(image.width, image.height, self.size);
-        let canvas = (self.service.prepare)(image, scaling)?;
+        let scaled = |size| {
+            (self.service.prepare)(image, Scaling::new(image.width, image.height, size))
+        };
+        let canvas = scaled(self.size)?;
+        let longer = canvas.scaling.scaled.into_iter().max().unwrap_or_default();
+        let mut canvases = vec![canvas];
+        if self.close_ups && longer > CLOSE_UP as i32 * 3 / 2 {
+            canvases.push(scaled(Some(CLOSE_UP))?);
+        }
         self.prepared_ms = started.elapsed().as_secs_f64() * 1e3;
-        let question = Question { canvas, answer: self.answer.clone() };
+        let question = Question { canvases, answer: self.answer.clone() };
         let sent = self.service.questions.as_ref().map(|questions| questions.send(question));
         self.busy = matches!(sent, Some(Ok(())));
         if self.busy { Ok(()) } else { Err(gone()) }
@@ -158,6 +173,15 @@ impl Client {
     }
 }
 
+/// The faces on all canvases of an image, in its pixels.
+fn look(detector: &mut dyn Detector, canvases: &[Canvas]) -> Result<Vec<Detection>> {
+    let mut found = Vec::new();
+    for canvas in canvases {
+        found.extend(canvas.scaling.to_image(detector.detect(canvas)?));
+    }
+    Ok(if canvases.len() > 1 { merged(found) } else { found })
+}
+
 fn gone() -> Error {
     Error::Bug("the detector's thread ended".into())
 }
@@ -165,7 +189,7 @@ fn gone() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::{Detector, canvas};
+    use crate::detect::canvas;
 
     /// Finds one face, as wide as its canvas; panics on canvases of 32 pixels.
     struct Wide;
@@ -190,7 +214,7 @@ mod tests {
     #[test]
     fn every_client_gets_its_own_answer() {
         let service = service();
-        let mut clients: Vec<_> = (0..4).map(|_| service.client(None)).collect();
+        let mut clients: Vec<_> = (0..4).map(|_| service.client(None, false)).collect();
         for (i, client) in clients.iter_mut().enumerate() {
             client.ask(&image(64 * (1 + i as u32))).expect("asked");
         }
@@ -202,9 +226,22 @@ mod tests {
     }
 
     #[test]
+    fn a_large_picture_is_looked_at_twice() {
+        let service = service();
+        for (side, faces) in [(300, 1), (960, 1)] {
+            let mut client = service.client(Some(960), true);
+            client.ask(&image(side)).expect("asked");
+            let answer = client.wait().expect("no failure").expect("an answer");
+            // Both canvases show the same face.
+            assert_eq!(answer.faces.len(), faces);
+            assert!((answer.faces[0].bounds[2] - side as f32).abs() < 32.0);
+        }
+    }
+
+    #[test]
     fn a_detector_that_panics_is_told_and_not_waited_for() {
         let service = service();
-        let (mut one, mut other) = (service.client(None), service.client(None));
+        let (mut one, mut other) = (service.client(None, false), service.client(None, false));
         one.ask(&image(32)).expect("asked");
         assert!(matches!(one.wait(), Err(Error::Bug(_))));
         assert!(other.ask(&image(64)).is_err() || other.wait().is_err());
