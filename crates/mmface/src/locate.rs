@@ -47,7 +47,7 @@ pub fn find(
             Err(NotFound(format!("{} does not exist", path.display())))
         };
     }
-    let places = roots().into_iter().flat_map(|root| names.iter().map(move |name| root.join(name)));
+    let places = roots(MODULE.get()).into_iter().flat_map(|root| names.iter().map(move |name| root.join(name)));
     places.into_iter().find(|place| place.exists()).ok_or_else(|| {
         let name = names.first().copied().unwrap_or_default();
         let beside = if MODULE.get().is_some() { "the plugin, the program" } else { "the program" };
@@ -55,8 +55,8 @@ pub fn find(
     })
 }
 
-fn roots() -> Vec<PathBuf> {
-    let module = MODULE.get().and_then(|p| p.canonicalize().ok());
+fn roots(module: Option<&PathBuf>) -> Vec<PathBuf> {
+    let module = module.and_then(|p| p.canonicalize().ok());
     let executable = std::env::current_exe().and_then(|p| p.canonicalize()).ok();
     let files = module.iter().chain(&executable);
     let ancestors = files.flat_map(|p| p.ancestors().skip(1).take(4));
@@ -79,5 +79,17 @@ mod tests {
     fn what_lies_in_the_working_directory_is_found() {
         // Tests run in the package's root.
         assert!(find(None, "MMFACE_TEST_UNSET", &["Cargo.toml"]).is_ok());
+    }
+    #[test]
+    fn the_prefix_of_a_plugin_comes_before_that_of_the_program() {
+        let prefix = tempfile::tempdir().expect("a folder");
+        let folder = prefix.path().join("lib/x86_64-linux-gnu/gstreamer-1.0");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let plugin = folder.join("libgstmmface.so");
+        std::fs::write(&plugin, "").expect("a file");
+        let prefix = prefix.path().canonicalize().expect("it is there");
+        let place = |roots: Vec<PathBuf>| roots.iter().position(|root| *root == prefix);
+        assert_eq!(place(roots(Some(&plugin))), Some(3));
+        assert_eq!(place(roots(None)), None);
     }
 }

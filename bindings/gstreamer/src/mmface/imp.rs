@@ -108,8 +108,11 @@ impl ElementImpl for Mmface {
                 "3D faces",
                 "Filter/Analyzer/Video",
                 "Fits a 3D morphable face model to the faces in video: pose, identity, expression \
-                 and landmarks, as metadata of each buffer and as messages; pixels stay as they are",
-                "The mmface-live authors",
+                 and landmarks, as metas of each buffer (MmfaceMeta, and a region of interest for \
+                 each face) and as element messages with JSON; pixels stay as they are. \
+                 Example: v4l2src ! videoconvert ! mmface ! mmfaceoverlay ! videoconvert ! \
+                 autovideosink",
+                "The authors of mmface-live",
             )
         });
         Some(&METADATA)
@@ -244,6 +247,15 @@ impl Mmface {
         let shared = runtimes::open(&wanted).map_err(|e| explain(&e))?;
         let about = shared.runtime().describe();
         gst::info!(CAT, imp = self, "{} on {} in {}", about.backend, about.device, about.precision);
+        let variant = shared.runtime().variant();
+        if !variant.trained {
+            gst::warning!(
+                CAT,
+                imp = self,
+                "{} is untrained: its numbers mean nothing",
+                variant.name
+            );
+        }
         *networks = Some(shared.clone());
         Ok(shared)
     }

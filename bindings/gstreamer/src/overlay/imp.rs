@@ -111,7 +111,7 @@ impl ElementImpl for MmfaceOverlay {
                 "3D faces overlay",
                 "Filter/Effect/Video",
                 "Draws the faces that mmface has attached to the buffers",
-                "The mmface-live authors",
+                "The authors of mmface-live",
             )
         });
         Some(&METADATA)
