@@ -102,7 +102,8 @@ fn what_cannot_be_converted_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let says = |args: &[&str], code: i32, words: &str| {
-        let sentence = run(args).failure(code);
+        let done = run(args);
+        let sentence = done.failure(code);
         assert!(sentence.contains(words), "{args:?}: {sentence}");
     };
     std::fs::write(path("a.jsonl"), "{\"type\":\"header\"}\n").unwrap();

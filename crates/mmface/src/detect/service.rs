@@ -15,7 +15,7 @@ const GLANCE: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Longest side of the canvas on which faces are found that fill a picture. On a large canvas the
 /// detector misses them, or takes an eye or a mouth for a face.
-const CLOSE_UP: u32 = 320;
+const CLOSE_UP: u32 = 480;
 
 /// The result of a detection.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl Client {
         let canvas = scaled(self.size)?;
         let longer = canvas.scaling.scaled.into_iter().max().unwrap_or_default();
         let mut canvases = vec![canvas];
-        if self.close_ups && longer > CLOSE_UP as i32 * 3 / 2 {
+        if self.close_ups && longer > CLOSE_UP as i32 * 4 / 3 {
             canvases.push(scaled(Some(CLOSE_UP))?);
         }
         self.prepared_ms = started.elapsed().as_secs_f64() * 1e3;
