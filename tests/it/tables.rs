@@ -117,5 +117,9 @@ fn what_cannot_be_converted_is_told() {
     says(&["convert", &file("a.jsonl"), "-o", &file("a.jsonl")], 2, "written over the records");
     says(&["convert", &file("a.jsonl"), "-o", &file("a.xlsx")], 2, "ends in .csv or .parquet");
     says(&["--file", "a.mp4", "--csv", "-"], 2, "name one for the table");
-    says(&["--pipeline", "videotestsrc num-buffers=3", "--parquet", "/none/a.parquet"], 6, "cannot create");
+    says(
+        &["--pipeline", "videotestsrc num-buffers=3", "--parquet", "/none/a.parquet"],
+        6,
+        "cannot create",
+    );
 }

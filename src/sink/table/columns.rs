@@ -155,7 +155,10 @@ impl Columns {
         row.whole(Some(signed(frame.frame).saturating_add(1)));
         row.whole(face.map(|face| signed(face.id)));
         row.0.push(Cell::Number(fine(frame.pts)));
-        row.numbers(1, Some(face.map_or(&[0.0][..], |face| std::slice::from_ref(&face.confidence))));
+        row.numbers(
+            1,
+            Some(face.map_or(&[0.0][..], |face| std::slice::from_ref(&face.confidence))),
+        );
         row.whole(Some(i64::from(face.is_some())));
         let angles = face.map(|face| radians(face.r));
         row.doubles(3, angles);
@@ -228,9 +231,10 @@ impl Row {
 
     /// One coordinate of each landmark.
     fn axis<const N: usize>(&mut self, points: Option<&[[f32; N]]>, axis: usize) {
-        let values = points.unwrap_or_default().iter().map(|point| {
-            point.get(axis).map_or(Cell::Empty, |value| Cell::Number(number(*value)))
-        });
+        let values = points
+            .unwrap_or_default()
+            .iter()
+            .map(|point| point.get(axis).map_or(Cell::Empty, |value| Cell::Number(number(*value))));
         self.0.extend(values.chain(std::iter::repeat(Cell::Empty)).take(LANDMARKS));
     }
 }

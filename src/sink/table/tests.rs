@@ -2,10 +2,10 @@
 
 use std::fs::File;
 
-use mmface::record::{Dropped, FaceModel, FaceRecord, Latency, Network, Raw};
 use ::parquet::basic::Compression;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::Field;
+use mmface::record::{Dropped, FaceModel, FaceRecord, Latency, Network, Raw};
 
 use super::*;
 
