@@ -87,10 +87,7 @@ fn json(args: &RunArgs, target: JsonTarget) -> Json {
 }
 
 fn tables(args: &RunArgs) -> [(&'static str, &Option<PathBuf>, TableFormat); 2] {
-    [
-        ("--csv", &args.csv, TableFormat::Csv),
-        ("--parquet", &args.parquet, TableFormat::Parquet),
-    ]
+    [("--csv", &args.csv, TableFormat::Csv), ("--parquet", &args.parquet, TableFormat::Parquet)]
 }
 
 fn report(args: &RunArgs) -> Result<Option<ReportPage>> {

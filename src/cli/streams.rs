@@ -123,9 +123,8 @@ impl Listed<'_> {
             ));
         }
         if common.names_a_source() {
-            return Err(self.wrong(
-                "a source stands above the first [[stream]]; give it a table of its own",
-            ));
+            return Err(self
+                .wrong("a source stands above the first [[stream]]; give it a table of its own"));
         }
         let common = flags.clone().over(common);
         for (name, path) in own_outputs(&common) {

@@ -102,7 +102,8 @@ fn what_cannot_be_converted_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let says = |args: &[&str], code: i32, words: &str| {
-        let sentence = run(args).failure(code);
+        let done = run(args);
+        let sentence = done.failure(code);
         assert!(sentence.contains(words), "{args:?}: {sentence}");
     };
     std::fs::write(path("a.jsonl"), "{\"type\":\"header\"}\n").unwrap();
@@ -116,5 +117,9 @@ fn what_cannot_be_converted_is_told() {
     says(&["convert", &file("a.jsonl"), "-o", &file("a.jsonl")], 2, "written over the records");
     says(&["convert", &file("a.jsonl"), "-o", &file("a.xlsx")], 2, "ends in .csv or .parquet");
     says(&["--file", "a.mp4", "--csv", "-"], 2, "name one for the table");
-    says(&["--file", "a.mp4", "--parquet", "/none/a.parquet"], 6, "cannot create");
+    says(
+        &["--pipeline", "videotestsrc num-buffers=3", "--parquet", "/none/a.parquet"],
+        6,
+        "cannot create",
+    );
 }

@@ -94,8 +94,8 @@ impl Runtime {
         };
         let tracks = Tracks::new(settings, inner.face_model.clone());
         // A picture is all there is of a face: a detector that misses it gets no second chance.
-        let close_ups = options.mode == Mode::Stills;
-        let detector = inner.detector.client(options.detect_size, close_ups);
+        let thorough = options.mode == Mode::Stills;
+        let detector = inner.detector.client(options.detect_size, thorough);
         let session = inner.backend.session()?;
         let smoothing = if mode == Mode::Stills { Strength::Off } else { options.smoothing };
         Ok(Tracker::new(

@@ -154,8 +154,11 @@ impl Columns {
         // OpenFace counts frames from 1.
         row.whole(Some(signed(frame.frame).saturating_add(1)));
         row.whole(face.map(|face| signed(face.id)));
-        row.0.push(Cell::Number((frame.pts * 1e6).round() / 1e6));
-        row.numbers(1, Some(face.map_or(&[0.0][..], |face| std::slice::from_ref(&face.confidence))));
+        row.0.push(Cell::Number(fine(frame.pts)));
+        row.numbers(
+            1,
+            Some(face.map_or(&[0.0][..], |face| std::slice::from_ref(&face.confidence))),
+        );
         row.whole(Some(i64::from(face.is_some())));
         let angles = face.map(|face| radians(face.r));
         row.doubles(3, angles);
@@ -165,7 +168,7 @@ impl Columns {
             }
         }
         // OpenFace's unit is a millimetre, that of our face model a centimetre.
-        row.doubles(1, face.map(|face| [rounded(f64::from(face.f)) / 10.0]));
+        row.doubles(1, face.map(|face| [fine(number(face.f) / 10.0)]));
         row.doubles(3, angles);
         row.numbers(2, face.map(|face| &face.t[..2]));
     }
@@ -228,9 +231,10 @@ impl Row {
 
     /// One coordinate of each landmark.
     fn axis<const N: usize>(&mut self, points: Option<&[[f32; N]]>, axis: usize) {
-        let values = points.unwrap_or_default().iter().map(|point| {
-            point.get(axis).map_or(Cell::Empty, |value| Cell::Number(number(*value)))
-        });
+        let values = points
+            .unwrap_or_default()
+            .iter()
+            .map(|point| point.get(axis).map_or(Cell::Empty, |value| Cell::Number(number(*value))));
         self.0.extend(values.chain(std::iter::repeat(Cell::Empty)).take(LANDMARKS));
     }
 }
@@ -245,5 +249,10 @@ fn signed(value: u64) -> i64 {
 
 /// OpenFace's (Rx, Ry, Rz) of [pitch, yaw, roll] in degrees: radians, with its sign of the pitch.
 fn radians([pitch, yaw, roll]: [f32; 3]) -> [f64; 3] {
-    [-number(pitch), number(yaw), number(roll)].map(|v| (v.to_radians() * 1e6).round() / 1e6 + 0.0)
+    [-number(pitch), number(yaw), number(roll)].map(|v| fine(v.to_radians()))
+}
+
+/// Rounds to six decimals. Adding 0 turns −0 into 0.
+fn fine(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6 + 0.0
 }

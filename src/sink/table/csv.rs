@@ -3,8 +3,8 @@
 
 use std::io::{self, Write};
 
-use super::columns::{Cell, Columns, Kind};
 use super::Format;
+use super::columns::{Cell, Columns, Kind};
 
 /// Writes a table as text.
 pub(super) struct Csv<W: Write> {

@@ -113,7 +113,9 @@ impl Table {
     /// [`Error::Sink`] if writing fails, [`Error::Source`] if there was no header.
     pub fn frame(&mut self, frame: &Frame) -> Result<usize> {
         let Some((columns, writer)) = &mut self.writer else {
-            return Err(Error::Source("the records have no header, so columns have no names".into()));
+            return Err(Error::Source(
+                "the records have no header, so columns have no names".into(),
+            ));
         };
         let rows = columns.rows(frame);
         let count = rows.len();

@@ -9,7 +9,9 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ::parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel};
+use ::parquet::basic::{
+    Compression, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel,
+};
 use ::parquet::column::writer::ColumnWriter;
 use ::parquet::data_type::ByteArray;
 use ::parquet::errors::ParquetError;
@@ -55,12 +57,12 @@ impl<W: Write + Seek + Send> Parquet<W> {
             .build();
         let fields = columns.all().iter().map(|(name, kind)| field(name, *kind).map(Arc::new));
         let fields = fields.collect::<Result<_, _>>().map_err(failed)?;
-        let root = Type::group_type_builder("schema").with_fields(fields).build().map_err(failed)?;
+        let root =
+            Type::group_type_builder("schema").with_fields(fields).build().map_err(failed)?;
         let root = Arc::new(root);
         let pending = Pending::default();
-        let writer =
-            SerializedFileWriter::new(pending.clone(), root.clone(), Arc::new(properties))
-                .map_err(failed)?;
+        let writer = SerializedFileWriter::new(pending.clone(), root.clone(), Arc::new(properties))
+            .map_err(failed)?;
         let key_value = |(key, value): &(&str, String)| KeyValue::new((*key).into(), value.clone());
         let mut table = Self {
             file,
@@ -140,9 +142,7 @@ fn field(name: &str, kind: Kind) -> Result<Type, ParquetError> {
         Kind::Seconds => (Physical::DOUBLE, None),
         Kind::Number => (Physical::FLOAT, None),
         Kind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
-        Kind::Moment => {
-            (Physical::INT64, Some(LogicalType::timestamp(true, TimeUnit::MILLIS)))
-        }
+        Kind::Moment => (Physical::INT64, Some(LogicalType::timestamp(true, TimeUnit::MILLIS))),
     };
     Type::primitive_type_builder(name, physical)
         .with_logical_type(logical)

@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use numbers::{digit, digits, fine, fine_rows, list, rows};
 pub use numbers::rounded;
+use numbers::{digit, digits, fine, fine_rows, list, rows};
 
 use crate::face::{Params, rotation};
 use crate::tracker::Face;
