@@ -83,8 +83,13 @@ fn gst_launch_runs_it_and_nothing_leaks() {
     assert!(alive.is_empty(), "{alive:#?}");
 }
 
-/// As `docs/gstreamer.md` has it, but for the name of the clip.
+/// The example of `docs/gstreamer.md`.
 const SCRIPT: &str = include_str!("appsink.py");
+
+#[test]
+fn the_example_in_the_documentation_is_the_one_that_is_tested() {
+    assert!(include_str!("../../../../docs/gstreamer.md").contains(SCRIPT));
+}
 
 #[test]
 fn python_reads_the_faces() {
