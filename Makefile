@@ -25,7 +25,7 @@ UNITS := $(DESTDIR)$(PREFIX)/lib/systemd/system
 MAN := $(DESTDIR)$(PREFIX)/share/man/man1
 COMPLETIONS := bash-completion/completions zsh/vendor-completions fish/vendor_completions.d
 
-.PHONY: help setup setup-library setup-gpu setup-test program build demo test model-check deny fuzz soak test-gpu bench engines-paper install deb clean distclean
+.PHONY: help setup setup-library setup-gpu setup-test program build demo test python wheel model-check deny fuzz soak test-gpu bench engines-paper install deb clean distclean
 
 help: ## say what there is (what `make` alone does)
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -66,8 +66,15 @@ test: setup setup-gpu setup-test ## formatting, lints of all feature sets, docum
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	cargo test --locked --workspace
 	$(MAKE) --no-print-directory model-check
+	MMFACE_PROGRAM=$(abspath $(TARGET_DIR))/debug/mmface-live $(MAKE) --no-print-directory python
 	@if [ -x $(TRAINING) ]; then cd engines/training && for test in test_*.py; do $(abspath $(TRAINING)) $$test || exit 1; done; \
 	    else echo "engines/training has no environment here: its Python tests are left out"; fi
+
+python: setup-library ## build and test the Python package in a virtual environment of its own
+	@bindings/python/build test
+
+wheel: setup-library ## a wheel of the Python package for other machines, in bindings/python/dist
+	@bindings/python/build wheel
 
 model-check: ## try every order in which two threads can run, where threads meet (crates/handoff)
 	RUSTFLAGS="--cfg loom" cargo test --locked -p handoff --lib --release --target-dir $(TARGET_DIR)/loom
@@ -140,7 +147,7 @@ $(BINARY) $(PLUGIN):
 
 clean: ## remove what was built and the demo's results
 	cargo clean
-	rm -rf demo
+	rm -rf demo bindings/python/target bindings/python/dist bindings/python/.venv*
 
 distclean: clean ## also remove the unpacked libraries and media
 	rm -rf vendor
