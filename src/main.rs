@@ -91,6 +91,9 @@ fn other(command: Command) -> Result<()> {
         Command::Doctor(args) => cli::doctor::run(&args),
         Command::Engines(command) => cli::engines::run(&command),
         Command::Eval(args) => cli::eval::run(*args, &cli::stop_on_signals()?),
+        Command::Convert(args) => cli::convert::run(&args),
+        Command::Completions(args) => cli::manual::completions(&args),
+        Command::Man => cli::manual::page(),
         Command::View(args) => cli::view::run(&args),
     }
 }

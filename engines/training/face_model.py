@@ -20,6 +20,11 @@ NECK_CUT = -12.5  # cm: skin whose three corners lie below is left out
 EYE_RINGS = [8.0, 16.0, 25.0, 38.0, 54.0, 74.0, 100.0]  # degrees from the optical axis; pupil to 8, iris to 25
 EYE_SEGMENTS = 16
 GAZE = {"eyeLookUp": 25.0, "eyeLookDown": 30.0, "eyeLookIn": 35.0, "eyeLookOut": 30.0}  # degrees at weight 1
+# The contour of the frontal landmark table minus that of AFLW2000-3D's `pt3d_68`, points 0 to 8, in % of the face's size:
+# x, y, z after the inner points were laid on each other; mean of eight labelled faces, made symmetric.
+CONTOUR = [(0.7, 0.1, -0.9, -1.3, -1.1, -0.5, 1.7, 2.7, 0.0),
+           (4.2, 4.8, 4.4, 2.7, 2.3, 1.2, -1.3, -2.6, -1.4),
+           (14.5, 16.7, 18.7, 20.1, 17.3, 12.5, 6.7, 4.0, 3.2)]
 ARKIT = """eyeBlinkLeft eyeLookDownLeft eyeLookInLeft eyeLookOutLeft eyeLookUpLeft eyeSquintLeft eyeWideLeft
 eyeBlinkRight eyeLookDownRight eyeLookInRight eyeLookOutRight eyeLookUpRight eyeSquintRight eyeWideRight jawForward
 jawLeft jawRight jawOpen mouthClose mouthFunnel mouthPucker mouthLeft mouthRight mouthSmileLeft mouthSmileRight
@@ -217,6 +222,22 @@ def landmark_table(table, source_mean, mean, triangles):
     return triangles[hit].reshape(shape), weights.reshape(shape), offsets.reshape(shape)
 
 
+def contour3d(vertices, weights, offsets, mean, triangles):
+    """The 68 landmarks of `landmarks3d` [68,3] each: those that are given, with the contour moved back to where 300W-LP and
+    AFLW2000-3D have it, on the sides of the head (CONTOUR)."""
+    points = np.einsum("nj,njx->nx", weights, mean[vertices]) + offsets
+    size = np.sqrt(np.prod(np.ptp(points[:, :2], axis=0)))
+    right = np.array(CONTOUR).T
+    left = right[-2::-1] * [-1, 1, 1]
+    points[:17] -= np.concatenate([right, left]) * size / 100
+    hit, there, distance = closest_on_triangles(points[:17].astype(np.float64), mean, triangles)
+    print(f"contour of landmarks3d: {10 * distance.max():.1f} mm from the skin at most")
+    at = triangles[hit]
+    beside = points[:17] - np.einsum("nj,njx->nx", there, mean[at])
+    join = lambda contour, inner: np.concatenate([contour, inner[17:]])
+    return join(at, vertices), join(there, weights), join(beside, offsets)
+
+
 def distance_mm(source, mesh, combinations, expression, samples=12, seed=0):
     """Distance of the source's face vertices to our surface, random faces: rms, 99th percentile, maximum in mm."""
     random = np.random.default_rng(seed)
@@ -266,6 +287,7 @@ def main():
     vertices, weights, offsets = landmark_table(tables["ibug"], source["mean"], mean, skin_triangles)
     offsets = offsets + np.array(corrections.get("ibug", 0.0))
     frontal = tables["yaw_bins_deg"].index(0)
+    fixed = contour3d(*(x[frontal] for x in (vertices, weights, offsets)), mean, skin_triangles)
     quantised = {}
     for kind, field in (("identity", identity), ("expression", expression)):
         quantised[kind], quantised[f"{kind}_scale"] = quantise(field)
@@ -282,9 +304,9 @@ def main():
         "landmark_vertices": vertices.astype(np.int32),
         "landmark_weights": weights.astype(np.float32),
         "landmark_offsets": offsets.astype(np.float32),
-        "landmarks3d_vertices": vertices[frontal].astype(np.int32),
-        "landmarks3d_weights": weights[frontal].astype(np.float32),
-        "landmarks3d_offsets": offsets[frontal].astype(np.float32),
+        "landmarks3d_vertices": fixed[0].astype(np.int32),
+        "landmarks3d_weights": fixed[1].astype(np.float32),
+        "landmarks3d_offsets": fixed[2].astype(np.float32),
         "volume_centre": np.float32([0, 0, 3]),
     }
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, options.out, metadata={

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 import morphable
+import sides
 from face_model import landmark_table, load_source
 from label import load_lists
 
@@ -35,6 +36,8 @@ POINT_SIGMA = 0.8  # % of size
 IDENTITY_PRIOR, INDEPENDENT = 3.0, 4
 EXPRESSION_SIGMA = 0.15  # about the teacher's scores, or about 0 where the teacher found no face
 FIRM_SIGMA = {"eyeBlink": 0.15, "jawOpen": 0.08, "mouthFunnel": 0.02, "mouthPucker": 0.08}  # points alone say too little about these
+# Of left minus right, where points say little: without it these differences of the labels are mostly chance.
+DIFFERENCE_SIGMA = {"mouth": 0.05, "jaw": 0.05, "browDown": 0.05, "browOuterUp": 0.05}
 # The teacher's scores are no coefficients: closed eyes score about 0.7, a wide open jaw about 0.8, open eyes still 0.1.
 SCORE_TO_COEFFICIENT = {"eyeBlink": ((0.1, 0.2, 0.45, 0.65, 0.75), (0.05, 0.12, 0.45, 0.85, 1.0)),
                         "jawOpen": ((0.0, 0.8), (0.0, 1.0)), "mouthFunnel": ((0.0, 0.6), (0.0, 1.0))}
@@ -149,6 +152,13 @@ def initial_pose(points, size):
     return pose
 
 
+def differences(names):
+    """Columns of the left and of the right, and sigmas, of DIFFERENCE_SIGMA."""
+    chosen = [(left, right, DIFFERENCE_SIGMA[name]) for name, left, right in sides.sides(names) if name in DIFFERENCE_SIGMA]
+    left, right, sigma = zip(*chosen)
+    return list(left), list(right), torch.tensor(sigma)
+
+
 def fit(model, habits, which, points, trust, centres, sigmas, person, start=None, steps=STEPS):
     """Adam on all pictures at once. Returns pose [n,7], identity [people,K], expression [n,E], projected points."""
     size = (points.amax(1) - points.amin(1)).prod(1).sqrt()
@@ -166,6 +176,9 @@ def fit(model, habits, which, points, trust, centres, sigmas, person, start=None
         p.requires_grad_()
     optimiser = torch.optim.Adam([{"params": parameters[:1], "lr": 0.15}, {"params": parameters[1:2], "lr": 0.06},
                                   {"params": parameters[2:], "lr": 0.03}], betas=(0.85, 0.98))
+
+    left, right, apart_sigma = differences(model.expression_names)
+    apart = lambda values: values[:, left] - values[:, right]
 
     def posed():
         z = zero + parameters[0] * scale
@@ -189,7 +202,8 @@ def fit(model, habits, which, points, trust, centres, sigmas, person, start=None
             group["lr"] = rate * min(1.0, 2.2 * (1 - step / steps))
         off = (predict(posed()) - points).norm(dim=-1) / size[:, None] * (100 / POINT_SIGMA)
         data = (trust * 2 * ((1 + off**2 / 2).sqrt() - 1)).sum() * 2  # Charbonnier: quadratic near 0, linear far out
-        prior = (firmness[:, None] * identity**2).sum() + (((expression - centres) / sigmas) ** 2).sum()
+        prior = (firmness[:, None] * identity**2).sum() + (((expression - centres) / sigmas) ** 2).sum() \
+            + ((apart(expression - centres) / apart_sigma) ** 2).sum()
         outside = 100 * ((expression - expression.clamp(0, 1)) ** 2).sum()
         optimiser.zero_grad()
         (data + prior + outside).backward()

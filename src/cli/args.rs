@@ -177,6 +177,12 @@ pub struct RunArgs {
     /// Write the records to this file, or to standard output for - [default: -]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
+    /// Write a table, a row for each face and frame, with OpenFace's column names where they fit
+    #[arg(long, value_name = "FILE.csv", help_heading = "Output")]
+    pub csv: Option<PathBuf>,
+    /// Write the same table, typed and compressed, for pandas, polars, DuckDB or R
+    #[arg(long, value_name = "FILE.parquet", help_heading = "Output")]
+    pub parquet: Option<PathBuf>,
     /// What happens in a live run if the reader of the records is slow; a file waits for it
     /// [default: drop]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Output")]
@@ -341,6 +347,8 @@ impl RunArgs {
             listen: self.listen.or(file.listen),
             overlay: self.overlay.or(file.overlay),
             overlay_style: self.overlay_style.or(file.overlay_style),
+            csv: self.csv.or(file.csv),
+            parquet: self.parquet.or(file.parquet),
             report: self.report.or(file.report),
             landmarks: self.landmarks || file.landmarks,
             vertices: self.vertices || file.vertices,

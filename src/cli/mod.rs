@@ -3,11 +3,14 @@
 mod args;
 mod avatars;
 pub(crate) mod config;
+pub mod convert;
 mod cure;
 pub mod doctor;
 pub mod engines;
 pub mod eval;
 mod listen;
+pub mod manual;
+mod read;
 mod signals;
 mod sinks;
 mod streams;
@@ -55,6 +58,8 @@ Examples:
   mmface-live --file talk.mp4 --mesh talk.glb          an animated head for Blender
   mmface-live --camera 0 --vmc                         an avatar in VSeeFace, Warudo, …
   mmface-live --config pipelines/rtsp.toml --faces 2
+  mmface-live --file talk.mp4 --csv talk.csv           a table, a row for each face and frame
+  mmface-live convert talk.jsonl -o talk.parquet       the same from existing records
   mmface-live view talk.jsonl -o talk.html             the same from existing records
   mmface-live doctor                                   what works here, and how to fix the rest
   mmface-live eval faces.jsonl                         how accurate it is, on labelled pictures
@@ -76,8 +81,14 @@ pub enum Command {
     /// Measure accuracy on labelled pictures
     #[command(about = eval::ABOUT.lines().next(), long_about = eval::ABOUT, after_help = eval::EXAMPLES)]
     Eval(Box<eval::Args>),
+    /// Turn existing records into a table: CSV or Parquet, a row for each face and frame
+    Convert(convert::Args),
     /// Write a page about existing records: curves, losses, ids, the face in 3D
     View(view::Args),
+    /// Print the completions of a shell: put them where it looks for them
+    Completions(manual::Args),
+    /// Print the manual page: mmface-live man | man -l -
+    Man,
 }
 
 /// Parses the arguments. Exits on errors and after printing help.
@@ -138,7 +149,12 @@ pub fn schema() -> Result<()> {
 
 /// Prints a line. Unlike `println!` it does not panic if the reader has closed standard output.
 pub(crate) fn say(line: impl Display) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").map_err(|e| match e.kind() {
+    printed(writeln!(std::io::stdout(), "{line}"))
+}
+
+/// What became of text for standard output.
+fn printed(written: std::io::Result<()>) -> Result<()> {
+    written.map_err(|e| match e.kind() {
         ErrorKind::BrokenPipe => Error::ReaderGone,
         _ => cannot_write("text", "standard output", &e),
     })

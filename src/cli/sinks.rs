@@ -1,6 +1,6 @@
 //! Turns flags into the plans of sinks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mmface::mesh::Format;
 
@@ -10,6 +10,7 @@ use crate::sink::json::{Json, Target as JsonTarget};
 use crate::sink::meshes::{AnimationFile, MeshFiles, Origin};
 use crate::sink::overlay::{OverlayVideo, Target as OverlayTarget};
 use crate::sink::report::ReportPage;
+use crate::sink::table::{TableFile, TableFormat};
 use crate::sink::volumes::VolumeFiles;
 use crate::sink::{Content, Plan, WhenSlow};
 use crate::source::Input;
@@ -39,6 +40,13 @@ pub(super) fn plans_with(
     let records = |feed: &Feed| FeedRecords { feed: feed.clone(), content: content(args) };
     plans.extend(feed.map(|feed| ("--listen", Box::new(records(feed)) as _)));
     plans.extend(report(args)?.map(|plan| ("--report", Box::new(plan) as _)));
+    for (flag, path, format) in tables(args) {
+        let Some(path) = path.clone() else { continue };
+        if path == Path::new("-") {
+            return Err(Error::Usage(format!("{flag} - is no file: name one for the table")));
+        }
+        plans.push((flag, Box::new(TableFile { path, format, raw: args.raw })));
+    }
     plans.extend(overlay(args)?.map(|plan| ("--overlay", Box::new(plan) as _)));
     plans.extend(volumes(args).map(|plan| ("--volume-out", Box::new(plan) as _)));
     plans.extend(meshes(args, input)?.map(|plan| ("--mesh", plan)));
@@ -48,9 +56,11 @@ pub(super) fn plans_with(
 
 /// Refuses URLs: a folder of that name, with a password in it, is nobody's wish.
 fn no_urls(args: &RunArgs) -> Result<()> {
-    let RunArgs { json, report, overlay, volume_out, mesh, .. } = args;
+    let RunArgs { json, csv, parquet, report, overlay, volume_out, mesh, .. } = args;
     for (flag, path) in [
         ("--json", json),
+        ("--csv", csv),
+        ("--parquet", parquet),
         ("--report", report),
         ("--overlay", overlay),
         ("--volume-out", volume_out),
@@ -74,6 +84,10 @@ fn content(args: &RunArgs) -> Content {
 fn json(args: &RunArgs, target: JsonTarget) -> Json {
     let when_slow = args.on_slow_reader.map_or(WhenSlow::DropOldest, Into::into);
     Json { target, content: content(args), when_slow }
+}
+
+fn tables(args: &RunArgs) -> [(&'static str, &Option<PathBuf>, TableFormat); 2] {
+    [("--csv", &args.csv, TableFormat::Csv), ("--parquet", &args.parquet, TableFormat::Parquet)]
 }
 
 fn report(args: &RunArgs) -> Result<Option<ReportPage>> {

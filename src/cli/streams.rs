@@ -67,36 +67,10 @@ impl Streams {
         listen: Option<Option<Listen>>,
     ) -> Result<Self> {
         let path = flags.config.clone().unwrap_or_default();
-        let wrong = |why: &str| Error::Usage(format!("{}: {why}", path.display()));
+        let file = Listed { path: &path };
         let mut common = config::read(&path)?;
         let tables = common.take_tables().unwrap_or_default();
-        if tables.is_empty() {
-            return Err(wrong("there is no [[stream]] in it"));
-        }
-        if flags.names_a_source() || flags.stream.is_some() {
-            return Err(wrong(
-                "its [[stream]] tables name the sources; leave out --camera, --rtsp, --url, --file, --images, --pipeline and --stream",
-            ));
-        }
-        if common.names_a_source() {
-            return Err(wrong(
-                "a source stands above the first [[stream]]; give it a table of its own",
-            ));
-        }
-        let common = flags.clone().over(common);
-        for (name, path) in own_outputs(&common) {
-            if path.is_some() {
-                return Err(wrong(&format!(
-                    "{name} would be one file for all streams; write it into the [[stream]] tables"
-                )));
-            }
-        }
-        if let Some((flag, ..)) = avatars::senders(&common).iter().find(|(.., to)| to.is_some()) {
-            return Err(wrong(&format!(
-                "{} would move one avatar by the faces of all streams; write it into the [[stream]] tables",
-                flag.trim_start_matches('-')
-            )));
-        }
+        let common = file.common(&flags, common)?;
         let records = match &common.json {
             Some(path) if path != Path::new("-") => Some(
                 records
@@ -106,48 +80,18 @@ impl Streams {
             _ => None,
         };
         let listen = listener(&common, listen)?;
-        let mut streams = Vec::new();
-        let mut runtime: Option<RuntimeSettings> = None;
+        let feed = listen.as_ref().map(|listen| &listen.feed);
+        let mut streams: Vec<(RunArgs, run::Options)> = Vec::new();
+        let mut runtime = None;
         let mut outputs: Vec<(&str, PathBuf)> =
             records.iter().map(|file| ("--json", file.path().to_path_buf())).collect();
         for table in tables {
-            if let Some(key) = shared_key(&table) {
-                return Err(wrong(&format!(
-                    "{key} holds for all streams; write it above the first [[stream]]"
-                )));
-            }
-            let target = match (&table.json, &records) {
-                (Some(path), _) if path != Path::new("-") => Target::File(path.clone()),
-                (None, Some(file)) => Target::Shared(file.clone()),
-                _ => Target::Stdout,
-            };
-            let args = table.over(common.clone());
-            let input = config::input(&args)?;
-            let feed = listen.as_ref().map(|listen| &listen.feed);
-            let wanted = sinks::plans_with(&args, &input, target, feed)?;
-            outputs.extend(config::outputs(&wanted));
-            let plans = wanted.into_iter().map(|(_, plan)| plan).collect();
-            let Config { runtime: settings, run: mut options, .. } =
-                Config::with_sinks(args.clone(), input, plans)?;
-            options.progress = false;
-            match &mut runtime {
-                None => runtime = Some(settings),
-                Some(first) => match (first.volume, settings.volume) {
-                    (_, None) => {}
-                    (None, volume) => first.volume = volume,
-                    (Some(one), Some(other)) if one == other => {}
-                    (Some(one), Some(other)) => {
-                        return Err(wrong(&format!(
-                            "streams want volumes of {one} and of {other} voxels; one process has one size"
-                        )));
-                    }
-                },
-            }
-            if streams
-                .iter()
-                .any(|(_, other): &(RunArgs, run::Options)| other.stream == options.stream)
-            {
-                return Err(wrong(&format!(
+            let (args, config, own) = file.stream(table, &common, records.as_ref(), feed)?;
+            outputs.extend(own);
+            file.share(&mut runtime, config.runtime)?;
+            let options = config.run;
+            if streams.iter().any(|(_, other)| other.stream == options.stream) {
+                return Err(file.wrong(&format!(
                     "two streams are called {}; give each a name = \"…\" of its own",
                     options.stream
                 )));
@@ -156,8 +100,92 @@ impl Streams {
         }
         let inputs: Vec<_> = streams.iter().map(|(_, options)| &options.source.input).collect();
         config::keep_apart(&inputs, &outputs, Some(&path))?;
-        let runtime = runtime.ok_or_else(|| wrong("there is no [[stream]] in it"))?;
+        let runtime = runtime.ok_or_else(|| file.wrong("there is no [[stream]] in it"))?;
         Ok(Self { runtime, streams, listen, flags, records })
+    }
+}
+
+/// The file with the list of streams.
+struct Listed<'a> {
+    path: &'a Path,
+}
+
+impl Listed<'_> {
+    fn wrong(&self, why: &str) -> Error {
+        Error::Usage(format!("{}: {why}", self.path.display()))
+    }
+
+    /// What stands above the first `[[stream]]`, below the flags.
+    fn common(&self, flags: &RunArgs, common: RunArgs) -> Result<RunArgs> {
+        if flags.names_a_source() || flags.stream.is_some() {
+            return Err(self.wrong(
+                "its [[stream]] tables name the sources; leave out --camera, --rtsp, --url, --file, --images, --pipeline and --stream",
+            ));
+        }
+        if common.names_a_source() {
+            return Err(self
+                .wrong("a source stands above the first [[stream]]; give it a table of its own"));
+        }
+        let common = flags.clone().over(common);
+        for (name, path) in own_outputs(&common) {
+            if path.is_some() {
+                return Err(self.wrong(&format!(
+                    "{name} would be one file for all streams; write it into the [[stream]] tables"
+                )));
+            }
+        }
+        if let Some((flag, ..)) = avatars::senders(&common).iter().find(|(.., to)| to.is_some()) {
+            return Err(self.wrong(&format!(
+                "{} would move one avatar by the faces of all streams; write it into the [[stream]] tables",
+                flag.trim_start_matches('-')
+            )));
+        }
+        Ok(common)
+    }
+
+    /// The settings of one stream, and its own outputs.
+    fn stream(
+        &self,
+        table: RunArgs,
+        common: &RunArgs,
+        records: Option<&SharedFile>,
+        feed: Option<&Feed>,
+    ) -> Result<(RunArgs, Config, Vec<(&'static str, PathBuf)>)> {
+        if let Some(key) = shared_key(&table) {
+            return Err(self.wrong(&format!(
+                "{key} holds for all streams; write it above the first [[stream]]"
+            )));
+        }
+        let target = match (&table.json, records) {
+            (Some(path), _) if path != Path::new("-") => Target::File(path.clone()),
+            (None, Some(file)) => Target::Shared(file.clone()),
+            _ => Target::Stdout,
+        };
+        let args = table.over(common.clone());
+        let input = config::input(&args)?;
+        let wanted = sinks::plans_with(&args, &input, target, feed)?;
+        let outputs = config::outputs(&wanted);
+        let plans = wanted.into_iter().map(|(_, plan)| plan).collect();
+        let mut config = Config::with_sinks(args.clone(), input, plans)?;
+        config.run.progress = false;
+        Ok((args, config, outputs))
+    }
+
+    /// The networks are shared, so settings of a stream that concern them must agree with the others'.
+    fn share(&self, runtime: &mut Option<RuntimeSettings>, own: RuntimeSettings) -> Result<()> {
+        let Some(shared) = runtime else {
+            *runtime = Some(own);
+            return Ok(());
+        };
+        match (shared.volume, own.volume) {
+            (Some(one), Some(other)) if one != other => Err(self.wrong(&format!(
+                "streams want volumes of {one} and of {other} voxels; one process has one size"
+            ))),
+            (one, other) => {
+                shared.volume = one.or(other);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -173,8 +201,10 @@ fn listener(common: &RunArgs, before: Option<Option<Listen>>) -> Result<Option<L
 }
 
 /// Outputs that belong to one stream.
-fn own_outputs(args: &RunArgs) -> [(&'static str, &Option<PathBuf>); 4] {
+fn own_outputs(args: &RunArgs) -> [(&'static str, &Option<PathBuf>); 6] {
     [
+        ("csv", &args.csv),
+        ("parquet", &args.parquet),
         ("overlay", &args.overlay),
         ("report", &args.report),
         ("mesh", &args.mesh),

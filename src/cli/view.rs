@@ -1,20 +1,16 @@
 //! `mmface-live view`: writes the HTML page for existing records.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use mmface::Models;
 use mmface::face::FaceModel;
-use mmface::record;
 
 use super::config::same;
 use super::explain;
+use super::read::{self, Refused};
 use crate::sink::report::{Digest, Page};
 use crate::{Error, Result};
-
-/// Most bytes of a record. Sixty-four faces with all their vertices need a tenth of it.
-const MAX_LINE: u64 = 64 << 20;
 
 /// Arguments of `view`.
 #[derive(Debug, clap::Args)]
@@ -45,12 +41,9 @@ pub fn run(args: &Args) -> Result<()> {
     if output == Path::new("-") {
         return Err(Error::Usage("--output - is no file: name one for the page".into()));
     }
-    let digest = read(&args.records)?;
-    if let Some(header) = digest.header.as_ref().filter(|header| header.schema != record::SCHEMA) {
-        let (theirs, ours) = (header.schema, record::SCHEMA);
-        tracing::warn!(
-            "the records are of schema {theirs}, and may be misread: this program knows {ours}"
-        );
+    let digest = digest_of(&args.records)?;
+    if let Some(header) = &digest.header {
+        read::check_schema(header.schema);
     }
     let model = face_model(&digest, args.engines.as_deref())
         .inspect_err(|why| tracing::warn!("the page does not show the face: {}", explain(why)));
@@ -59,46 +52,12 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Reads records. An incomplete last line, which a crash may leave, is ignored.
-fn read(path: &Path) -> Result<Digest> {
-    let wrong = |why: String| Error::Source(format!("{} {why}", path.display()));
-    let unreadable = |e| wrong(format!("cannot be read: {e}; name a file that --json wrote"));
-    let mut lines = BufReader::new(File::open(path).map_err(unreadable)?);
-    let (mut digest, mut line, mut number) = (Digest::default(), Vec::new(), 0);
-    loop {
-        line.clear();
-        number += 1;
-        lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(unreadable)?;
-        if line.is_empty() {
-            break;
-        }
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        // Some editors start a file with a byte order mark.
-        let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&line);
-        let added =
-            record::parse(line).and_then(|record| record.map_or(Ok(()), |r| digest.add(&r)));
-        match added {
-            Ok(()) => {}
-            // The last line may be incomplete, for example after a power failure.
-            Err(_)
-                if digest.frames > 0
-                    && (line.len() as u64) < MAX_LINE
-                    && lines.fill_buf().is_ok_and(<[u8]>::is_empty) =>
-            {
-                tracing::warn!("line {number} is cut off and left out: the run did not end well");
-            }
-            Err(why) => {
-                return Err(wrong(format!(
-                    "is not the records of a run: line {number} {why}; name a file that --json wrote"
-                )));
-            }
-        }
-    }
-    if digest.frames == 0 {
-        return Err(wrong("holds no frame: there is nothing to show".into()));
-    }
+fn digest_of(path: &Path) -> Result<Digest> {
+    let mut digest = Digest::default();
+    read::records(path, |record| {
+        digest.add(&record).map_err(Refused::Record)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(digest)
 }
 

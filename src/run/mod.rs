@@ -266,7 +266,6 @@ pub fn log_end(end: &record::End) {
 }
 
 fn header(options: &Options, runtime: &Runtime) -> sink::Event {
-    let (about, variant, model) = (runtime.describe(), runtime.variant(), runtime.face_model());
     let stills = options.tracker.mode == Mode::Stills;
     let smoothing = if stills { mmface::smooth::Strength::Off } else { options.tracker.smoothing };
     let header = record::Header {
@@ -275,20 +274,8 @@ fn header(options: &Options, runtime: &Runtime) -> sink::Event {
         version: env!("CARGO_PKG_VERSION").into(),
         stream: options.stream.clone(),
         source: options.source.input.label(),
-        network: record::Network {
-            variant: variant.name.clone(),
-            hash: variant.hash(),
-            backend: about.backend.into(),
-            device: about.device.into(),
-            precision: about.precision.to_string(),
-            trained: variant.trained,
-        },
-        face_model: record::FaceModel {
-            name: model.name.clone(),
-            hash: runtime.face_model_hash().into(),
-            identity: model.identities,
-            expressions: model.expressions.clone(),
-        },
+        network: runtime.into(),
+        face_model: runtime.into(),
         smoothing: smoothing.to_string(),
         refine: options.tracker.refine.then(|| "icp".into()),
         volume: options.volumes.map(|volumes| volumes.resolution),

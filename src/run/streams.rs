@@ -30,8 +30,9 @@ struct Streams<'a, K> {
     running: Vec<Running<K>>,
     /// Settings of the streams that came to their end. They are not started again.
     finished: Vec<K>,
-    /// The first failure.
-    failure: Option<Error>,
+    /// How often one failed, and name and exit code of the first.
+    failures: usize,
+    first: Option<(String, u8)>,
 }
 
 /// Runs streams side by side until all have ended or `stop` is set. A stream that fails ends alone.
@@ -41,7 +42,7 @@ struct Streams<'a, K> {
 /// stream that failed is started again. `board` shows all of them.
 ///
 /// # Errors
-/// The first failure of a stream, after all have ended.
+/// [`Error::Streams`] if one failed, after all have ended.
 pub fn run_streams<K: PartialEq>(
     runtime: &Runtime,
     streams: Vec<(K, Options)>,
@@ -50,7 +51,7 @@ pub fn run_streams<K: PartialEq>(
     mut changes: impl FnMut() -> Option<Vec<(K, Options)>>,
 ) -> Result<()> {
     let (running, finished) = (Vec::new(), Vec::new());
-    let mut this = Streams { runtime, board, running, finished, failure: None };
+    let mut this = Streams { runtime, board, running, finished, failures: 0, first: None };
     this.change(streams);
     while !this.running.is_empty() {
         std::thread::sleep(TICK);
@@ -61,7 +62,8 @@ pub fn run_streams<K: PartialEq>(
             this.change(streams);
         }
     }
-    this.failure.map_or(Ok(()), Err)
+    let failed = this.failures;
+    this.first.map_or(Ok(()), |(first, code)| Err(Error::Streams { failed, first, code }))
 }
 
 impl<K> Running<K> {
@@ -101,7 +103,7 @@ impl<K: PartialEq> Streams<'_, K> {
         let flag = stop.clone();
         match span.in_scope(|| spawn("stream", move || run(&runtime, options, &flag))) {
             Ok(thread) => self.running.push(Running { key, name, stop, thread }),
-            Err(error) => self.failed(&name, error),
+            Err(error) => self.failed(name, &error),
         }
     }
 
@@ -122,12 +124,13 @@ impl<K: PartialEq> Streams<'_, K> {
                     self.finished.push(key);
                 }
             }
-            Err(error) => self.failed(&name, error),
+            Err(error) => self.failed(name, &error),
         }
     }
 
-    fn failed(&mut self, name: &str, error: Error) {
+    fn failed(&mut self, name: String, error: &Error) {
         tracing::info_span!("stream", name).in_scope(|| tracing::error!("{error}"));
-        self.failure.get_or_insert(error);
+        self.failures += 1;
+        self.first.get_or_insert((name, error.exit_code()));
     }
 }

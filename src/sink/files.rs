@@ -1,7 +1,7 @@
 //! Writing files.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -67,6 +67,12 @@ impl Write for TruncateOnWrite {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+impl Seek for TruncateOnWrite {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.opened()?.seek(to)
     }
 }
 

@@ -13,6 +13,7 @@ mod lines;
 pub mod meshes;
 pub mod overlay;
 pub mod report;
+pub mod table;
 mod thread;
 pub mod volumes;
 

@@ -25,4 +25,5 @@ mod sinks;
 mod soak;
 mod source;
 mod streams;
+mod tables;
 mod watched;

@@ -13,11 +13,17 @@ pub fn around(points: &[[f32; 2]]) -> [f32; 4] {
     [low[0], low[1], high[0] - low[0], high[1] - low[1]]
 }
 
+/// Area that two boxes share.
+#[must_use]
+pub fn intersection(a: [f32; 4], b: [f32; 4]) -> f32 {
+    let side = |k: usize| (a[k] + a[k + 2]).min(b[k] + b[k + 2]) - a[k].max(b[k]);
+    side(0).max(0.0) * side(1).max(0.0)
+}
+
 /// Intersection over union of two boxes; 0 if both are empty.
 #[must_use]
 pub fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
-    let side = |k: usize| (a[k] + a[k + 2]).min(b[k] + b[k + 2]) - a[k].max(b[k]);
-    let intersection = side(0).max(0.0) * side(1).max(0.0);
+    let intersection = intersection(a, b);
     let union = a[2] * a[3] + b[2] * b[3] - intersection;
     if union > 0.0 { intersection / union } else { 0.0 }
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::face::FaceModel;
 use crate::image::Image;
 use crate::models::{self, Models, Variant};
+use crate::record;
 use crate::smooth::Strength;
 use crate::track::{Settings, Tracks};
 use crate::tracker::{Fitter, Mode, Observer, Tracker, TrackerOptions};
@@ -92,7 +93,9 @@ impl Runtime {
             detector: inner.detector_rule,
         };
         let tracks = Tracks::new(settings, inner.face_model.clone());
-        let detector = inner.detector.client(options.detect_size);
+        // A picture is all there is of a face: a detector that misses it gets no second chance.
+        let thorough = options.mode == Mode::Stills;
+        let detector = inner.detector.client(options.detect_size, thorough);
         let session = inner.backend.session()?;
         let smoothing = if mode == Mode::Stills { Strength::Off } else { options.smoothing };
         Ok(Tracker::new(
@@ -123,6 +126,32 @@ impl Runtime {
     #[must_use]
     pub fn describe(&self) -> Description {
         self.0.backend.describe()
+    }
+}
+
+impl From<&Runtime> for record::Network {
+    fn from(runtime: &Runtime) -> Self {
+        let (about, variant) = (runtime.describe(), runtime.variant());
+        Self {
+            variant: variant.name.clone(),
+            hash: variant.hash(),
+            backend: about.backend.into(),
+            device: about.device.into(),
+            precision: about.precision.to_string(),
+            trained: variant.trained,
+        }
+    }
+}
+
+impl From<&Runtime> for record::FaceModel {
+    fn from(runtime: &Runtime) -> Self {
+        let model = runtime.face_model();
+        Self {
+            name: model.name.clone(),
+            hash: runtime.face_model_hash().into(),
+            identity: model.identities,
+            expressions: model.expressions.clone(),
+        }
     }
 }
 

@@ -119,6 +119,7 @@ fn the_installed_unit_is_one_that_systemd_takes() {
         .arg("install")
         .arg(format!("PREFIX={}", prefix.display()))
         .arg(format!("BINARY={}", env!("CARGO_BIN_EXE_mmface-live")))
+        .arg("PLUGIN=")
         .output()
         .unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

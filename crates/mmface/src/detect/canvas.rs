@@ -1,5 +1,7 @@
 //! Canvases: the small copies of images that detectors work on.
 
+use std::f32::consts::FRAC_PI_2;
+
 use fast_image_resize::images::{Image as Scaled, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
@@ -56,6 +58,30 @@ pub struct Canvas {
     pub scaling: Scaling,
     /// Pixels without padding, shape [height, width, channels]. Channels: R, G, B, or grey.
     pub pixels: Vec<u8>,
+}
+
+impl Canvas {
+    /// The canvas turned clockwise by a quarter. Its scaling says no more where the image lies.
+    pub(super) fn turned(&self) -> Self {
+        let [width, height] = self.scaling.canvas.map(|v| v as usize);
+        let channels = self.pixels.len() / (width * height).max(1);
+        let mut pixels = Vec::with_capacity(self.pixels.len());
+        for x in 0..width {
+            for y in (0..height).rev() {
+                let at = (y * width + x) * channels;
+                pixels.extend_from_slice(&self.pixels[at..at + channels]);
+            }
+        }
+        let [width, height] = self.scaling.canvas;
+        Self { scaling: Scaling { canvas: [height, width], ..self.scaling }, pixels }
+    }
+
+    /// A detection on the [turned](Self::turned) canvas, as it lies on this one.
+    pub(super) fn turned_back(&self, found: Detection) -> Detection {
+        let [x, y, width, height] = found.bounds;
+        let bounds = [y, self.scaling.canvas[1] as f32 - x - width, height, width];
+        Detection { bounds, angle: found.angle - FRAC_PI_2, ..found }
+    }
 }
 
 /// Scales an image by area averaging, which avoids flicker, and puts it on a black canvas as R, G,
@@ -158,6 +184,23 @@ mod tests {
         let nv12 = Image::new(Layout::Nv12, 64, 48, [luma(), both]);
         assert_eq!(first(&i420.expect("fits")), [254, 0, 0]);
         assert_eq!(first(&nv12.expect("fits")), [254, 0, 0]);
+    }
+
+    #[test]
+    fn a_canvas_turns_clockwise_and_boxes_turn_back() {
+        let scaling = Scaling::new(64, 32, None);
+        let pixels: Vec<u8> = (0..64 * 32 * 3).map(|i| (i / 3 % 251) as u8).collect();
+        let canvas = Canvas { scaling, pixels };
+        let turned = canvas.turned();
+        assert_eq!(turned.scaling.canvas, [32, 64]);
+        // What lay at the bottom left lies at the top left.
+        assert_eq!(turned.pixels[..3], canvas.pixels[31 * 64 * 3..][..3]);
+        let four_times = canvas.turned().turned().turned().turned();
+        assert_eq!(four_times.pixels, canvas.pixels);
+        // A box at the top left of the turned canvas lies at the bottom left of this one.
+        let found = Detection { bounds: [0.0, 0.0, 4.0, 6.0], score: 1.0, angle: 0.0 };
+        let back = canvas.turned_back(found);
+        assert_eq!((back.bounds, back.angle), ([0.0, 28.0, 6.0, 4.0], -FRAC_PI_2));
     }
 
     #[test]

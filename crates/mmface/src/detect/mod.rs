@@ -18,7 +18,7 @@ pub use opencv::version as opencv_version;
 pub(crate) use service::{Client, Service};
 
 use crate::backend::library;
-use crate::bounds::iou;
+use crate::bounds::{intersection, iou};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::limited::read_limited;
@@ -127,6 +127,11 @@ pub const MIN_SIZE: u32 = 64;
 /// See [`MIN_SIZE`].
 pub const MAX_SIZE: u32 = 4096;
 
+/// Detections of several canvases whose intersection over union is greater show the same face.
+const SAME_FACE: f32 = 0.3;
+/// A detection of which a greater share lies within a surer one is a part of that face.
+const PART: f32 = 0.7;
+
 /// Most bytes of a detector's file.
 const LARGEST: u64 = 256 << 20;
 
@@ -196,9 +201,35 @@ fn non_max_suppression(mut found: Vec<Detection>, limit: f32) -> Vec<Detection> 
     kept
 }
 
+/// The faces that were found on several canvases of one image, each once. A detection most of which
+/// lies within a surer one is a part of that face: an eye, a mouth.
+fn merged(found: Vec<Detection>) -> Vec<Detection> {
+    let mut kept: Vec<Detection> = Vec::new();
+    for one in non_max_suppression(found, SAME_FACE) {
+        let [_, _, width, height] = one.bounds;
+        let is_part = |k: &Detection| intersection(k.bounds, one.bounds) > PART * width * height;
+        if !kept.iter().any(is_part) {
+            kept.push(one);
+        }
+    }
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_a_face_is_no_face() {
+        let at = |bounds, score| Detection { bounds, score, angle: 0.0 };
+        let face = at([0.0, 0.0, 100.0, 120.0], 0.9);
+        let (mouth, same) = (at([30.0, 80.0, 40.0, 30.0], 0.6), at([2.0, 1.0, 98.0, 125.0], 0.8));
+        let neighbour = at([90.0, 10.0, 30.0, 40.0], 0.5);
+        assert_eq!(merged(vec![mouth, same, neighbour, face]), [face, neighbour]);
+        // A surer face within a box stays: the box may hold several people.
+        let group = at([0.0, 0.0, 400.0, 300.0], 0.4);
+        assert_eq!(merged(vec![group, face]), [face, group]);
+    }
 
     #[test]
     fn of_overlapping_detections_the_surest_stays() {

@@ -6,12 +6,16 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
-use super::{Canvas, Detection, Opened, Prepare, Scaling};
+use super::{Canvas, Detection, Detector, Opened, Prepare, Scaling, merged};
 use crate::error::{Error, Result};
 use crate::image::Image;
 
 /// How often a waiting client checks that the detector's thread still runs.
 const GLANCE: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Longest side of the canvas on which faces are found that fill a picture. On a large canvas the
+/// detector misses them, or takes an eye or a mouth for a face.
+const CLOSE_UP: u32 = 480;
 
 /// The result of a detection.
 #[derive(Debug)]
@@ -23,7 +27,11 @@ pub(crate) struct Answer {
 }
 
 struct Question {
-    canvas: Canvas,
+    /// Copies of one image, of different sizes.
+    canvases: Vec<Canvas>,
+    /// Whether faces that lie on their side or stand on their head are looked for if there is no
+    /// other.
+    thorough: bool,
     answer: Sender<Result<Answer>>,
 }
 
@@ -49,11 +57,11 @@ impl Service {
         )]
         let (questions, asked) = unbounded::<Question>();
         let work = move || {
-            for Question { canvas, answer } in asked {
+            for Question { canvases, thorough, answer } in asked {
                 let started = Instant::now();
-                let found = detector.detect(&canvas).map(|found| {
+                let found = look(&mut *detector, &canvases, thorough).map(|faces| {
                     let took_ms = started.elapsed().as_secs_f64() * 1e3;
-                    Answer { faces: canvas.scaling.to_image(found), took_ms }
+                    Answer { faces, took_ms }
                 });
                 // Fails if the client is gone.
                 let _ = answer.send(found);
@@ -71,10 +79,12 @@ impl Service {
     }
 
     /// A stream's access to the detector; `size` is the longest side of its canvases, see
-    /// [`Scaling::new`].
-    pub(crate) fn client(self: &Arc<Self>, size: Option<u32>) -> Client {
+    /// [`Scaling::new`]. If `thorough`, each image is also looked at on a canvas of
+    /// [`CLOSE_UP`] pixels, which is turned if there is no upright face.
+    pub(crate) fn client(self: &Arc<Self>, size: Option<u32>, thorough: bool) -> Client {
         let (answer, answers) = bounded(1);
-        Client { service: self.clone(), size, answer, answers, prepared_ms: 0.0, busy: false }
+        let service = self.clone();
+        Client { service, size, thorough, answer, answers, prepared_ms: 0.0, busy: false }
     }
 }
 
@@ -93,6 +103,7 @@ pub(crate) struct Client {
     service: Arc<Service>,
     /// Longest side of the canvases; `None` derives it from the image's size.
     size: Option<u32>,
+    thorough: bool,
     answer: Sender<Result<Answer>>,
     answers: Receiver<Result<Answer>>,
     /// How long it took to make the canvas, in milliseconds.
@@ -116,10 +127,16 @@ impl Client {
             return Ok(());
         }
         let started = Instant::now();
-        let scaling = Scaling::new(image.width, image.height, self.size);
-        let canvas = (self.service.prepare)(image, scaling)?;
+        let scaled =
+            |size| (self.service.prepare)(image, Scaling::new(image.width, image.height, size));
+        let canvas = scaled(self.size)?;
+        let longer = canvas.scaling.scaled.into_iter().max().unwrap_or_default();
+        let mut canvases = vec![canvas];
+        if self.thorough && longer > CLOSE_UP as i32 * 4 / 3 {
+            canvases.push(scaled(Some(CLOSE_UP))?);
+        }
         self.prepared_ms = started.elapsed().as_secs_f64() * 1e3;
-        let question = Question { canvas, answer: self.answer.clone() };
+        let question = Question { canvases, thorough: self.thorough, answer: self.answer.clone() };
         let sent = self.service.questions.as_ref().map(|questions| questions.send(question));
         self.busy = matches!(sent, Some(Ok(())));
         if self.busy { Ok(()) } else { Err(gone()) }
@@ -158,6 +175,34 @@ impl Client {
     }
 }
 
+/// The faces on all canvases of an image, in its pixels.
+fn look(
+    detector: &mut dyn Detector,
+    canvases: &[Canvas],
+    thorough: bool,
+) -> Result<Vec<Detection>> {
+    let mut found = Vec::new();
+    for canvas in canvases {
+        found.extend(canvas.scaling.to_image(detector.detect(canvas)?));
+    }
+    if let (true, true, Some(smallest)) = (thorough, found.is_empty(), canvases.last()) {
+        let mut turns = vec![smallest.turned()];
+        while turns.len() < 3 {
+            turns.extend(turns.last().map(Canvas::turned));
+        }
+        for (turn, canvas) in turns.iter().enumerate() {
+            let back = |one| {
+                let before = turns[..turn].iter().rev().chain([smallest]);
+                before.fold(one, |one, canvas| canvas.turned_back(one))
+            };
+            let here = detector.detect(canvas)?.into_iter().map(back).collect();
+            found.extend(smallest.scaling.to_image(here));
+        }
+        return Ok(merged(found));
+    }
+    Ok(if canvases.len() > 1 { merged(found) } else { found })
+}
+
 fn gone() -> Error {
     Error::Bug("the detector's thread ended".into())
 }
@@ -165,7 +210,7 @@ fn gone() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::{Detector, canvas};
+    use crate::detect::canvas;
 
     /// Finds one face, as wide as its canvas; panics on canvases of 32 pixels.
     struct Wide;
@@ -190,7 +235,7 @@ mod tests {
     #[test]
     fn every_client_gets_its_own_answer() {
         let service = service();
-        let mut clients: Vec<_> = (0..4).map(|_| service.client(None)).collect();
+        let mut clients: Vec<_> = (0..4).map(|_| service.client(None, false)).collect();
         for (i, client) in clients.iter_mut().enumerate() {
             client.ask(&image(64 * (1 + i as u32))).expect("asked");
         }
@@ -202,9 +247,47 @@ mod tests {
     }
 
     #[test]
+    fn a_large_picture_is_looked_at_twice() {
+        let service = service();
+        for (side, faces) in [(300, 1), (960, 1)] {
+            let mut client = service.client(Some(960), true);
+            client.ask(&image(side)).expect("asked");
+            let answer = client.wait().expect("no failure").expect("an answer");
+            // Both canvases show the same face.
+            assert_eq!(answer.faces.len(), faces);
+            assert!((answer.faces[0].bounds[2] - side as f32).abs() < 32.0);
+        }
+    }
+
+    /// Finds a face at the top left if it is bright there.
+    struct Corner;
+
+    impl Detector for Corner {
+        fn detect(&mut self, canvas: &Canvas) -> Result<Vec<Detection>> {
+            let face = Detection { bounds: [0.0, 0.0, 8.0, 16.0], score: 1.0, angle: 0.0 };
+            Ok((canvas.pixels[0] > 100).then_some(face).into_iter().collect())
+        }
+    }
+
+    #[test]
+    fn a_face_that_stands_on_its_head_is_looked_for() {
+        let opened = Opened { detector: Box::new(Corner), prepare: canvas::rgb };
+        let service = Arc::new(Service::start(opened).expect("a thread"));
+        let bright = |x, y| if x >= 56 && y >= 88 { 200u8 } else { 0 };
+        let pixels: Vec<u8> = (0..96).flat_map(|y| (0..64).map(move |x| bright(x, y))).collect();
+        let image = Image::grey(64, 96, pixels).expect("fits");
+        for (thorough, expected) in [(false, None), (true, Some([55.5, 79.5, 8.0, 16.0]))] {
+            let mut client = service.client(None, thorough);
+            client.ask(&image).expect("asked");
+            let faces = client.wait().expect("no failure").expect("an answer").faces;
+            assert_eq!(faces.first().map(|face| face.bounds), expected);
+        }
+    }
+
+    #[test]
     fn a_detector_that_panics_is_told_and_not_waited_for() {
         let service = service();
-        let (mut one, mut other) = (service.client(None), service.client(None));
+        let (mut one, mut other) = (service.client(None, false), service.client(None, false));
         one.ask(&image(32)).expect("asked");
         assert!(matches!(one.wait(), Err(Error::Bug(_))));
         assert!(other.ask(&image(64)).is_err() || other.wait().is_err());

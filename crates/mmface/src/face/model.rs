@@ -256,6 +256,40 @@ mod tests {
     use super::*;
     use crate::testing::MODEL;
 
+    /// How far the contour of the visible outline lies from that of AFLW2000-3D's `pt3d_68`, on a
+    /// face that looks into the camera: x, y, z of points 0 to 8 in % of √(box area), the mean of
+    /// eight labelled faces.
+    const CONTOUR: [[f32; 9]; 3] = [
+        [0.7, 0.1, -0.9, -1.3, -1.1, -0.5, 1.7, 2.7, 0.0],
+        [4.2, 4.8, 4.4, 2.7, 2.3, 1.2, -1.3, -2.6, -1.4],
+        [14.5, 16.7, 18.7, 20.1, 17.3, 12.5, 6.7, 4.0, 3.2],
+    ];
+
+    #[test]
+    fn the_contour_in_3d_lies_where_aflw2000_has_it() {
+        let frontal = MODEL.yaw_bins.iter().position(|yaw| *yaw == 0.0).expect("a frontal bin");
+        let outline = points(&MODEL.landmarks[frontal].shape([].iter()));
+        let fixed = points(&MODEL.landmarks3d.shape([].iter()));
+        let extent = |axis: usize| {
+            let values = outline.iter().map(|p| p[axis]);
+            values.clone().fold(f32::MIN, f32::max) - values.fold(f32::MAX, f32::min)
+        };
+        let percent = 100.0 / (extent(0) * extent(1)).sqrt();
+        for (point, (seen, fixed)) in outline.iter().zip(&fixed).enumerate() {
+            for axis in 0..3 {
+                let expected = match point {
+                    0..=8 => CONTOUR[axis][point],
+                    // The other side is the mirror image.
+                    9..=16 if axis == 0 => -CONTOUR[axis][16 - point],
+                    9..=16 => CONTOUR[axis][16 - point],
+                    _ => 0.0,
+                };
+                let moved = (seen[axis] - fixed[axis]) * percent;
+                assert!((moved - expected).abs() < 0.05, "point {point}: {moved}, not {expected}");
+            }
+        }
+    }
+
     #[test]
     fn a_value_between_bins_is_interpolated() {
         let bins = [-60.0, 0.0, 60.0];

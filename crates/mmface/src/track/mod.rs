@@ -6,6 +6,7 @@
 //! other detection starts a new track, which gets an id after enough sightings. All times are
 //! seconds of the stream, never frames, so that the frame rate does not matter.
 
+mod agreement;
 mod cut;
 mod face;
 mod follow;
@@ -84,7 +85,8 @@ pub(crate) struct Settings {
 pub(crate) struct Tracked {
     /// The face's id, never reused.
     pub id: u64,
-    /// Presence, 0…1; falls while the face is out of sight.
+    /// Probability that this is a face, fitted well, 0…1 ([`agreement`]); falls while it is out of
+    /// sight.
     pub confidence: f32,
     /// Parameters before smoothing, in pixels of the frame.
     pub params: Params,
@@ -240,7 +242,7 @@ impl Tracks {
     }
 
     /// Combines the networks' outputs for one or several views of a face. `None` if the mean
-    /// presence is below the threshold times `factor`.
+    /// confidence is below the threshold times `factor`.
     fn sighting<'a>(
         &self,
         pts: f64,
@@ -251,17 +253,17 @@ impl Tracks {
         let mut shapes = LandmarkShapes::default();
         for (map, output) in views {
             let params = Params::from_outputs(output.pose, &output.identity, &output.expression);
+            let confident = params.as_ref().map(|p| self.confidence(p, &output, &mut shapes));
             let plain = |p| if map.mirrored { self.model.mirrored(p) } else { p };
             let weight = self.settings.points;
             let mut with_points =
                 |p| self.model.with_seen_landmarks_cached(p, &output.points, weight, &mut shapes);
             fits.extend(params.map(|p| plain(with_points(p)).into_frame(map)));
-            presence += output.presence;
+            presence += confident.unwrap_or(0.0);
             count += 1.0;
         }
         let params = self.model.centred(Params::mean(&fits)?);
-        // Keeps the confidence within 0…1, whatever the network's output.
-        let presence: f32 = (presence / count).clamp(0.0, 1.0);
+        let presence: f32 = presence / count;
         // False if the presence is NaN.
         let seen = presence >= self.settings.presence * factor;
         let landmarks = self.model.landmarks_cached(&params, &mut shapes);

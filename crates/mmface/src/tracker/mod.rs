@@ -76,8 +76,9 @@ impl Default for TrackerOptions {
 pub struct Face {
     /// Id of the face: constant for as long as it is followed, never reused.
     pub id: u64,
-    /// Output of the presence head, 0…1: the probability that the crop shows a face. Falls while
-    /// the face is out of sight and its last fit is repeated.
+    /// Probability that this is a face, fitted well, 0…1: what the presence head says, less where
+    /// mesh, points and picture do not agree. Falls while the face is out of sight and its last fit
+    /// is repeated.
     pub confidence: f32,
     /// Box around the landmarks: [x, y, width, height].
     pub bounds: [f32; 4],

@@ -165,11 +165,15 @@ impl Observer {
     }
 
     /// Starts tracks for those detections in which the networks see a face too. The networks run
-    /// twice: first on a crop around the detection, which is only roughly right, then on a crop
-    /// around that first fit.
+    /// twice: first on a crop around the detection, which is only roughly right, and turned if that
+    /// shows no upright face; then on a crop around that first fit.
     fn start_tracks(&mut self, image: &Image, pts: f64, found: &[Detection]) -> Result<()> {
-        let detected = self.tracks.candidates(found);
-        let outputs = self.look(image, &detected)?;
+        let mut detected = self.tracks.candidates(found);
+        let mut outputs = self.look(image, &detected)?;
+        let turned = self.tracks.turned(&detected, &outputs);
+        let maps: Vec<CropMap> = turned.iter().map(|(_, map)| *map).collect();
+        let seen = self.look_at(image, &maps)?;
+        self.tracks.take_best(&mut detected, &mut outputs, &turned, seen);
         let candidates = self.tracks.recrop(pts, &detected, outputs);
         let outputs = self.look(image, &candidates)?;
         self.tracks.start_tracks(pts, image, &candidates, outputs);
@@ -179,7 +183,11 @@ impl Observer {
     /// Runs the networks on candidates.
     fn look(&mut self, image: &Image, candidates: &[(CropMap, Detection)]) -> Result<Vec<Output>> {
         let maps: Vec<CropMap> = candidates.iter().map(|(map, _)| *map).collect();
-        let seen = self.infer(image, &maps, false, None)?;
+        self.look_at(image, &maps)
+    }
+
+    fn look_at(&mut self, image: &Image, crops: &[CropMap]) -> Result<Vec<Output>> {
+        let seen = self.infer(image, crops, false, None)?;
         Ok(seen.into_iter().map(|seen| seen.output).collect())
     }
 

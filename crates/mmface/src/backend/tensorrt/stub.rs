@@ -10,7 +10,7 @@ use crate::models::{Models, Variant};
 fn absent<T>() -> Result<T> {
     Err(Error::Gpu(
         "this program was built without CUDA; build it with the feature `cuda` (it is on by \
-         default), or use the CPU"
+         default) to use a GPU"
             .into(),
     ))
 }

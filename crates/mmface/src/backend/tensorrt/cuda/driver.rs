@@ -18,13 +18,13 @@ fn describe_failure(doing: &str, code: sys::cudaError_enum, text: &str) -> Error
     use sys::cudaError_enum as Code;
     let cure = match code {
         Code::CUDA_ERROR_OUT_OF_MEMORY => {
-            "end other programs that use the GPU, follow fewer faces, or use the CPU"
+            "end other programs that use the GPU, or follow fewer faces"
         }
-        Code::CUDA_ERROR_NO_DEVICE => "use the CPU",
+        Code::CUDA_ERROR_NO_DEVICE => "look at `nvidia-smi`",
         Code::CUDA_ERROR_UNSUPPORTED_PTX_VERSION | Code::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
             "the NVIDIA driver is too old: install a newer one"
         }
-        _ => "if it stays so, look at `nvidia-smi`, or use the CPU",
+        _ => "if it stays so, look at `nvidia-smi`",
     };
     Error::Gpu(format!("the GPU failed at {doing}: {text}; {cure}"))
 }
@@ -36,12 +36,10 @@ fn describe_failure(doing: &str, code: sys::cudaError_enum, text: &str) -> Error
 pub(super) fn context() -> Result<Arc<CudaContext>> {
     if !library::driver_is_present() {
         return Err(Error::Gpu(
-            "there is no NVIDIA driver (libcuda.so.1): install it, or use the CPU".into(),
+            "there is no NVIDIA driver (libcuda.so.1): install it to use a GPU".into(),
         ));
     }
-    let no_gpu = || {
-        Error::Gpu("the NVIDIA driver finds no GPU: look at `nvidia-smi`, or use the CPU".into())
-    };
+    let no_gpu = || Error::Gpu("the NVIDIA driver finds no GPU: look at `nvidia-smi`".into());
     let starting = |error: DriverError| match error.0 {
         sys::cudaError_enum::CUDA_ERROR_NO_DEVICE => no_gpu(),
         _ => failed("its start", error),

@@ -4,10 +4,15 @@
 //! that they do not know, so that the format can grow. `docs/schema.json` is generated from these
 //! types.
 
+mod numbers;
+
 use std::time::SystemTime;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+pub use numbers::rounded;
+use numbers::{digit, digits, fine, fine_rows, list, rows};
 
 use crate::face::{Params, rotation};
 use crate::tracker::Face;
@@ -15,9 +20,6 @@ use crate::tracker::Face;
 /// Version of the record format, written into every header. It changes when a field changes its
 /// meaning.
 pub const SCHEMA: u32 = 1;
-
-/// Numbers from here on have no decimals to round.
-const WHOLE: f64 = 1e15;
 
 /// One record: one line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -190,7 +192,8 @@ impl Dropped {
 pub struct FaceRecord {
     /// Id of the face: constant for as long as it is followed, never reused.
     pub id: u64,
-    /// Probability that this is a face (presence head), 0…1.
+    /// Probability that this is a face, fitted well, 0…1: what the presence head says, less where
+    /// mesh, points and picture do not agree.
     #[serde(serialize_with = "digit")]
     pub confidence: f32,
     /// Box around the landmarks: [x, y, width, height], pixels.
@@ -217,7 +220,8 @@ pub struct FaceRecord {
     /// 68 landmarks [x, y] in pixels, i·bug's order; the contour follows the visible outline.
     #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "rows")]
     pub landmarks: Option<Vec<[f32; 2]>>,
-    /// 68 landmarks [x, y, z] in pixels as fixed points of the mesh, hidden ones included.
+    /// 68 landmarks [x, y, z] in pixels as fixed points of the mesh, hidden ones included; the
+    /// contour lies on the sides of the head, as in AFLW2000-3D.
     #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "rows")]
     pub landmarks3d: Option<Vec<[f32; 3]>>,
     /// Vertices [x, y, z] of the mesh, pixels.
@@ -337,8 +341,8 @@ pub struct End {
 /// What an output lost or sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SinkEnd {
-    /// The output: `records`, `overlay`, `report`, `meshes`, `volumes`, `animation`, `vmc`,
-    /// `live-link`, `ifacialmocap`, `openseeface` or `opentrack`.
+    /// The output: `records`, `csv`, `parquet`, `overlay`, `report`, `meshes`, `volumes`,
+    /// `animation`, `vmc`, `live-link`, `ifacialmocap`, `openseeface` or `opentrack`.
     pub name: String,
     /// Frames that came too fast for it and are not in it.
     pub dropped: u64,
@@ -443,50 +447,6 @@ fn is_finite(record: &Record) -> bool {
     })
 }
 
-/// Rounds to about five significant digits, at most four decimals: the precision of the numbers.
-fn short(value: f64) -> f64 {
-    let decimals = match value.abs() {
-        v if v >= WHOLE => return value,
-        v if v >= 1000.0 => 10.0,
-        v if v >= 10.0 => 100.0,
-        v if v >= 1.0 => 1000.0,
-        _ => 10_000.0,
-    };
-    // Adding 0 turns −0 into 0.
-    (value * decimals).round() / decimals + 0.0
-}
-
-fn digits<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_f64(short(*value))
-}
-
-fn digit<S: Serializer>(value: &f32, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_f64(short(f64::from(*value)))
-}
-
-/// Rounds to microseconds, so that frames of one stream keep their order.
-fn fine<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_f64(if value.abs() < WHOLE { (value * 1e6).round() / 1e6 } else { *value })
-}
-
-fn fine_rows<S: Serializer>(rows: &[[f32; 4]; 3], s: S) -> Result<S::Ok, S::Error> {
-    s.collect_seq(rows.map(|row| row.map(|v| (f64::from(v) * 1e4).round() / 1e4 + 0.0)))
-}
-
-fn list<S: Serializer, T: AsRef<[f32]>>(values: &T, s: S) -> Result<S::Ok, S::Error> {
-    s.collect_seq(values.as_ref().iter().map(|v| short(f64::from(*v))))
-}
-
-fn rows<S: Serializer, const N: usize>(
-    rows: &Option<Vec<[f32; N]>>,
-    s: S,
-) -> Result<S::Ok, S::Error>
-where
-    [f64; N]: Serialize,
-{
-    s.collect_seq(rows.iter().flatten().map(|row| row.map(|v| short(f64::from(v)))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -521,13 +481,6 @@ mod tests {
         for broken in [&b"{"[..], b"", b"[]", br#"{"type":"gap"}"#, b"\xff\xfe"] {
             assert!(parse(broken).expect_err("broken").starts_with("cannot be understood"));
         }
-    }
-
-    #[test]
-    fn numbers_are_short() {
-        assert_eq!(serde_json::to_string(&short(0.123_456_78)).expect("a number"), "0.1235");
-        assert_eq!(serde_json::to_string(&short(1234.5678)).expect("a number"), "1234.6");
-        assert_eq!(serde_json::to_string(&short(-0.000_01)).expect("a number"), "0.0");
     }
 
     #[test]
