@@ -53,7 +53,7 @@ impl Face {
         self.face.id
     }
 
-    /// Probability that this is a face, 0…1.
+    /// How sure it is that this is a face and that the fit agrees with what the networks see, 0…1.
     #[getter]
     fn confidence(&self) -> f32 {
         self.face.confidence
