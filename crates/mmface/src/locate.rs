@@ -47,7 +47,9 @@ pub fn find(
             Err(NotFound(format!("{} does not exist", path.display())))
         };
     }
-    let places = roots(MODULE.get()).into_iter().flat_map(|root| names.iter().map(move |name| root.join(name)));
+    let places = roots(MODULE.get())
+        .into_iter()
+        .flat_map(|root| names.iter().map(move |name| root.join(name)));
     places.into_iter().find(|place| place.exists()).ok_or_else(|| {
         let name = names.first().copied().unwrap_or_default();
         let beside = if MODULE.get().is_some() { "the plugin, the program" } else { "the program" };

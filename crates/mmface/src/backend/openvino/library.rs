@@ -35,9 +35,8 @@ pub fn load_from(folder: &Path) -> Result<()> {
     if LOADED.get().is_some() {
         return Ok(());
     }
-    let library = c_library(folder).ok_or_else(|| {
-        Error::Library(format!("{} holds no libopenvino_c.so", folder.display()))
-    })?;
+    let library = c_library(folder)
+        .ok_or_else(|| Error::Library(format!("{} holds no libopenvino_c.so", folder.display())))?;
     openvino_sys::library::load_from(library).map_err(|e| {
         Error::Library(format!("OpenVINO in {} cannot be loaded ({e})", folder.display()))
     })?;
