@@ -84,7 +84,7 @@ mod tests {
     fn every_failure_names_a_cure_and_is_the_devices() {
         for (code, cure) in [
             (Code::CUDA_ERROR_OUT_OF_MEMORY, "fewer faces"),
-            (Code::CUDA_ERROR_NO_DEVICE, "the CPU"),
+            (Code::CUDA_ERROR_NO_DEVICE, "nvidia-smi"),
             (Code::CUDA_ERROR_UNSUPPORTED_PTX_VERSION, "newer"),
             (Code::CUDA_ERROR_DEVICE_UNAVAILABLE, "nvidia-smi"),
             (Code::CUDA_ERROR_ILLEGAL_ADDRESS, "nvidia-smi"),
