@@ -105,6 +105,9 @@ impl Streams {
     }
 }
 
+/// Files that a stream writes, each with its flag.
+type Outputs = Vec<(&'static str, PathBuf)>;
+
 /// The file with the list of streams.
 struct Listed<'a> {
     path: &'a Path,
@@ -150,7 +153,7 @@ impl Listed<'_> {
         common: &RunArgs,
         records: Option<&SharedFile>,
         feed: Option<&Feed>,
-    ) -> Result<(RunArgs, Config, Vec<(&'static str, PathBuf)>)> {
+    ) -> Result<(RunArgs, Config, Outputs)> {
         if let Some(key) = shared_key(&table) {
             return Err(self.wrong(&format!(
                 "{key} holds for all streams; write it above the first [[stream]]"
