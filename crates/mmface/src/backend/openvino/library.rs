@@ -26,7 +26,7 @@ pub fn core() -> Result<Core> {
 }
 
 /// Loads OpenVINO from `folder`, for callers that know where it is. It is loaded once: after the
-/// first success, here or by [`core`], this does nothing.
+/// first success, here or by [`core()`], this does nothing.
 ///
 /// # Errors
 /// [`Error::Library`], without what the user can do, if the folder does not hold the library or it
