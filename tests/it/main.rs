@@ -15,6 +15,7 @@ mod idle;
 mod ids;
 mod live;
 mod manifests;
+mod manual;
 mod meshes;
 mod paper;
 mod records;
