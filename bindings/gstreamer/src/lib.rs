@@ -26,7 +26,8 @@ mod plugin {
         "MIT/X11",
         env!("CARGO_PKG_NAME"),
         "mmface-live",
-        "https://crates.io/crates/mmface"
+        // No page of its own yet.
+        "mmface-live"
     );
 
     fn init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

@@ -185,22 +185,27 @@ fn look(
     for canvas in canvases {
         found.extend(canvas.scaling.to_image(detector.detect(canvas)?));
     }
-    if let (true, true, Some(smallest)) = (thorough, found.is_empty(), canvases.last()) {
-        let mut turns = vec![smallest.turned()];
-        while turns.len() < 3 {
-            turns.extend(turns.last().map(Canvas::turned));
-        }
-        for (turn, canvas) in turns.iter().enumerate() {
-            let back = |one| {
-                let before = turns[..turn].iter().rev().chain([smallest]);
-                before.fold(one, |one, canvas| canvas.turned_back(one))
-            };
-            let here = detector.detect(canvas)?.into_iter().map(back).collect();
-            found.extend(smallest.scaling.to_image(here));
-        }
-        return Ok(merged(found));
+    match canvases.last() {
+        Some(smallest) if thorough && found.is_empty() => turned_faces(detector, smallest),
+        _ if canvases.len() > 1 => Ok(merged(found)),
+        _ => Ok(found),
     }
-    Ok(if canvases.len() > 1 { merged(found) } else { found })
+}
+
+/// The faces, in pixels of the image, that show when the canvas is turned by one, two or three
+/// quarters.
+fn turned_faces(detector: &mut dyn Detector, upright: &Canvas) -> Result<Vec<Detection>> {
+    let quarter = upright.turned();
+    let half = quarter.turned();
+    let turns = [upright, &quarter, &half, &half.turned()];
+    let mut found = Vec::new();
+    for (turn, canvas) in turns.iter().enumerate().skip(1) {
+        for face in detector.detect(canvas)? {
+            let before = turns[..turn].iter().rev();
+            found.push(before.fold(face, |face, canvas| canvas.turned_back(face)));
+        }
+    }
+    Ok(merged(upright.scaling.to_image(found)))
 }
 
 fn gone() -> Error {
@@ -246,15 +251,30 @@ mod tests {
         }
     }
 
+    /// Tells the widths of its canvases.
+    struct Widths(Sender<i32>);
+
+    impl Detector for Widths {
+        fn detect(&mut self, canvas: &Canvas) -> Result<Vec<Detection>> {
+            self.0.send(canvas.scaling.canvas[0]).expect("somebody listens");
+            Wide.detect(canvas)
+        }
+    }
+
     #[test]
     fn a_large_picture_is_looked_at_twice() {
-        let service = service();
-        for (side, faces) in [(300, 1), (960, 1)] {
-            let mut client = service.client(Some(960), true);
+        let (widths, told) = bounded(4);
+        let opened = Opened { detector: Box::new(Widths(widths)), prepare: canvas::rgb };
+        let service = Arc::new(Service::start(opened).expect("a thread"));
+        for (thorough, side, canvases) in
+            [(true, 300, vec![320]), (true, 960, vec![960, 480]), (false, 960, vec![960])]
+        {
+            let mut client = service.client(Some(960), thorough);
             client.ask(&image(side)).expect("asked");
             let answer = client.wait().expect("no failure").expect("an answer");
+            assert_eq!(told.try_iter().collect::<Vec<_>>(), canvases);
             // Both canvases show the same face.
-            assert_eq!(answer.faces.len(), faces);
+            assert_eq!(answer.faces.len(), 1);
             assert!((answer.faces[0].bounds[2] - side as f32).abs() < 32.0);
         }
     }

@@ -15,7 +15,8 @@ use crate::image::Image;
 pub(super) struct Sighting {
     pub pts: f64,
     pub params: Params,
-    pub presence: f32,
+    /// See [`agreement`](super::agreement).
+    pub confidence: f32,
     /// Box [x, y, width, height] around the landmarks.
     pub bounds: [f32; 4],
     pub landmarks: Vec<[f32; 2]>,
@@ -23,9 +24,9 @@ pub(super) struct Sighting {
 }
 
 impl Sighting {
-    pub(super) fn new(pts: f64, params: Params, presence: f32, landmarks: Vec<[f32; 2]>) -> Self {
+    pub(super) fn new(pts: f64, params: Params, confidence: f32, landmarks: Vec<[f32; 2]>) -> Self {
         let angle = rotation::upright_angle(&params.rotation);
-        Self { pts, presence, bounds: around(&landmarks), landmarks, angle, params }
+        Self { pts, confidence, bounds: around(&landmarks), landmarks, angle, params }
     }
 
     /// The crop around this fit's landmarks.
@@ -41,7 +42,7 @@ impl Sighting {
     /// How much the fit tells of the person if it stands for `seconds`: less if it is unsure or
     /// turned away.
     fn weight(&self, seconds: f32) -> f32 {
-        self.presence * rotation::facing(&self.params.rotation) * seconds.clamp(0.0, LONGEST_VIEW)
+        self.confidence * rotation::facing(&self.params.rotation) * seconds.clamp(0.0, LONGEST_VIEW)
     }
 
     /// √(width × height) of the box, at least 1 pixel.
@@ -85,7 +86,7 @@ pub(super) struct Track {
     pub id: Option<u64>,
     /// The last fit, which is shown.
     pub last: Sighting,
-    /// The last fit with a confident presence. The next crop lies around it, so that a hand in
+    /// The last fit with enough confidence. The next crop lies around it, so that a hand in
     /// front of the face does not pull the crop away.
     sure: Sighting,
     pub sightings: u32,
@@ -127,7 +128,7 @@ impl Track {
             person: Person::new(look, first.weight(FIRST_VIEW)),
             suspected_since: None,
             id: None,
-            confidence: first.presence,
+            confidence: first.confidence,
             sure: first.clone(),
             last: first,
             sightings: if strong { super::MIN_SIGHTINGS - 1 } else { 0 },
@@ -174,7 +175,7 @@ impl Track {
         map: CropMap,
         doubtful: bool,
     ) {
-        self.confidence = next.presence;
+        self.confidence = next.confidence;
         self.sightings = self.sightings.saturating_add(1);
         self.missing_since = None;
         if !doubtful {
@@ -207,7 +208,7 @@ impl Track {
         self.person.add(look, next.weight(FIRST_VIEW));
         self.velocity = [0.0; 2];
         self.last_crop = None;
-        self.confidence = next.presence;
+        self.confidence = next.confidence;
         self.sure = next.clone();
         self.last = next;
         self.suspected_since = None;

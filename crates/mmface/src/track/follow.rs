@@ -54,7 +54,7 @@ struct View {
     /// Index of its first crop, and the crop.
     crop: (usize, CropMap),
     seen: Option<(Sighting, Look)>,
-    /// Whether the presence is below the threshold.
+    /// Whether the confidence is below the threshold.
     doubtful: bool,
 }
 
@@ -74,13 +74,13 @@ impl Tracks {
             let known = |f: &Track| {
                 let same = iou(f.last.bounds, sighting.bounds) > DUPLICATE_OVERLAP;
                 same && (self.is_sure(f)
-                    || f.missing_since.is_none() && f.confidence >= sighting.presence)
+                    || f.missing_since.is_none() && f.confidence >= sighting.confidence)
             };
             if self.faces.iter().any(known) {
                 continue;
             }
-            let strong =
-                self.settings.immediate || detection.score >= STRONG && sighting.presence >= STRONG;
+            let strong = self.settings.immediate
+                || detection.score >= STRONG && sighting.confidence >= STRONG;
             let look = sighting.look(image, &self.settings.crop);
             self.welcome(pts, sighting, look, strong);
         }
@@ -160,11 +160,11 @@ impl Tracks {
             let Some(at) = self.faces.iter().position(|f| f.key == of_face[0].0.0) else {
                 continue;
             };
-            // A face that already has an id tolerates a lower presence.
+            // A face that already has an id tolerates a lower confidence.
             let known = self.faces[at].id.is_some() || self.settings.immediate;
             let maps = of_face.iter().map(|(_, map)| map);
             let sighting = self.sighting(pts, maps.zip(outputs), if known { 0.5 } else { 1.0 });
-            let doubtful = sighting.as_ref().is_some_and(|s| s.presence < self.settings.presence);
+            let doubtful = sighting.as_ref().is_some_and(|s| s.confidence < self.settings.presence);
             let seen = sighting.filter(|s| self.faces[at].is_plausible(s, doubtful)).map(|s| {
                 let look = s.look(image, &self.settings.crop);
                 (s, look)

@@ -34,11 +34,11 @@ const REMEMBER: f64 = 3.0;
 /// Sightings after which a track gets an id. A track that starts with a strong detection needs only
 /// one.
 const MIN_SIGHTINGS: u32 = 3;
-/// From this detector score and this presence on, a detection is strong.
+/// From this detector score and this confidence on, a detection is strong.
 const STRONG: f32 = 0.7;
 /// Shortest time in seconds between two detections while a face is searched for.
 const RETRY: f64 = 0.1;
-/// The presence threshold is multiplied by this for the crops of a candidate, which are only
+/// The threshold of the confidence is multiplied by this for the crops of a candidate, which are only
 /// roughly right.
 const CANDIDATE_FACTOR: f32 = 0.6;
 /// A detection whose intersection over union with a face's landmark box is greater belongs to that
@@ -67,7 +67,7 @@ pub(crate) struct Settings {
     pub detect_every: f64,
     /// Seconds for which a face that is out of sight is remembered.
     pub reidentify: f64,
-    /// Presence from which on a crop counts as showing a face.
+    /// Confidence from which on a crop counts as showing a face.
     pub presence: f32,
     /// Weight of the points that the network sees directly, against the mesh's landmarks; see
     /// [`FaceModel::with_seen_landmarks`].
@@ -174,7 +174,7 @@ impl Tracks {
         wants
     }
 
-    /// Whether the face is in sight with a presence above the threshold.
+    /// Whether the face is in sight with a confidence above the threshold.
     fn is_sure(&self, face: &Track) -> bool {
         face.missing_since.is_none() && face.confidence >= self.settings.presence
     }
@@ -249,7 +249,7 @@ impl Tracks {
         views: impl Iterator<Item = (&'a CropMap, Output)>,
         factor: f32,
     ) -> Option<Sighting> {
-        let (mut fits, mut presence, mut count) = (Vec::new(), 0.0, 0.0);
+        let (mut fits, mut confidence, mut count) = (Vec::new(), 0.0, 0.0);
         let mut shapes = LandmarkShapes::default();
         for (map, output) in views {
             let params = Params::from_outputs(output.pose, &output.identity, &output.expression);
@@ -259,15 +259,15 @@ impl Tracks {
             let mut with_points =
                 |p| self.model.with_seen_landmarks_cached(p, &output.points, weight, &mut shapes);
             fits.extend(params.map(|p| plain(with_points(p)).into_frame(map)));
-            presence += confident.unwrap_or(0.0);
+            confidence += confident.unwrap_or(0.0);
             count += 1.0;
         }
         let params = self.model.centred(Params::mean(&fits)?);
-        let presence: f32 = presence / count;
-        // False if the presence is NaN.
-        let seen = presence >= self.settings.presence * factor;
+        let confidence: f32 = confidence / count;
+        // False if the confidence is NaN.
+        let seen = confidence >= self.settings.presence * factor;
         let landmarks = self.model.landmarks_cached(&params, &mut shapes);
-        seen.then(|| Sighting::new(pts, params, presence, landmarks))
+        seen.then(|| Sighting::new(pts, params, confidence, landmarks))
     }
 }
 
