@@ -1,8 +1,8 @@
 //! How far the networks agree with themselves: the fitted mesh and the points that they see directly
-//! are two answers to one question. On faces the two lie closer together than on anything else: of
+//! are two answers to one question. On faces the two lie closer together than on anything else. Of
 //! 1,100 crops of faces, seen from the front to the side, 99 of 100 are below 3 % of the face's size
-//! (median 1.2), of faces that the crop shows upside down or on their side 95 of 100 above 4 %
-//! (median 8), of crops without a face all above 10 %.
+//! (median 1.2). Of crops that show a face upside down or on its side 95 of 100 are above 3.7 %
+//! (median 8), of crops without a face above 10 %.
 
 use std::f32::consts::PI;
 
