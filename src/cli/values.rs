@@ -203,6 +203,8 @@ values! {
         Bf16 => Some(Precision::Bf16),
         /// 16-bit floats, for the GPU
         F16 => Some(Precision::F16),
+        /// 8-bit integers in the convolutions, for the CPU
+        Int8 => Some(Precision::Int8),
     }
 }
 

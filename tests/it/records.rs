@@ -70,7 +70,7 @@ fn the_header_says_what_runs() {
     assert_eq!(header.stream, header.source, "a stream is called like its source");
     let network = &header.network;
     assert_eq!((network.backend.as_str(), network.device.as_str()), ("openvino", "cpu"));
-    assert!(["f32", "bf16"].contains(&network.precision.as_str()));
+    assert!(["f32", "bf16", "int8"].contains(&network.precision.as_str()));
     let (model, hash) = models().face_model().unwrap();
     assert_eq!((&header.face_model.name, &header.face_model.hash), (&model.name, &hash));
     assert_eq!(header.face_model.expressions, model.expressions);

@@ -29,7 +29,7 @@ const DETECT_SIZE_OF_PICTURES: u32 = 960;
 /// smooth : strength of the smoothing over time: "off", "light", "medium" or "strong".
 /// device : "auto" or "cpu". This package has no GPU support.
 /// variant : name of the networks in the manifest.
-/// precision : "f32", "bf16", or None for the fastest that the machine computes in.
+/// precision : "f32", "bf16", "int8", or None for the fastest that the machine computes in.
 /// threads : CPU threads; None for all cores.
 /// detect_every : seconds between two searches for further faces.
 /// detect_size : longest side, in pixels, of the picture that the detector sees; None: automatic.
@@ -90,7 +90,11 @@ impl Tracker {
                 .map(|s| (s, s.to_string()));
             let strengths: Vec<_> = strengths.iter().map(|(s, name)| (name.as_str(), *s)).collect();
             let devices = [("auto", Device::Auto), ("cpu", Device::Cpu)];
-            let precisions = [("f32", Precision::F32), ("bf16", Precision::Bf16)];
+            let precisions = [
+                ("f32", Precision::F32),
+                ("bf16", Precision::Bf16),
+                ("int8", Precision::Int8),
+            ];
             let defaults = TrackerOptions::default();
             let mode = mode.map_or(Ok(Mode::Recording), |m| choice("mode", m, &modes))?;
             let faces = faces.map_or(Ok(defaults.faces as u32), |n| whole("faces", n, 1, 64))?;
@@ -213,7 +217,7 @@ impl Tracker {
         self.shared.get().map_or("", |runtime| runtime.describe().device)
     }
 
-    /// The precision in which the networks compute: "f32" or "bf16".
+    /// The precision in which the networks compute: "f32", "bf16" or "int8".
     #[getter]
     fn precision(&self) -> String {
         self.shared.get().map_or_else(String::new, |r| r.describe().precision.to_string())

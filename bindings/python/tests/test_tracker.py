@@ -165,7 +165,7 @@ def test_a_frame_that_is_none_gets_one_sentence(stills, frame, options, sentence
         ({"smooth": "much"}, 'smooth must be one of "off", "light", "medium", "strong"'),
         ({"mode": "video"}, 'mode must be one of "recording", "live", "stills"'),
         ({"device": "cuda"}, 'device must be one of "auto", "cpu", not \'cuda\''),
-        ({"precision": "f16"}, 'precision must be one of "f32", "bf16"'),
+        ({"precision": "f16"}, 'precision must be one of "f32", "bf16", "int8"'),
         ({"variant": "mmface-xl"}, 'there is no variant "mmface-xl"; there are: mmface-lite'),
         ({"variant": 3}, "variant must be a string, not 3"),
         ({"threads": 0}, "threads must be a whole number"),

@@ -102,6 +102,8 @@ pub(super) enum PrecisionName {
     Bf16,
     #[enum_value(name = "16-bit floats, for the GPU", nick = "f16")]
     F16,
+    #[enum_value(name = "8-bit integers in the convolutions, for the CPU", nick = "int8")]
+    Int8,
 }
 
 impl PrecisionName {
@@ -111,6 +113,7 @@ impl PrecisionName {
             Self::F32 => Some(Precision::F32),
             Self::Bf16 => Some(Precision::Bf16),
             Self::F16 => Some(Precision::F16),
+            Self::Int8 => Some(Precision::Int8),
         }
     }
 }

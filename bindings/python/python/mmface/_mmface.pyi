@@ -145,7 +145,7 @@ class Tracker:
         smooth: Literal["off", "light", "medium", "strong"] = "medium",
         device: Literal["auto", "cpu"] = "auto",
         variant: str = "mmface-lite",
-        precision: Literal["f32", "bf16"] | None = None,
+        precision: Literal["f32", "bf16", "int8"] | None = None,
         threads: int | None = None,
         detect_every: float = 1.0,
         detect_size: int | None = None,

@@ -114,16 +114,19 @@ pub enum Precision {
     Bf16,
     /// 16-bit floats on the GPU.
     F16,
+    /// 8-bit integers in the convolutions, on CPUs; the rest in bf16 where the CPU supports it,
+    /// otherwise in f32.
+    Int8,
 }
 
 impl Precision {
-    /// The manifest's name of `network` in this precision. OpenVINO is told its precision; TensorRT
-    /// takes it from the ONNX file, so f16 has files of its own.
+    /// The manifest's name of `network` in this precision. OpenVINO is told which floats to compute
+    /// in; f16 (TensorRT) and int8 are in the ONNX file, so they have files of their own.
     #[must_use]
     pub fn network(self, network: &str) -> String {
         match self {
             Self::F32 | Self::Bf16 => network.to_string(),
-            Self::F16 => format!("{network}-f16"),
+            Self::F16 | Self::Int8 => format!("{network}-{self}"),
         }
     }
 }
@@ -134,6 +137,7 @@ impl std::fmt::Display for Precision {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::F16 => "f16",
+            Self::Int8 => "int8",
         })
     }
 }

@@ -80,7 +80,7 @@ pub struct Network {
     pub backend: String,
     /// The device in use: `cpu` or `cuda`.
     pub device: String,
-    /// The precision in use: `f32`, `bf16` or `f16`.
+    /// The precision in use: `f32`, `bf16`, `f16` or `int8`.
     pub precision: String,
     /// False for untrained weights, whose parameters are meaningless.
     pub trained: bool,

@@ -34,6 +34,7 @@ const RUNNING: &str = "running the networks";
 /// several sessions are inferred at the same time.
 pub(super) struct OpenVino {
     precision: Precision,
+    floats: Floats,
     networks: Arc<Networks>,
     sessions: AtomicU64,
 }
@@ -71,17 +72,43 @@ struct Crop {
     volume: Option<Vec<u8>>,
 }
 
-/// Memory of one crop: pixels, u8 [1, 3, 256, 256], and features [1, 64, 64, 64] in the precision
-/// of the networks.
+/// What the networks compute in where they compute in floats, and the type of the features between
+/// them: in one precision they need no conversion to f32 and back.
+#[derive(Debug, Clone, Copy)]
+enum Floats {
+    F32,
+    Bf16,
+}
+
+impl Floats {
+    /// OpenVINO's name.
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// A tensor for the features of one crop.
+    fn features(self) -> Inferred<Tensor> {
+        let element = match self {
+            Self::F32 => ElementType::F32,
+            Self::Bf16 => ElementType::Bf16,
+        };
+        Tensor::new(element, &Shape::new(&FEATURES)?)
+    }
+}
+
+/// Memory of one crop: pixels, u8 [1, 3, 256, 256], and features [1, 64, 64, 64].
 struct Buffers {
     pixels: Tensor,
     features: Tensor,
 }
 
 impl Buffers {
-    fn new(precision: Precision) -> Inferred<Self> {
+    fn new(floats: Floats) -> Inferred<Self> {
         let pixels = Tensor::new(ElementType::U8, &Shape::new(&IMAGE)?)?;
-        Ok(Self { pixels, features: features(precision)? })
+        Ok(Self { pixels, features: floats.features()? })
     }
 }
 
@@ -106,23 +133,16 @@ impl OpenVino {
         let abilities = core
             .get_property(&DeviceType::CPU, &PropertyKey::DeviceCapabilities)
             .map_err(|e| failed("asking what the CPU can do", &e))?;
-        let precision = match options.precision {
-            None if abilities.contains("BF16") => Precision::Bf16,
-            None => Precision::F32,
-            Some(Precision::Bf16) if !abilities.contains("BF16") => {
-                return Err(Error::Precision(
-                    "this CPU does not compute in bf16, only in f32".into(),
-                ));
-            }
-            Some(Precision::F16) => {
-                return Err(Error::Precision(
-                    "f16 is for the GPU; the CPU computes in f32 or bf16".into(),
-                ));
-            }
-            Some(precision) => precision,
+        let precision = precision(variant, options, &abilities)?;
+        let floats = match precision {
+            Precision::Int8 if abilities.contains("BF16") => Floats::Bf16,
+            Precision::Bf16 => Floats::Bf16,
+            _ => Floats::F32,
         };
-        let compiler = Compiler { variant, precision, threads: options.threads };
-        let (vmn, pmn) = (models.network(variant, "vmn")?, models.network(variant, "pmn")?);
+        let compiler = Compiler { variant, floats, threads: options.threads };
+        let [vmn, pmn] =
+            ["vmn", "pmn"].map(|network| models.network(variant, &precision.network(network)));
+        let (vmn, pmn) = (vmn?, pmn?);
         // In parallel: the program cannot start before both are compiled.
         let ((mut latency, mut compiled), (throughput, others)) = std::thread::scope(|scope| {
             let throughput = scope.spawn(|| compiler.lanes("THROUGHPUT", &vmn, &pmn));
@@ -150,7 +170,32 @@ impl OpenVino {
             volume: volume.map(Mutex::new),
             _models: Mutex::new(compiled),
         };
-        Ok(Self { precision, networks: Arc::new(networks), sessions: AtomicU64::new(0) })
+        let (networks, sessions) = (Arc::new(networks), AtomicU64::new(0));
+        Ok(Self { precision, floats, networks, sessions })
+    }
+}
+
+/// The precision for these options on a CPU with these abilities, as OpenVINO names them.
+fn precision(variant: &Variant, options: &Options, abilities: &str) -> Result<Precision> {
+    let unsupported = |why: String| Err(Error::Precision(why));
+    let int8 = ["vmn", "pmn"].iter().all(|n| variant.has_network(&Precision::Int8.network(n)));
+    match options.precision {
+        None if int8 && abilities.contains("INT8") => Ok(Precision::Int8),
+        None if abilities.contains("BF16") => Ok(Precision::Bf16),
+        None => Ok(Precision::F32),
+        Some(Precision::Bf16) if !abilities.contains("BF16") => {
+            unsupported("this CPU does not compute in bf16".into())
+        }
+        Some(Precision::Int8) if !abilities.contains("INT8") => {
+            unsupported("this CPU does not compute in int8".into())
+        }
+        Some(Precision::Int8) if !int8 => {
+            unsupported(format!("{} has no networks in int8", variant.name))
+        }
+        Some(Precision::F16) => {
+            unsupported("f16 is for the GPU; the CPU computes in int8, bf16 or f32".into())
+        }
+        Some(precision) => Ok(precision),
     }
 }
 
@@ -246,16 +291,6 @@ impl Lane {
     }
 }
 
-/// A tensor for the features of one crop. Between the networks features keep the networks'
-/// precision, which avoids conversions to f32 and back.
-fn features(precision: Precision) -> Inferred<Tensor> {
-    let element = match precision {
-        Precision::Bf16 => ElementType::Bf16,
-        _ => ElementType::F32,
-    };
-    Tensor::new(element, &Shape::new(&FEATURES)?)
-}
-
 /// The volume of one crop as bytes. They take a quarter of the memory of f32, and displace the
 /// surface by less than a hundredth of a voxel.
 fn volume(head: &mut InferRequest, features: &Tensor) -> Inferred<Vec<u8>> {
@@ -269,7 +304,7 @@ fn volume(head: &mut InferRequest, features: &Tensor) -> Inferred<Vec<u8>> {
 /// Compiles networks for a batch of one.
 struct Compiler<'a> {
     variant: &'a Variant,
-    precision: Precision,
+    floats: Floats,
     threads: Option<u32>,
 }
 
@@ -286,7 +321,7 @@ impl Compiler<'_> {
     fn core(&self, mode: &str) -> Result<Core> {
         let mut core = library::core()?;
         let mut settings = vec![
-            (RwPropertyKey::HintInferencePrecision, self.precision.to_string()),
+            (RwPropertyKey::HintInferencePrecision, self.floats.name().to_string()),
             (RwPropertyKey::HintPerformanceMode, mode.to_string()),
             // Threads that may move get out of the way of decoders and of other programs.
             (RwPropertyKey::HintEnableCpuPinning, "NO".to_string()),
@@ -311,7 +346,7 @@ impl Compiler<'_> {
             let mut model = core.read_model_from_buffer(bytes, None)?;
             let shape = if network == "vmn" { IMAGE } else { FEATURES };
             model.reshape_single_input(&PartialShape::new_static(4, &shape)?)?;
-            let features = features(self.precision)?;
+            let features = self.floats.features()?;
             let ends = Pipeline::new(&model)?;
             if network == "vmn" {
                 let mut end = ends.get_output_info_by_index(0)?.get_tensor_info()?;
@@ -340,7 +375,7 @@ impl Backend for OpenVino {
     fn session(&self) -> Result<Box<dyn Session>> {
         Ok(Box::new(CpuSession {
             id: self.sessions.fetch_add(1, Ordering::Relaxed),
-            precision: self.precision,
+            floats: self.floats,
             networks: self.networks.clone(),
             idle: Vec::new(),
         }))
@@ -350,7 +385,7 @@ impl Backend for OpenVino {
 /// One stream's access to the networks.
 struct CpuSession {
     id: u64,
-    precision: Precision,
+    floats: Floats,
     networks: Arc<Networks>,
     /// Buffers for reuse: as many as the largest batch had crops.
     idle: Vec<Buffers>,
@@ -360,7 +395,7 @@ impl CpuSession {
     fn cut(&mut self, batch: &Batch) -> Inferred<Vec<Crop>> {
         let mut crops = Vec::with_capacity(batch.crops.len());
         for map in batch.crops {
-            let mut buffers = self.idle.pop().map_or_else(|| Buffers::new(self.precision), Ok)?;
+            let mut buffers = self.idle.pop().map_or_else(|| Buffers::new(self.floats), Ok)?;
             sample(batch.image, map, buffers.pixels.get_raw_data_mut()?);
             let wants_volume = batch.volumes;
             crops.push(Crop { buffers, wants_volume, output: None, volume: None });

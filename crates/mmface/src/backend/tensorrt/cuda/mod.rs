@@ -105,9 +105,9 @@ pub fn crops(image: &Image, maps: &[CropMap]) -> Result<Vec<u8>> {
 fn precision(variant: &Variant, options: &Options) -> Result<Precision> {
     let half = variant.has_network("vmn-f16") && variant.has_network("pmn-f16");
     match options.precision {
-        Some(Precision::Bf16) => {
-            Err(Error::Precision("bf16 is for the CPU; the GPU computes in f16 or f32".into()))
-        }
+        Some(precision @ (Precision::Bf16 | Precision::Int8)) => Err(Error::Precision(format!(
+            "{precision} is for the CPU; the GPU computes in f16 or f32"
+        ))),
         Some(Precision::F16) if !half => {
             Err(Error::Precision(format!("{} has no networks in f16, only in f32", variant.name)))
         }
