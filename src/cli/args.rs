@@ -291,7 +291,7 @@ pub struct RunArgs {
     /// Folder with manifest.toml, if it is not in the usual place
     #[arg(long, value_name = "DIR", env = "MMFACE_ENGINES", help_heading = "Networks")]
     pub engines: Option<PathBuf>,
-    /// Folder for the GPU engines that are built [default: the user's cache folder]
+    /// Folder for compiled networks [default: the user's cache folder]
     #[arg(long, value_name = "DIR", env = "MMFACE_ENGINE_CACHE", help_heading = "Networks")]
     pub engine_cache: Option<PathBuf>,
     /// Launch every operation on the GPU anew, instead of replaying a CUDA graph

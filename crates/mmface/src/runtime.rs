@@ -200,7 +200,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Folder for the GPU engines that TensorRT builds; `None` is the user's cache folder.
+    /// Folder for compiled networks; `None` is the user's cache folder.
     #[must_use]
     pub fn engine_cache(mut self, folder: Option<PathBuf>) -> Self {
         self.backend.engine_cache = folder;

@@ -4,6 +4,7 @@
 //! session takes an image and crop maps and returns the networks' outputs. Cutting crops, batching
 //! crops of several streams and storing features are left to the backend.
 
+mod cache;
 mod openvino;
 pub mod slots;
 pub mod tensorrt;
@@ -163,7 +164,7 @@ pub struct Options {
     pub precision: Option<Precision>,
     /// Number of CPU threads; `None` uses all cores.
     pub threads: Option<u32>,
-    /// Folder for the GPU engines that TensorRT builds; `None` is the user's cache folder.
+    /// Folder for compiled networks; `None` is the user's cache folder.
     pub engine_cache: Option<std::path::PathBuf>,
     /// Launch every operation on the GPU anew instead of replaying a CUDA graph.
     pub no_cuda_graph: bool,

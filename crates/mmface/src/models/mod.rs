@@ -310,7 +310,8 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_limited(path, limit).map_err(|e| Error::Models(format!("{e}; restore it")))
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// SHA-256, hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

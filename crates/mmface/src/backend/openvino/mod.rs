@@ -1,5 +1,6 @@
 //! The CPU backend: OpenVINO.
 
+mod compiled;
 pub mod library;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,10 +13,12 @@ use openvino::{
     PropertyKey, RwPropertyKey, Shape, Tensor,
 };
 
+use self::compiled::Compiled;
+use super::cache::Cache;
 use super::{Backend, Batch, Description, Inference, Options, Output, Precision, Session};
 use crate::crop::{CROP, sample};
 use crate::error::{Error, Result};
-use crate::models::{Models, Variant};
+use crate::models::{Models, Variant, sha256};
 
 /// A result of OpenVINO's API.
 type Inferred<T> = std::result::Result<T, InferenceError>;
@@ -139,27 +142,46 @@ impl OpenVino {
             Precision::Bf16 => Floats::Bf16,
             _ => Floats::F32,
         };
-        let compiler = Compiler { variant, floats, threads: options.threads };
-        let [vmn, pmn] =
-            ["vmn", "pmn"].map(|network| models.network(variant, &precision.network(network)));
-        let (vmn, pmn) = (vmn?, pmn?);
-        // In parallel: the program cannot start before both are compiled.
-        let ((mut latency, mut compiled), (throughput, others)) = std::thread::scope(|scope| {
-            let throughput = scope.spawn(|| compiler.lanes("THROUGHPUT", &vmn, &pmn));
-            let latency = compiler.lanes("LATENCY", &vmn, &pmn);
-            let throughput =
-                throughput.join().map_err(|_| Error::Bug("a compilation ended".into()));
-            Ok::<_, Error>((latency?, throughput??))
-        })?;
-        compiled.extend(others);
-        let mut volume = None;
-        if let Some(resolution) = options.volume {
-            let network = variant.volume(resolution)?;
-            let bytes = models.network(variant, &network)?;
-            let (model, mut requests) =
-                compiler.compile(&mut compiler.core("LATENCY")?, &network, &bytes)?;
-            compiled.push(model);
-            volume = requests.pop();
+        let volume = options.volume.map(|resolution| variant.volume(resolution)).transpose()?;
+        let networks = [precision.network("vmn"), precision.network("pmn")];
+        let used: Vec<_> = networks.iter().chain(&volume).cloned().collect();
+        let compiled = Compiled::take(
+            Cache::new(options.engine_cache.as_deref()),
+            cache_names(&core, variant, floats, &abilities, used)?,
+        );
+        let compiler =
+            Compiler { variant, floats, threads: options.threads, compiled: compiled.as_ref() };
+        let read = |network: &String| Ok((network.clone(), models.network(variant, network)?));
+        let [vmn, pmn] = networks.each_ref().map(read);
+        let (vmn, pmn): (Source, Source) = (vmn?, pmn?);
+        let latency = || compiler.lanes("LATENCY", &vmn, &pmn);
+        let throughput = || compiler.lanes("THROUGHPUT", &vmn, &pmn);
+        let ((mut latency, mut in_use), (throughput, others)) =
+            if compiled.as_ref().is_some_and(|compiled| !compiled.is_complete()) {
+                // The second time, OpenVINO reads what it compiled the first time.
+                (latency()?, throughput()?)
+            } else {
+                std::thread::scope(|scope| {
+                    let throughput = scope.spawn(throughput);
+                    let latency = latency();
+                    let throughput =
+                        throughput.join().map_err(|_| Error::Bug("a compilation ended".into()))?;
+                    Ok::<_, Error>((latency?, throughput?))
+                })?
+            };
+        in_use.extend(others);
+        let volume = match volume {
+            Some(network) => {
+                let source = (network.clone(), models.network(variant, &network)?);
+                let (model, mut requests) =
+                    compiler.compile(&mut compiler.core("LATENCY")?, &source, &FEATURES)?;
+                in_use.push(model);
+                requests.pop()
+            }
+            None => None,
+        };
+        if let Some(compiled) = &compiled {
+            compiled.keep();
         }
         let latency =
             latency.pop().ok_or_else(|| Error::Bug("no request for the networks".into()))?;
@@ -168,11 +190,34 @@ impl OpenVino {
             throughput: Lanes::new(throughput),
             points: variant.has_points(),
             volume: volume.map(Mutex::new),
-            _models: Mutex::new(compiled),
+            _models: Mutex::new(in_use),
         };
         let (networks, sessions) = (Arc::new(networks), AtomicU64::new(0));
         Ok(Self { precision, floats, networks, sessions })
     }
+}
+
+/// The names of networks in the manifest and in the cache. The latter say what a compiled network
+/// depends on: its file, OpenVINO's version, the CPU and what OpenVINO may use of it.
+fn cache_names(
+    core: &Core,
+    variant: &Variant,
+    floats: Floats,
+    abilities: &str,
+    networks: Vec<String>,
+) -> Result<Vec<(String, String)>> {
+    let versions = core.versions("CPU").map_err(|e| failed("naming its version", &e))?;
+    let versions: Vec<_> = versions.into_iter().map(|(_, version)| version.build_number).collect();
+    let limit = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"].map(std::env::var_os);
+    let machine = sha256(format!("{versions:?} {} {abilities} {limit:?}", cpu_name()?).as_bytes());
+    let named = networks.into_iter().map(|network| {
+        let (variant, onnx, floats) =
+            (&variant.name, variant.network_hash(&network)?, floats.name());
+        let (onnx, machine) = (&onnx[..onnx.len().min(12)], &machine[..12]);
+        let name = format!("{variant}-{network}-{onnx}-openvino-{machine}-{floats}.compiled");
+        Ok((network, name))
+    });
+    named.collect()
 }
 
 /// The precision for these options on a CPU with these abilities, as OpenVINO names them.
@@ -301,19 +346,28 @@ fn volume(head: &mut InferRequest, features: &Tensor) -> Inferred<Vec<u8>> {
     Ok(occupancy.get_data::<f32>()?.iter().map(|p| (255.0 * p).round() as u8).collect())
 }
 
+/// A network's name in the manifest and the contents of its ONNX file.
+type Source = (String, Vec<u8>);
+
 /// Compiles networks for a batch of one.
 struct Compiler<'a> {
     variant: &'a Variant,
     floats: Floats,
     threads: Option<u32>,
+    compiled: Option<&'a Compiled>,
 }
 
 impl Compiler<'_> {
     /// Both networks, with as many requests as OpenVINO recommends for the performance hint `mode`.
-    fn lanes(&self, mode: &str, vmn: &[u8], pmn: &[u8]) -> Result<(Vec<Lane>, Vec<CompiledModel>)> {
+    fn lanes(
+        &self,
+        mode: &str,
+        vmn: &Source,
+        pmn: &Source,
+    ) -> Result<(Vec<Lane>, Vec<CompiledModel>)> {
         let mut core = self.core(mode)?;
-        let (vmn, vmns) = self.compile(&mut core, "vmn", vmn)?;
-        let (pmn, pmns) = self.compile(&mut core, "pmn", pmn)?;
+        let (vmn, vmns) = self.compile(&mut core, vmn, &IMAGE)?;
+        let (pmn, pmns) = self.compile(&mut core, pmn, &FEATURES)?;
         let lanes = vmns.into_iter().zip(pmns).map(|(vmn, pmn)| Lane { vmn, pmn }).collect();
         Ok((lanes, vec![vmn, pmn]))
     }
@@ -336,19 +390,24 @@ impl Compiler<'_> {
         Ok(core)
     }
 
+    /// Compiles a network whose input has this shape: the VMN makes features of images, all others
+    /// read features.
     fn compile(
         &self,
         core: &mut Core,
-        network: &str,
-        bytes: &[u8],
+        (network, bytes): &Source,
+        input: &[i64; 4],
     ) -> Result<(CompiledModel, Vec<InferRequest>)> {
         let mut run = || -> Inferred<_> {
+            if let Some(folder) = self.compiled.map(|compiled| compiled.folder(network)) {
+                let folder = folder.to_string_lossy();
+                core.set_property(&DeviceType::CPU, &RwPropertyKey::CacheDir, &folder)?;
+            }
             let mut model = core.read_model_from_buffer(bytes, None)?;
-            let shape = if network == "vmn" { IMAGE } else { FEATURES };
-            model.reshape_single_input(&PartialShape::new_static(4, &shape)?)?;
+            model.reshape_single_input(&PartialShape::new_static(4, input)?)?;
             let features = self.floats.features()?;
             let ends = Pipeline::new(&model)?;
-            if network == "vmn" {
+            if *input == IMAGE {
                 let mut end = ends.get_output_info_by_index(0)?.get_tensor_info()?;
                 end.set_element_type(features.get_element_type()?)?;
             } else {

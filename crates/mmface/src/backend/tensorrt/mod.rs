@@ -5,7 +5,6 @@
 //! take turns. Code that needs NVIDIA's libraries is in `cuda/`; a build without the feature `cuda`
 //! uses `stub.rs` instead.
 
-mod cache;
 mod chip;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -13,10 +12,12 @@ mod cuda;
 #[path = "stub.rs"]
 mod cuda;
 pub mod kernel;
+mod recipe;
 
-pub use cache::{Cache, Found, Recipe};
+pub use super::cache::{Cache, Found};
 pub use chip::Chip;
 pub use cuda::{build, check, compile_kernel, crops, gpu, nvrtc_version, open, tensorrt_version};
+pub use recipe::Recipe;
 
 /// The crop kernel, compiled for one chip.
 #[derive(Debug, Clone)]

@@ -1,8 +1,8 @@
-//! A cache on disk for built engines and compiled kernels.
+//! A cache on disk for compiled networks and kernels.
 //!
 //! A file's name contains everything that the file depends on, so outdated files are never asked
 //! for. A file starts with a hash of its name and contents, so damaged, truncated or foreign files
-//! are detected before TensorRT reads them. Files are written under a temporary name and renamed:
+//! are detected before a library reads them. Files are written under a temporary name and renamed:
 //! readers see a complete file or none, and two programs that write the same file at the same time
 //! write the same bytes.
 
@@ -11,41 +11,12 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::Chip;
-use crate::backend::Precision;
 use crate::limited::{Why, read_limited};
 
 const MAGIC: &[u8; 8] = b"mmface-1";
-/// Most bytes of an engine.
+/// Most bytes of a file.
 const LARGEST: u64 = 2 << 30;
 const HEADER: usize = MAGIC.len() + 32;
-
-/// Everything that an engine depends on.
-#[derive(Debug, Clone)]
-pub struct Recipe<'a> {
-    /// Name of the variant: `mmface-lite`.
-    pub variant: &'a str,
-    /// Name of the network: `vmn`.
-    pub network: &'a str,
-    /// SHA-256 of the ONNX file, hexadecimal.
-    pub onnx: &'a str,
-    /// Flavour and version of TensorRT: `rtx-1.7.1`.
-    pub library: &'a str,
-    /// The GPU's chip.
-    pub chip: Chip,
-    /// The precision.
-    pub precision: Precision,
-}
-
-impl Recipe<'_> {
-    /// The engine's file name.
-    #[must_use]
-    pub fn file_name(&self) -> String {
-        let Self { variant, network, onnx, library, chip, precision } = self;
-        let onnx = &onnx[..onnx.len().min(12)];
-        format!("{variant}-{network}-{onnx}-{library}-{chip}-{precision}.engine")
-    }
-}
 
 /// The result of a look-up.
 #[derive(Debug, PartialEq, Eq)]
@@ -105,6 +76,13 @@ impl Cache {
                 "{name} is not kept: {} cannot be written ({e}); name another folder for the engine cache",
                 folder.display()
             );
+        }
+    }
+
+    /// Stores bytes under a name, as [`Cache::store`] does, but says nothing of a failure.
+    pub fn store_if_possible(&self, name: &str, bytes: &[u8]) {
+        if let Some(folder) = &self.folder {
+            let _ = write(folder, name, bytes);
         }
     }
 
@@ -252,19 +230,5 @@ mod tests {
         assert_eq!(cache.names(), ["a"]);
         let left = std::fs::read_dir(cache.folder().expect("a folder")).expect("there").count();
         assert_eq!(left, 1, "temporary files are gone");
-    }
-
-    #[test]
-    fn a_name_says_what_it_is_made_from() {
-        let recipe = Recipe {
-            variant: "mmface-lite",
-            network: "vmn",
-            onnx: "0123456789abcdef0123",
-            library: "rtx-1.7.1",
-            chip: Chip::new(8, 9),
-            precision: Precision::F16,
-        };
-        let name = "mmface-lite-vmn-0123456789ab-rtx-1.7.1-sm_89-f16.engine";
-        assert_eq!(recipe.file_name(), name);
     }
 }
