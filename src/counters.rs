@@ -1,6 +1,7 @@
 //! The counters of a run. Source, run and sinks update them; the end record, the
 //! log and the metrics read them.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -71,6 +72,15 @@ pub struct SinkCounters {
     pub sent: Counter,
     /// Packets that could not be sent, or for which nobody was there.
     pub failed: Counter,
+}
+
+impl SinkCounters {
+    /// Tells the log how many packets went to `receiver`, and how many reached nobody.
+    pub fn log_packets(&self, receiver: &impl Display) {
+        let (sent, failed) = (self.sent.get(), self.failed.get());
+        let lost = if failed > 0 { format!(", {failed} reached nobody") } else { String::new() };
+        tracing::info!("{}: {sent} packets to {receiver}{lost}", self.name);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

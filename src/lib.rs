@@ -17,6 +17,7 @@ pub mod frame;
 pub mod fuzzing;
 pub mod histogram;
 pub mod run;
+mod secrets;
 pub mod sink;
 pub mod source;
 pub mod status;

@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer};
 use super::avatars;
 use super::values::{
     DetectorArg, DeviceArg, FormatArg, IdleArg, MeshFromArg, PrecisionArg, RefineArg,
-    SinkFailureArg, SlowReaderArg, SmoothArg, StyleArg, TransportArg, VolumeFromArg, WaitArg,
+    SinkFailureArg, SlowReaderArg, SmoothArg, StyleArg, TransportArg, VolumeFromArg,
+    VtsParametersArg, WaitArg,
 };
 
 /// Reads a camera from a configuration file, where a number needs no quotes.
@@ -262,6 +263,15 @@ pub struct RunArgs {
     #[arg(help_heading = "Avatars")]
     #[serde(deserialize_with = "avatars::address")]
     pub opentrack: Option<String>,
+    /// Move models in VTube Studio, which asks you once to allow it
+    /// [default address: ws://127.0.0.1:8001]
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
+    #[arg(help_heading = "Avatars")]
+    #[serde(deserialize_with = "avatars::address")]
+    pub vts: Option<String>,
+    /// Which parameters VTube Studio gets [default: standard]
+    #[arg(long, value_enum, value_name = "WHICH", help_heading = "Avatars")]
+    pub vts_parameters: Option<VtsParametersArg>,
     /// How coefficients become the avatar's: gains, dead zones, names (docs/avatars.md)
     #[arg(long, value_name = "FILE.toml", help_heading = "Avatars")]
     pub avatar: Option<PathBuf>,
@@ -364,6 +374,8 @@ impl RunArgs {
             ifacialmocap: self.ifacialmocap.or(file.ifacialmocap),
             openseeface: self.openseeface.or(file.openseeface),
             opentrack: self.opentrack.or(file.opentrack),
+            vts: self.vts.or(file.vts),
+            vts_parameters: self.vts_parameters.or(file.vts_parameters),
             avatar: self.avatar.or(file.avatar),
             avatar_face: self.avatar_face.or(file.avatar_face),
             avatar_rest: self.avatar_rest.or(file.avatar_rest),

@@ -7,12 +7,13 @@ use serde::{Deserialize, Deserializer};
 use super::RunArgs;
 use super::config::seconds_within;
 use super::sinks::Wanted;
+use super::values::VtsParametersArg;
 use crate::sink::avatar::choose::Choice;
 use crate::sink::avatar::tune::Tuning;
 use crate::sink::avatar::wire::Address;
-use crate::sink::avatar::{Avatar, Kind, REST, Settings};
-use crate::source::Input;
-use crate::{Error, Result};
+use crate::sink::avatar::{Avatar, Kind, REST, Settings, vts};
+use crate::source::{self, Input};
+use crate::{Error, Result, secrets};
 
 /// Reads a receiver's address from a configuration file: true is the usual place, a number is a
 /// port.
@@ -50,13 +51,14 @@ pub(super) fn face<'de, D: Deserializer<'de>>(
 }
 
 /// The senders that flags can ask for: flag, protocol, and the receiver's address.
-pub(super) fn senders(args: &RunArgs) -> [(&'static str, Kind, &Option<String>); 5] {
+pub(super) fn senders(args: &RunArgs) -> [(&'static str, Kind, &Option<String>); 6] {
     [
         ("--vmc", Kind::Vmc, &args.vmc),
         ("--live-link", Kind::LiveLink, &args.live_link),
         ("--ifacialmocap", Kind::IFacialMocap, &args.ifacialmocap),
         ("--openseeface", Kind::OpenSeeFace, &args.openseeface),
         ("--opentrack", Kind::OpenTrack, &args.opentrack),
+        ("--vts", Kind::VTubeStudio, &args.vts),
     ]
 }
 
@@ -66,14 +68,17 @@ pub(super) fn plans(args: &RunArgs, input: &Input) -> Result<Vec<Wanted>> {
     let mut plans: Vec<Wanted> = Vec::new();
     for (flag, kind, text) in senders(args) {
         let Some(text) = text else { continue };
-        let address = Address::parse(text, kind.port())
-            .map_err(|why| Error::Usage(format!("{flag}: {why}")))?;
+        let address = address_of(kind, text)
+            .map_err(|why| Error::Usage(format!("{flag}: {}", source::mask(&why))))?;
         plans.push((flag, Box::new(Avatar { kind, address, settings: settings.clone() })));
+    }
+    if args.vts.is_none() && args.vts_parameters.is_some() {
+        return Err(Error::Usage("--vts-parameters says what VTube Studio gets: add --vts".into()));
     }
     if plans.is_empty() && has_settings(args) {
         return Err(Error::Usage(
             "--avatar, --avatar-face, --avatar-rest and --mirror say how an avatar moves: add \
-             --vmc, --live-link, --ifacialmocap, --openseeface or --opentrack"
+             --vmc, --live-link, --ifacialmocap, --openseeface, --opentrack or --vts"
                 .into(),
         ));
     }
@@ -84,6 +89,18 @@ pub(super) fn plans(args: &RunArgs, input: &Input) -> Result<Vec<Wanted>> {
         );
     }
     Ok(plans)
+}
+
+/// The address of a receiver. That of VTube Studio may be a URL.
+fn address_of(kind: Kind, text: &str) -> std::result::Result<Address, String> {
+    let text = match text.trim().split_once("://") {
+        Some(("ws", rest)) if kind == Kind::VTubeStudio => rest.trim_end_matches('/'),
+        Some(_) if kind == Kind::VTubeStudio => {
+            return Err(format!("{text} is not what VTube Studio speaks: write ws://HOST:PORT"));
+        }
+        _ => text,
+    };
+    Address::parse(text, kind.port())
 }
 
 fn has_settings(args: &RunArgs) -> bool {
@@ -101,6 +118,10 @@ fn settings(args: &RunArgs) -> Result<Settings> {
         tuning: match &args.avatar {
             Some(path) => Arc::new(Tuning::read(path).map_err(wrong)?),
             None => Arc::default(),
+        },
+        vts: vts::Options {
+            folder: secrets::folder(),
+            arkit: args.vts_parameters == Some(VtsParametersArg::Arkit),
         },
     })
 }

@@ -83,12 +83,14 @@ values! {
     SmoothArg => Strength {
         /// No smoothing: every frame stands alone, identity included
         Off => Strength::Off,
-        /// Half the jitter, for driving an avatar
+        /// Half the jitter
         Light => Strength::Light,
         /// A third of the jitter
         Medium => Strength::Medium,
         /// A sixth of the jitter, for heads that move slowly
         Strong => Strength::Strong,
+        /// For avatars: eyelids and jaw fast, the head calm
+        Avatar => Strength::Avatar,
     }
 }
 
@@ -177,6 +179,16 @@ values! {
         All => false,
         /// Only key frames, until a face or motion shows in one
         Keyframes => true,
+    }
+}
+
+values! {
+    /// `--vts-parameters`: whether ARKit's coefficients become parameters.
+    VtsParametersArg => bool {
+        /// Those that every VTube Studio has, which its models use
+        Standard => false,
+        /// ARKit's coefficients too, as new parameters such as EyeBlinkLeft
+        Arkit => true,
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! All senders share what lies between the faces of a frame and a [`Pose`]: which face
 //! (`choose`), the mirror, what becomes of a lost face (`rest`), ARKit's coefficients
-//! ([`arkit`]) and the user's curves ([`tune`]). A [`Protocol`] turns the pose into packets, and a
-//! [`wire`] sends them.
+//! ([`arkit`]) and the user's curves ([`tune`]). A [`Link`] takes the pose to a receiver: mostly a
+//! [`Protocol`] that turns it into packets, and a [`wire`] that sends them.
 
 pub mod arkit;
 pub mod choose;
@@ -16,6 +16,7 @@ pub mod pose;
 mod rest;
 pub mod tune;
 mod vmc;
+pub mod vts;
 pub mod wire;
 
 use std::ops::ControlFlow;
@@ -33,7 +34,16 @@ use self::wire::{Address, Wire};
 use super::{Context, Event, FrameEvent, Plan, Sink, WhenSlow};
 use crate::Result;
 
-/// A protocol of avatars' programs.
+/// The way to a receiver. Nothing in it ever waits.
+trait Link: Send {
+    /// Sends a frame.
+    fn send(&mut self, pose: &Pose);
+
+    /// Sends what has not been sent yet, and tells the log how much there was.
+    fn finish(self: Box<Self>);
+}
+
+/// A protocol of avatars' programs that sends packets and gets no answers.
 pub trait Protocol: Send {
     /// Appends the packets of a frame.
     fn packets(&mut self, pose: &Pose, out: &mut Vec<Vec<u8>>);
@@ -52,6 +62,8 @@ pub enum Kind {
     OpenSeeFace,
     /// `--opentrack`.
     OpenTrack,
+    /// `--vts`.
+    VTubeStudio,
 }
 
 impl Kind {
@@ -64,6 +76,7 @@ impl Kind {
             Self::IFacialMocap => "ifacialmocap",
             Self::OpenSeeFace => "openseeface",
             Self::OpenTrack => "opentrack",
+            Self::VTubeStudio => "vts",
         }
     }
 
@@ -76,17 +89,54 @@ impl Kind {
             Self::IFacialMocap => ifacialmocap::PORT,
             Self::OpenSeeFace => openseeface::PORT,
             Self::OpenTrack => opentrack::PORT,
+            Self::VTubeStudio => vts::PORT,
         }
     }
 
-    fn protocol(self, context: &Context, tuning: &Tuning) -> Box<dyn Protocol> {
-        match self {
+    /// The way to the receiver at this address.
+    fn link(
+        self,
+        address: Address,
+        settings: &Settings,
+        context: &Context,
+    ) -> Result<Box<dyn Link>> {
+        let counters = context.counters.sink(self.name());
+        let tuning = &settings.tuning;
+        let protocol: Box<dyn Protocol> = match self {
             Self::Vmc => Box::new(vmc::Vmc::new(&tuning.names)),
             Self::LiveLink => Box::new(live_link::LiveLink::new(&context.stream)),
             Self::IFacialMocap => Box::new(ifacialmocap::IFacialMocap::new(&tuning.names)),
             Self::OpenSeeFace => Box::new(openseeface::OpenSeeFace::new(context.model.clone())),
             Self::OpenTrack => Box::new(opentrack::OpenTrack),
+            Self::VTubeStudio => {
+                return Ok(Box::new(vts::Vts::start(address, settings.vts.clone(), counters)?));
+            }
+        };
+        Ok(Box::new(Datagrams {
+            protocol,
+            wire: Wire::new(address, counters),
+            packets: Vec::new(),
+        }))
+    }
+}
+
+/// Packets of a protocol over UDP.
+struct Datagrams {
+    protocol: Box<dyn Protocol>,
+    wire: Wire,
+    packets: Vec<Vec<u8>>,
+}
+
+impl Link for Datagrams {
+    fn send(&mut self, pose: &Pose) {
+        self.protocol.packets(pose, &mut self.packets);
+        for packet in self.packets.drain(..) {
+            self.wire.send(&packet);
         }
+    }
+
+    fn finish(self: Box<Self>) {
+        self.wire.finish();
     }
 }
 
@@ -101,6 +151,8 @@ pub struct Settings {
     pub mirror: bool,
     /// How coefficients become the avatar's.
     pub tuning: Arc<Tuning>,
+    /// What is special about VTube Studio.
+    pub vts: vts::Options,
 }
 
 /// Seconds over which a lost face goes to rest, unless the user says otherwise.
@@ -108,7 +160,13 @@ pub const REST: f64 = 0.5;
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { choice: Choice::Largest, rest: REST, mirror: false, tuning: Arc::default() }
+        Self {
+            choice: Choice::Largest,
+            rest: REST,
+            mirror: false,
+            tuning: Arc::default(),
+            vts: vts::Options::default(),
+        }
     }
 }
 
@@ -134,34 +192,27 @@ impl Plan for Avatar {
 
     fn open(self: Box<Self>, context: &Arc<Context>) -> Result<Box<dyn Sink>> {
         let Self { kind, address, settings } = *self;
-        let protocol = kind.protocol(context, &settings.tuning);
-        let wire = Wire::new(address, context.counters.sink(kind.name()));
-        let poser = Poser::new(context.model.clone(), settings);
-        Ok(Box::new(Sender { poser, protocol, wire, packets: Vec::new() }))
+        let link = kind.link(address, &settings, context)?;
+        Ok(Box::new(Sender { poser: Poser::new(context.model.clone(), settings), link }))
     }
 }
 
 struct Sender {
     poser: Poser,
-    protocol: Box<dyn Protocol>,
-    wire: Wire,
-    packets: Vec<Vec<u8>>,
+    link: Box<dyn Link>,
 }
 
 impl Sink for Sender {
     fn take(&mut self, event: &Event) -> Result<ControlFlow<&'static str>> {
         if let Event::Frame(frame) = event {
             let pose = self.poser.pose(frame);
-            self.protocol.packets(&pose, &mut self.packets);
-            for packet in self.packets.drain(..) {
-                self.wire.send(&packet);
-            }
+            self.link.send(&pose);
         }
         Ok(ControlFlow::Continue(()))
     }
 
     fn finish(self: Box<Self>) -> Result<()> {
-        self.wire.finish();
+        self.link.finish();
         Ok(())
     }
 }

@@ -31,14 +31,8 @@ impl Vmc {
     /// A sender with these names; the first letter is made large, as some receivers want it.
     #[must_use]
     pub(super) fn new(names: &[String; arkit::COUNT]) -> Self {
-        Self { names: names.iter().map(|name| large(name)).collect() }
+        Self { names: names.iter().map(|name| arkit::pascal(name)).collect() }
     }
-}
-
-/// A name with a large first letter.
-fn large(name: &str) -> String {
-    let mut letters = name.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn message(address: &str, args: Vec<OscType>) -> OscMessage {
@@ -127,7 +121,7 @@ mod tests {
         let values: Vec<_> = all.iter().filter(|m| m.addr == "/VMC/Ext/Blend/Val").collect();
         assert_eq!(values.len(), arkit::COUNT);
         for (at, value) in values.iter().enumerate() {
-            let name = large(arkit::NAMES[at]);
+            let name = arkit::pascal(arkit::NAMES[at]);
             assert_eq!(value.args, [OscType::String(name), OscType::Float(pose.coefficients[at])]);
         }
         assert_eq!(values[0].args[0], OscType::String("EyeBlinkLeft".into()));
