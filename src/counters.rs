@@ -58,7 +58,6 @@ pub struct Counters {
 }
 
 /// The counters of one sink.
-#[derive(Debug)]
 pub struct SinkCounters {
     /// Name of the sink.
     pub name: &'static str,
@@ -72,14 +71,33 @@ pub struct SinkCounters {
     pub sent: Counter,
     /// Packets that could not be sent, or for which nobody was there.
     pub failed: Counter,
+    /// Latency from decoding a frame to its packet.
+    packets: Mutex<Histogram>,
 }
 
 impl SinkCounters {
-    /// Tells the log how many packets went to `receiver`, and how many reached nobody.
+    /// Counts the latency `ms` from decoding a frame to its packet.
+    pub fn packet_after(&self, ms: f64) {
+        lock(&self.packets).add(ms);
+    }
+
+    /// Percentiles of the latency from decoding a frame to its packet, milliseconds.
+    #[must_use]
+    pub fn packet_latency(&self) -> Percentiles {
+        lock(&self.packets).percentiles()
+    }
+
+    /// Tells the log how many packets went to `receiver`, how many reached nobody, and how late
+    /// they were.
     pub fn log_packets(&self, receiver: &impl Display) {
         let (sent, failed) = (self.sent.get(), self.failed.get());
         let lost = if failed > 0 { format!(", {failed} reached nobody") } else { String::new() };
-        tracing::info!("{}: {sent} packets to {receiver}{lost}", self.name);
+        let Percentiles { p50, p95, .. } = self.packet_latency();
+        tracing::info!(
+            "{}: {sent} packets to {receiver}{lost}; {p50:.1} ms after the frame (95 of 100 within \
+             {p95:.1} ms)",
+            self.name
+        );
     }
 }
 
@@ -141,6 +159,7 @@ impl Counters {
             taken: Counter::default(),
             sent: Counter::default(),
             failed: Counter::default(),
+            packets: Mutex::default(),
         });
         sinks.push(counters.clone());
         counters

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use super::avatars;
 use super::values::{
     DetectorArg, DeviceArg, FormatArg, IdleArg, MeshFromArg, PrecisionArg, RefineArg,
-    SinkFailureArg, SlowReaderArg, SmoothArg, StyleArg, TransportArg, VolumeFromArg,
+    SinkFailureArg, SlowReaderArg, SmoothArg, StyleArg, TransportArg, VmcShapesArg, VolumeFromArg,
     VtsParametersArg, WaitArg,
 };
 
@@ -272,6 +272,13 @@ pub struct RunArgs {
     /// Which parameters VTube Studio gets [default: standard]
     #[arg(long, value_enum, value_name = "WHICH", help_heading = "Avatars")]
     pub vts_parameters: Option<VtsParametersArg>,
+    /// Each face moves an avatar of its own: the first at the port of --vmc, the others at the ports
+    /// behind it, as many as --faces
+    #[arg(long, help_heading = "Avatars")]
+    pub vmc_per_face: bool,
+    /// Which shapes --vmc moves [default: arkit]
+    #[arg(long, value_enum, value_name = "WHICH", help_heading = "Avatars")]
+    pub vmc_shapes: Option<VmcShapesArg>,
     /// How coefficients become the avatar's: gains, dead zones, names (docs/avatars.md)
     #[arg(long, value_name = "FILE.toml", help_heading = "Avatars")]
     pub avatar: Option<PathBuf>,
@@ -282,6 +289,9 @@ pub struct RunArgs {
     /// Seconds in which the avatar comes to rest when its face is lost [default: 0.5]
     #[arg(long, value_name = "SECONDS", help_heading = "Avatars")]
     pub avatar_rest: Option<f64>,
+    /// Continue the head's motion over this latency of camera and avatar, milliseconds [default: 0]
+    #[arg(long, value_name = "MS", help_heading = "Avatars")]
+    pub predict: Option<f64>,
     /// Avatars move as in a mirror: your left is their right
     #[arg(long, help_heading = "Avatars")]
     pub mirror: bool,
@@ -376,6 +386,9 @@ impl RunArgs {
             opentrack: self.opentrack.or(file.opentrack),
             vts: self.vts.or(file.vts),
             vts_parameters: self.vts_parameters.or(file.vts_parameters),
+            vmc_per_face: self.vmc_per_face || file.vmc_per_face,
+            vmc_shapes: self.vmc_shapes.or(file.vmc_shapes),
+            predict: self.predict.or(file.predict),
             avatar: self.avatar.or(file.avatar),
             avatar_face: self.avatar_face.or(file.avatar_face),
             avatar_rest: self.avatar_rest.or(file.avatar_rest),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mmface::TrackerOptions;
 use serde::{Deserialize, Deserializer};
 
 use super::RunArgs;
@@ -70,15 +71,29 @@ pub(super) fn plans(args: &RunArgs, input: &Input) -> Result<Vec<Wanted>> {
         let Some(text) = text else { continue };
         let address = address_of(kind, text)
             .map_err(|why| Error::Usage(format!("{flag}: {}", source::mask(&why))))?;
-        plans.push((flag, Box::new(Avatar { kind, address, settings: settings.clone() })));
+        let each = kind == Kind::Vmc && args.vmc_per_face;
+        let faces =
+            each.then(|| args.faces.map_or(TrackerOptions::default().faces, |n| n as usize));
+        let settings = settings.clone();
+        plans.push((flag, Box::new(Avatar { kind, address, faces, settings })));
+    }
+    if args.vmc.is_none() && (args.vmc_per_face || args.vmc_shapes.is_some()) {
+        return Err(Error::Usage(
+            "--vmc-per-face and --vmc-shapes say what the VMC protocol sends: add --vmc".into(),
+        ));
+    }
+    if args.vmc_per_face && args.avatar_face.is_some() {
+        return Err(Error::Usage(
+            "--vmc-per-face sends every face, and --avatar-face chooses one: leave one out".into(),
+        ));
     }
     if args.vts.is_none() && args.vts_parameters.is_some() {
         return Err(Error::Usage("--vts-parameters says what VTube Studio gets: add --vts".into()));
     }
     if plans.is_empty() && has_settings(args) {
         return Err(Error::Usage(
-            "--avatar, --avatar-face, --avatar-rest and --mirror say how an avatar moves: add \
-             --vmc, --live-link, --ifacialmocap, --openseeface, --opentrack or --vts"
+            "--avatar, --avatar-face, --avatar-rest, --mirror and --predict say how an avatar moves: \
+             add --vmc, --live-link, --ifacialmocap, --openseeface, --opentrack or --vts"
                 .into(),
         ));
     }
@@ -104,7 +119,11 @@ fn address_of(kind: Kind, text: &str) -> std::result::Result<Address, String> {
 }
 
 fn has_settings(args: &RunArgs) -> bool {
-    args.avatar.is_some() || args.avatar_face.is_some() || args.avatar_rest.is_some() || args.mirror
+    args.avatar.is_some()
+        || args.avatar_face.is_some()
+        || args.avatar_rest.is_some()
+        || args.mirror
+        || args.predict.is_some()
 }
 
 fn settings(args: &RunArgs) -> Result<Settings> {
@@ -115,6 +134,13 @@ fn settings(args: &RunArgs) -> Result<Settings> {
             .avatar_rest
             .map_or(Ok(REST), |s| seconds_within("avatar-rest", s, 0.0..=3600.0))?,
         mirror: args.mirror,
+        predict: args.predict.map_or(Ok(0.0), |ms| {
+            if (0.0..=500.0).contains(&ms) {
+                return Ok((ms / 1e3) as f32);
+            }
+            Err(Error::Usage(format!("--predict {ms} is not within 0 to 500 milliseconds")))
+        })?,
+        shapes: args.vmc_shapes.map_or_else(Default::default, Into::into),
         tuning: match &args.avatar {
             Some(path) => Arc::new(Tuning::read(path).map_err(wrong)?),
             None => Arc::default(),

@@ -10,6 +10,7 @@ use mmface::{Device, Precision};
 use serde::{Deserialize, Deserializer};
 
 use crate::eval::Judged;
+use crate::sink::avatar::Shapes;
 use crate::sink::meshes::Origin;
 use crate::sink::overlay::Style;
 use crate::sink::{OnFailure, VolumeSource, WhenSlow};
@@ -179,6 +180,18 @@ values! {
         All => false,
         /// Only key frames, until a face or motion shows in one
         Keyframes => true,
+    }
+}
+
+values! {
+    /// `--vmc-shapes`.
+    VmcShapesArg => Shapes {
+        /// ARKit's 52, which avatars with "perfect sync" have
+        Arkit => Shapes::Arkit,
+        /// Visemes, emotions and blinks by their names in VRM 0.x: A, Joy, Blink_L
+        Vrm0 => Shapes::Vrm0,
+        /// The same by their names in VRM 1.0: aa, happy, blinkLeft
+        Vrm1 => Shapes::Vrm1,
     }
 }
 

@@ -206,7 +206,11 @@ impl Output {
                 name: name.into(),
                 dropped: counters.dropped.get(),
                 failure: failure.map(|(_, why)| mask(why)),
-                packets: (sent + failed > 0).then_some(record::Packets { sent, failed }),
+                packets: (sent + failed > 0).then(|| record::Packets {
+                    sent,
+                    failed,
+                    latency_ms: counters.packet_latency(),
+                }),
             }
         };
         let is_told = |end: &record::SinkEnd| {

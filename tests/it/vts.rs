@@ -79,15 +79,7 @@ fn the_user_is_asked_once_and_the_head_turns_as_recorded() {
     let studio = VTubeStudio::start(Studio::default());
     let clip = clip("single_face.mp4");
     let url = format!("ws://127.0.0.1:{}", studio.port);
-    let arguments = [
-        "--file",
-        clip.to_str().unwrap(),
-        "--realtime",
-        "--vts-parameters",
-        "arkit",
-        "--vts",
-        &url,
-    ];
+    let arguments = ["--file", clip.to_str().unwrap(), "--vts-parameters", "arkit", "--vts", &url];
     for run in 1..=2 {
         let done = start(home.path(), &arguments).finish();
         keeps_the_token(&done);
@@ -96,10 +88,10 @@ fn the_user_is_asked_once_and_the_head_turns_as_recorded() {
         let seen = done.records();
         let seen_there = std::mem::take(&mut studio.studio().injections);
         let compared = compare(&seen_there, &angles(&seen));
-        assert!(compared > 40, "{compared} of {}", seen_there.len());
+        assert!(compared > 30, "{compared} of {}", seen_there.len());
         let (packets, dropped) = packets(&seen);
         // The connection takes a moment, and a run has no time to wait for it.
-        assert!(packets.sent > 40, "{packets:?}");
+        assert!(packets.sent > 30, "{packets:?}");
         assert!(packets.sent + packets.failed + dropped <= seen.end.frames.processed);
         let blink = |i: &Injection| 1.0 - i.values["EyeOpenLeft"] - i.values["EyeBlinkLeft"];
         assert!(seen_there.iter().all(|injection| blink(injection).abs() < 1e-5));

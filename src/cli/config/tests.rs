@@ -1,5 +1,6 @@
-use super::*;
 use clap::Parser;
+
+use super::*;
 
 fn arguments(line: &str) -> RunArgs {
     let words = std::iter::once("mmface-live").chain(line.split_whitespace());
@@ -228,11 +229,18 @@ fn senders_of_avatars_are_asked_for_by_flag_or_key() {
     let of = |line: &str| names(config(&format!("--camera 0 {line}")).expect("fits"));
     assert_eq!(of("--vmc"), ["records", "vmc"]);
     assert_eq!(of("--vmc --live-link 192.168.0.7 --mirror"), ["records", "vmc", "live-link"]);
+    assert_eq!(of("--vts ws://pc:8002/ --vmc-shapes vrm0 --vmc"), ["records", "vmc", "vts"]);
     let all = "--opentrack 4243 --openseeface [::1]:99 --ifacialmocap pc:5 --avatar-face center";
     assert_eq!(of(all), ["records", "ifacialmocap", "openseeface", "opentrack"]);
     for (line, why) in [
         ("--mirror", "add --vmc"),
         ("--avatar-face 3", "add --vmc"),
+        ("--predict 20", "add --vmc"),
+        ("--vmc --predict 900", "--predict 900 is not within 0 to 500"),
+        ("--live-link --vmc-per-face", "add --vmc"),
+        ("--vmc --vmc-per-face --avatar-face 2", "leave one out"),
+        ("--vts-parameters arkit", "add --vts"),
+        ("--vts wss://pc", "write ws://HOST:PORT"),
         ("--vmc 0", "--vmc: 0 is no port"),
         ("--vmc http://pc", "--vmc: http://pc is no address"),
         ("--vmc --avatar-face tallest", "--avatar-face tallest is no face"),

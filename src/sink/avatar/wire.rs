@@ -139,7 +139,7 @@ impl Wire {
         }
     }
 
-    /// Confirms the last packets and tells the log how many there were.
+    /// Confirms the last packets.
     pub fn finish(mut self) {
         if let State::Open(socket) = &self.state {
             match socket.take_error() {
@@ -147,7 +147,6 @@ impl Wire {
                 _ => self.refused(),
             }
         }
-        self.counters.log_packets(&self.address);
     }
 
     fn confirmed(&mut self) {

@@ -339,10 +339,10 @@ pub struct End {
 }
 
 /// What an output lost or sent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SinkEnd {
     /// The output: `records`, `csv`, `parquet`, `overlay`, `report`, `meshes`, `volumes`,
-    /// `animation`, `vmc`, `live-link`, `ifacialmocap`, `openseeface` or `opentrack`.
+    /// `animation`, `vmc`, `live-link`, `ifacialmocap`, `openseeface`, `opentrack` or `vts`.
     pub name: String,
     /// Frames that came too fast for it and are not in it.
     pub dropped: u64,
@@ -355,12 +355,15 @@ pub struct SinkEnd {
 }
 
 /// Packets that an output sent over the network.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Packets {
     /// Packets that were sent.
     pub sent: u64,
     /// Packets that could not be sent, or for which nobody was there.
     pub failed: u64,
+    /// Percentiles of the latency from decoding a frame to its packet, milliseconds.
+    #[serde(default)]
+    pub latency_ms: Percentiles,
 }
 
 /// Counts of the frames of a run.

@@ -40,7 +40,6 @@ pub struct Options {
 pub(super) struct Vts {
     handover: Arc<Handover>,
     counters: Arc<SinkCounters>,
-    address: Address,
     /// Places of the coefficients that become parameters.
     created: Vec<usize>,
     /// Disconnected when the session's thread has ended.
@@ -65,7 +64,7 @@ impl Vts {
         let (names, created) = parameters.into_iter().unzip();
         let handover = Arc::<Handover>::default();
         let session = Session {
-            address: address.clone(),
+            address,
             token,
             created: names,
             handover: handover.clone(),
@@ -82,7 +81,7 @@ impl Vts {
             .name("vts-session".into())
             .spawn(work)
             .map_err(|e| Error::Device(format!("cannot start a thread: {e}")))?;
-        Ok(Self { handover, counters, address, created, done })
+        Ok(Self { handover, counters, created, done })
     }
 }
 
@@ -104,6 +103,5 @@ impl Link for Vts {
         self.handover.end();
         // It ends at once, unless it is just connecting; that is not waited for.
         let _ = self.done.recv_timeout(FAREWELL);
-        self.counters.log_packets(&self.address);
     }
 }
