@@ -16,6 +16,7 @@ pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod histogram;
+pub mod neutral;
 pub mod run;
 mod secrets;
 pub mod sink;

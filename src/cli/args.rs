@@ -292,6 +292,15 @@ pub struct RunArgs {
     /// Continue the head's motion over this latency of camera and avatar, milliseconds [default: 0]
     #[arg(long, value_name = "MS", help_heading = "Avatars")]
     pub predict: Option<f64>,
+    /// Look ahead with a relaxed face: so many seconds after a face appears it becomes zero for
+    /// avatars, and so does the head's pose; also on SIGUSR1, and by the key N in the window
+    #[arg(long, value_name = "SECONDS", help_heading = "Avatars")]
+    pub calibrate: Option<f64>,
+    /// Where faces at rest come from, which are zero for avatars and in the records' `relative`:
+    /// learnt, or a file, which is written if it is not there
+    /// [default: auto for avatars of a live source, else off]
+    #[arg(long, value_name = "auto|off|FILE.toml", help_heading = "Avatars")]
+    pub neutral: Option<PathBuf>,
     /// Avatars move as in a mirror: your left is their right
     #[arg(long, help_heading = "Avatars")]
     pub mirror: bool,
@@ -389,6 +398,8 @@ impl RunArgs {
             vmc_per_face: self.vmc_per_face || file.vmc_per_face,
             vmc_shapes: self.vmc_shapes.or(file.vmc_shapes),
             predict: self.predict.or(file.predict),
+            calibrate: self.calibrate.or(file.calibrate),
+            neutral: self.neutral.or(file.neutral),
             avatar: self.avatar.or(file.avatar),
             avatar_face: self.avatar_face.or(file.avatar_face),
             avatar_rest: self.avatar_rest.or(file.avatar_rest),

@@ -1,5 +1,6 @@
 //! Turns flags into the plans of avatars' senders.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use mmface::TrackerOptions;
@@ -14,7 +15,7 @@ use crate::sink::avatar::tune::Tuning;
 use crate::sink::avatar::wire::Address;
 use crate::sink::avatar::{Avatar, Kind, REST, Settings, vts};
 use crate::source::{self, Input};
-use crate::{Error, Result, secrets};
+use crate::{Error, Result, neutral, secrets};
 
 /// Reads a receiver's address from a configuration file: true is the usual place, a number is a
 /// port.
@@ -124,6 +125,28 @@ fn has_settings(args: &RunArgs) -> bool {
         || args.avatar_rest.is_some()
         || args.mirror
         || args.predict.is_some()
+}
+
+/// Where neutral faces come from. By default avatars of a live source learn them; files are
+/// measured as they are.
+pub(super) fn neutral(args: &RunArgs, input: &Input) -> Result<neutral::Settings> {
+    let moves = senders(args).iter().any(|(.., to)| to.is_some());
+    if args.calibrate.is_some() && !moves && args.neutral.is_none() {
+        return Err(Error::Usage(
+            "--calibrate makes a face zero for avatars and in the records' `relative`: add --vmc or \
+             another avatar, or --neutral auto"
+                .into(),
+        ));
+    }
+    let source = match args.neutral.as_deref() {
+        None if moves && input.is_live() => neutral::Source::Auto,
+        None => neutral::Source::Off,
+        Some(word) if word == Path::new("off") => neutral::Source::Off,
+        Some(word) if word == Path::new("auto") => neutral::Source::Auto,
+        Some(file) => neutral::Source::File(file.into()),
+    };
+    let after = args.calibrate.map(|s| seconds_within("calibrate", s, 0.0..=3600.0)).transpose()?;
+    Ok(neutral::Settings { source, after })
 }
 
 fn settings(args: &RunArgs) -> Result<Settings> {

@@ -14,9 +14,9 @@ use mmface::{Device, Mode, Models, Runtime, TrackerOptions};
 
 use super::RunArgs;
 use super::args::StreamKey;
-use super::listen;
 use super::sinks::{self, Wanted};
 use super::values::WaitArg;
+use super::{avatars, listen};
 use crate::run;
 use crate::sink::feed::Feed;
 use crate::sink::{Needs, Plan, VolumeSource, Volumes};
@@ -122,6 +122,7 @@ impl Config {
             Input::File(path) => source::is_picture(path),
             _ => false,
         };
+        let neutral = avatars::neutral(&args, &input)?;
         let source = source_options(&args, input, stills)?;
         let refine = args.refine.is_some_and(Into::into);
         let volumes = volumes(&args, refine, sinks.iter().map(|sink| sink.needs()))?;
@@ -173,6 +174,7 @@ impl Config {
                 source,
                 tracker,
                 volumes,
+                neutral,
                 sinks,
                 idle_keyframes: args.idle.is_some_and(Into::into),
                 sink_failure: args.sink_failure.map_or_else(Default::default, Into::into),

@@ -1,6 +1,7 @@
 use clap::Parser;
 
 use super::*;
+use crate::neutral;
 
 fn arguments(line: &str) -> RunArgs {
     let words = std::iter::once("mmface-live").chain(line.split_whitespace());
@@ -241,6 +242,8 @@ fn senders_of_avatars_are_asked_for_by_flag_or_key() {
         ("--vmc --vmc-per-face --avatar-face 2", "leave one out"),
         ("--vts-parameters arkit", "add --vts"),
         ("--vts wss://pc", "write ws://HOST:PORT"),
+        ("--calibrate 2", "--neutral auto"),
+        ("--vmc --calibrate -2", "--calibrate -2 is not within 0 to 3600"),
         ("--vmc 0", "--vmc: 0 is no port"),
         ("--vmc http://pc", "--vmc: http://pc is no address"),
         ("--vmc --avatar-face tallest", "--avatar-face tallest is no face"),
@@ -251,6 +254,20 @@ fn senders_of_avatars_are_asked_for_by_flag_or_key() {
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains(why), "{line}: {error}");
     }
+}
+
+#[test]
+fn neutral_faces_are_learnt_for_avatars_of_live_sources() {
+    let source = |line: &str| config(line).expect("fits").run.neutral.source;
+    assert_eq!(source("--camera 0"), neutral::Source::Off);
+    assert_eq!(source("--camera 0 --vmc"), neutral::Source::Auto);
+    assert_eq!(source("--camera 0 --vmc --neutral off"), neutral::Source::Off);
+    assert_eq!(source("--camera 0 --neutral auto"), neutral::Source::Auto);
+    assert_eq!(source("--camera 0 --neutral me.toml"), neutral::Source::File("me.toml".into()));
+    assert_eq!(
+        config("--camera 0 --vmc --calibrate 3").expect("fits").run.neutral.after,
+        Some(3.0)
+    );
 }
 
 #[test]

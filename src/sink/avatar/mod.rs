@@ -299,7 +299,7 @@ impl Poser {
     fn pose(&mut self, event: &FrameEvent, face: Option<&Face>) -> Pose {
         let (size, pts) = (size_of(event), event.frame.pts);
         let seen = face.map(|face| {
-            let params = face.params.clone();
+            let params = event.relative(face).clone();
             let ahead = self.predictor.apply(face.id, pts, params);
             (face.id, self.mirrored(ahead, size))
         });

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use numbers::rounded;
-use numbers::{digit, digits, fine, fine_rows, list, rows};
+use numbers::{digit, digits, fine, fine_rows, list, optional_list, rows};
 
 use crate::face::{Params, rotation};
 use crate::tracker::Face;
@@ -217,6 +217,9 @@ pub struct FaceRecord {
     /// Expression weights α_exp, 0…1, in the order of the header's names.
     #[serde(serialize_with = "list")]
     pub expression: Vec<f32>,
+    /// The same as seen from this face at rest, whose expressions are 0 here; with `--neutral`.
+    #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "optional_list")]
+    pub relative: Option<Vec<f32>>,
     /// 68 landmarks [x, y] in pixels, i·bug's order; the contour follows the visible outline.
     #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "rows")]
     pub landmarks: Option<Vec<[f32; 2]>>,
