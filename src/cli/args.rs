@@ -191,10 +191,16 @@ pub struct RunArgs {
     /// What happens if an output fails, for example because its disk is full [default: end]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Output")]
     pub sink_failure: Option<SinkFailureArg>,
-    /// Serve metrics, health and records over HTTP at this port of this machine, or at HOST:PORT
+    /// Serve a page with the live head, the records, metrics and health over HTTP at this port of
+    /// this machine, or at HOST:PORT
     #[arg(long, value_name = "[HOST:]PORT", help_heading = "Output")]
     #[serde(deserialize_with = "port_or_address")]
     pub listen: Option<String>,
+    /// What readers of the records of --listen have to know [default: nothing on this machine; for
+    /// others a token that is made once and kept in the user's configuration]
+    #[arg(long, value_name = "TOKEN", env = "MMFACE_LISTEN_TOKEN", hide_env_values = true)]
+    #[arg(help_heading = "Output")]
+    pub listen_token: Option<String>,
     /// Draw the fitted mesh: none, window, or a file (.mp4, .mkv, .webm; .png, .jpg for a picture)
     #[arg(long, value_name = "none|window|FILE", help_heading = "Output")]
     pub overlay: Option<PathBuf>,
@@ -374,6 +380,7 @@ impl RunArgs {
             on_slow_reader: self.on_slow_reader.or(file.on_slow_reader),
             sink_failure: self.sink_failure.or(file.sink_failure),
             listen: self.listen.or(file.listen),
+            listen_token: self.listen_token.or(file.listen_token),
             overlay: self.overlay.or(file.overlay),
             overlay_style: self.overlay_style.or(file.overlay_style),
             csv: self.csv.or(file.csv),

@@ -18,7 +18,6 @@ use super::sinks::{self, Wanted};
 use super::values::WaitArg;
 use super::{avatars, listen};
 use crate::run;
-use crate::sink::feed::Feed;
 use crate::sink::{Needs, Plan, VolumeSource, Volumes};
 use crate::source::{self, Input, Wait};
 use crate::watch::Listen;
@@ -95,8 +94,7 @@ impl Config {
             args = RunArgs { config: Some(path.clone()), ..args.over(read(&path)?) };
         }
         let input = input(&args)?;
-        let listen =
-            args.listen.as_deref().map(|a| listen::parse(a, Feed::default())).transpose()?;
+        let listen = listen::of(&args)?;
         let wanted = sinks::plans(&args, &input, listen.as_ref().map(|listen| &listen.feed))?;
         keep_apart(&[&input], &outputs(&wanted), args.config.as_deref())?;
         let plans = wanted.into_iter().map(|(_, plan)| plan).collect();
