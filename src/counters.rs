@@ -1,6 +1,7 @@
 //! The counters of a run. Source, run and sinks update them; the end record, the
 //! log and the metrics read them.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -57,7 +58,6 @@ pub struct Counters {
 }
 
 /// The counters of one sink.
-#[derive(Debug)]
 pub struct SinkCounters {
     /// Name of the sink.
     pub name: &'static str,
@@ -71,6 +71,34 @@ pub struct SinkCounters {
     pub sent: Counter,
     /// Packets that could not be sent, or for which nobody was there.
     pub failed: Counter,
+    /// Latency from decoding a frame to its packet.
+    packets: Mutex<Histogram>,
+}
+
+impl SinkCounters {
+    /// Counts the latency `ms` from decoding a frame to its packet.
+    pub fn packet_after(&self, ms: f64) {
+        lock(&self.packets).add(ms);
+    }
+
+    /// Percentiles of the latency from decoding a frame to its packet, milliseconds.
+    #[must_use]
+    pub fn packet_latency(&self) -> Percentiles {
+        lock(&self.packets).percentiles()
+    }
+
+    /// Tells the log how many packets went to `receiver`, how many reached nobody, and how late
+    /// they were.
+    pub fn log_packets(&self, receiver: &impl Display) {
+        let (sent, failed) = (self.sent.get(), self.failed.get());
+        let lost = if failed > 0 { format!(", {failed} reached nobody") } else { String::new() };
+        let Percentiles { p50, p95, .. } = self.packet_latency();
+        tracing::info!(
+            "{}: {sent} packets to {receiver}{lost}; {p50:.1} ms after the frame (95 of 100 within \
+             {p95:.1} ms)",
+            self.name
+        );
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -131,6 +159,7 @@ impl Counters {
             taken: Counter::default(),
             sent: Counter::default(),
             failed: Counter::default(),
+            packets: Mutex::default(),
         });
         sinks.push(counters.clone());
         counters

@@ -16,7 +16,9 @@ pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod histogram;
+pub mod neutral;
 pub mod run;
+mod secrets;
 pub mod sink;
 pub mod source;
 pub mod status;

@@ -16,6 +16,11 @@ fn main() -> ExitCode {
     let cli = cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| "mmface_live=info,mmface=info".into());
+    // It would log every byte that it sends, and with them VTube Studio's token.
+    let filter = match "tungstenite=info".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| cli::MaskedStderr)

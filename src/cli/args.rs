@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer};
 use super::avatars;
 use super::values::{
     DetectorArg, DeviceArg, FormatArg, IdleArg, MeshFromArg, PrecisionArg, RefineArg,
-    SinkFailureArg, SlowReaderArg, SmoothArg, StyleArg, TransportArg, VolumeFromArg, WaitArg,
+    SinkFailureArg, SlowReaderArg, SmoothArg, StyleArg, TransportArg, VmcShapesArg, VolumeFromArg,
+    VtsParametersArg, WaitArg,
 };
 
 /// Reads a camera from a configuration file, where a number needs no quotes.
@@ -190,10 +191,16 @@ pub struct RunArgs {
     /// What happens if an output fails, for example because its disk is full [default: end]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Output")]
     pub sink_failure: Option<SinkFailureArg>,
-    /// Serve metrics, health and records over HTTP at this port of this machine, or at HOST:PORT
+    /// Serve a page with the live head, the records, metrics and health over HTTP at this port of
+    /// this machine, or at HOST:PORT
     #[arg(long, value_name = "[HOST:]PORT", help_heading = "Output")]
     #[serde(deserialize_with = "port_or_address")]
     pub listen: Option<String>,
+    /// What readers of the records of --listen have to know [default: nothing on this machine; for
+    /// others a token that is made once and kept in the user's configuration]
+    #[arg(long, value_name = "TOKEN", env = "MMFACE_LISTEN_TOKEN", hide_env_values = true)]
+    #[arg(help_heading = "Output")]
+    pub listen_token: Option<String>,
     /// Draw the fitted mesh: none, window, or a file (.mp4, .mkv, .webm; .png, .jpg for a picture)
     #[arg(long, value_name = "none|window|FILE", help_heading = "Output")]
     pub overlay: Option<PathBuf>,
@@ -262,6 +269,22 @@ pub struct RunArgs {
     #[arg(help_heading = "Avatars")]
     #[serde(deserialize_with = "avatars::address")]
     pub opentrack: Option<String>,
+    /// Move models in VTube Studio, which asks you once to allow it
+    /// [default address: ws://127.0.0.1:8001]
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
+    #[arg(help_heading = "Avatars")]
+    #[serde(deserialize_with = "avatars::address")]
+    pub vts: Option<String>,
+    /// Which parameters VTube Studio gets [default: standard]
+    #[arg(long, value_enum, value_name = "WHICH", help_heading = "Avatars")]
+    pub vts_parameters: Option<VtsParametersArg>,
+    /// Each face moves an avatar of its own: the first at the port of --vmc, the others at the ports
+    /// behind it, as many as --faces
+    #[arg(long, help_heading = "Avatars")]
+    pub vmc_per_face: bool,
+    /// Which shapes --vmc moves [default: arkit]
+    #[arg(long, value_enum, value_name = "WHICH", help_heading = "Avatars")]
+    pub vmc_shapes: Option<VmcShapesArg>,
     /// How coefficients become the avatar's: gains, dead zones, names (docs/avatars.md)
     #[arg(long, value_name = "FILE.toml", help_heading = "Avatars")]
     pub avatar: Option<PathBuf>,
@@ -272,6 +295,18 @@ pub struct RunArgs {
     /// Seconds in which the avatar comes to rest when its face is lost [default: 0.5]
     #[arg(long, value_name = "SECONDS", help_heading = "Avatars")]
     pub avatar_rest: Option<f64>,
+    /// Continue the head's motion over this latency of camera and avatar, milliseconds [default: 0]
+    #[arg(long, value_name = "MS", help_heading = "Avatars")]
+    pub predict: Option<f64>,
+    /// Look ahead with a relaxed face: so many seconds after a face appears it becomes zero for
+    /// avatars, and so does the head's pose; also on SIGUSR1, and by the key N in the window
+    #[arg(long, value_name = "SECONDS", help_heading = "Avatars")]
+    pub calibrate: Option<f64>,
+    /// Where faces at rest come from, which are zero for avatars and in the records' `relative`:
+    /// learnt, or a file, which is written if it is not there
+    /// [default: auto for avatars of a live source, else off]
+    #[arg(long, value_name = "auto|off|FILE.toml", help_heading = "Avatars")]
+    pub neutral: Option<PathBuf>,
     /// Avatars move as in a mirror: your left is their right
     #[arg(long, help_heading = "Avatars")]
     pub mirror: bool,
@@ -345,6 +380,7 @@ impl RunArgs {
             on_slow_reader: self.on_slow_reader.or(file.on_slow_reader),
             sink_failure: self.sink_failure.or(file.sink_failure),
             listen: self.listen.or(file.listen),
+            listen_token: self.listen_token.or(file.listen_token),
             overlay: self.overlay.or(file.overlay),
             overlay_style: self.overlay_style.or(file.overlay_style),
             csv: self.csv.or(file.csv),
@@ -364,6 +400,13 @@ impl RunArgs {
             ifacialmocap: self.ifacialmocap.or(file.ifacialmocap),
             openseeface: self.openseeface.or(file.openseeface),
             opentrack: self.opentrack.or(file.opentrack),
+            vts: self.vts.or(file.vts),
+            vts_parameters: self.vts_parameters.or(file.vts_parameters),
+            vmc_per_face: self.vmc_per_face || file.vmc_per_face,
+            vmc_shapes: self.vmc_shapes.or(file.vmc_shapes),
+            predict: self.predict.or(file.predict),
+            calibrate: self.calibrate.or(file.calibrate),
+            neutral: self.neutral.or(file.neutral),
             avatar: self.avatar.or(file.avatar),
             avatar_face: self.avatar_face.or(file.avatar_face),
             avatar_rest: self.avatar_rest.or(file.avatar_rest),

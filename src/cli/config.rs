@@ -14,11 +14,10 @@ use mmface::{Device, Mode, Models, Runtime, TrackerOptions};
 
 use super::RunArgs;
 use super::args::StreamKey;
-use super::listen;
 use super::sinks::{self, Wanted};
 use super::values::WaitArg;
+use super::{avatars, listen};
 use crate::run;
-use crate::sink::feed::Feed;
 use crate::sink::{Needs, Plan, VolumeSource, Volumes};
 use crate::source::{self, Input, Wait};
 use crate::watch::Listen;
@@ -95,8 +94,7 @@ impl Config {
             args = RunArgs { config: Some(path.clone()), ..args.over(read(&path)?) };
         }
         let input = input(&args)?;
-        let listen =
-            args.listen.as_deref().map(|a| listen::parse(a, Feed::default())).transpose()?;
+        let listen = listen::of(&args)?;
         let wanted = sinks::plans(&args, &input, listen.as_ref().map(|listen| &listen.feed))?;
         keep_apart(&[&input], &outputs(&wanted), args.config.as_deref())?;
         let plans = wanted.into_iter().map(|(_, plan)| plan).collect();
@@ -122,6 +120,7 @@ impl Config {
             Input::File(path) => source::is_picture(path),
             _ => false,
         };
+        let neutral = avatars::neutral(&args, &input)?;
         let source = source_options(&args, input, stills)?;
         let refine = args.refine.is_some_and(Into::into);
         let volumes = volumes(&args, refine, sinks.iter().map(|sink| sink.needs()))?;
@@ -173,6 +172,7 @@ impl Config {
                 source,
                 tracker,
                 volumes,
+                neutral,
                 sinks,
                 idle_keyframes: args.idle.is_some_and(Into::into),
                 sink_failure: args.sink_failure.map_or_else(Default::default, Into::into),

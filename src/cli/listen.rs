@@ -1,5 +1,6 @@
-//! The flag `--listen`.
+//! The flags `--listen` and `--listen-token`.
 
+use super::RunArgs;
 use crate::sink::feed::Feed;
 use crate::watch::Listen;
 use crate::{Error, Result};
@@ -7,8 +8,17 @@ use crate::{Error, Result};
 /// Host where none is named: only this machine.
 const LOOPBACK: &str = "127.0.0.1";
 
+/// Where to listen, if anywhere.
+pub(super) fn of(args: &RunArgs) -> Result<Option<Listen>> {
+    let token = args.listen_token.as_ref();
+    if token.is_some_and(String::is_empty) {
+        return Err(Error::Usage("--listen-token is empty".into()));
+    }
+    args.listen.as_deref().map(|address| parse(address, Feed::default(), token)).transpose()
+}
+
 /// Reads `PORT`, `HOST:PORT` or `[IPV6]:PORT`.
-pub(super) fn parse(address: &str, feed: Feed) -> Result<Listen> {
+fn parse(address: &str, feed: Feed, token: Option<&String>) -> Result<Listen> {
     let wrong = || {
         Error::Usage(format!(
             "--listen {address} is no address: give a port (9102), or a host and a port \
@@ -26,7 +36,7 @@ pub(super) fn parse(address: &str, feed: Feed) -> Result<Listen> {
         None if host.chars().all(|c| c.is_alphanumeric() || ".-_".contains(c)) => host,
         _ => return Err(wrong()),
     };
-    Ok(Listen { host: host.into(), port, feed })
+    Ok(Listen { host: host.into(), port, feed, token: token.cloned() })
 }
 
 #[cfg(test)]
@@ -44,13 +54,13 @@ mod tests {
             ("[::1]:9102", "::1", 9102),
             ("[::]:9102", "::", 9102),
         ] {
-            let listen = parse(given, Feed::default()).expect(given);
+            let listen = parse(given, Feed::default(), None).expect(given);
             assert_eq!((listen.host.as_str(), listen.port), (host, port), "{given}");
         }
         for wrong in
             ["", ":", "door", "65536", "+9", "-1", "::1:9102", "[door]:1", "a b:1", "http://a:1"]
         {
-            let error = parse(wrong, Feed::default()).err().expect(wrong).to_string();
+            let error = parse(wrong, Feed::default(), None).err().expect(wrong).to_string();
             assert!(error.contains("is no address"), "{error}");
         }
     }

@@ -56,6 +56,7 @@ Examples:
   mmface-live --rtsp rtsp://user:password@camera/stream | your-program
   mmface-live --images portraits/ --landmarks --json portraits.jsonl
   mmface-live --file talk.mp4 --mesh talk.glb          an animated head for Blender
+  mmface-live --camera 0 --listen 8080                 the live head in a browser
   mmface-live --camera 0 --vmc                         an avatar in VSeeFace, Warudo, …
   mmface-live --config pipelines/rtsp.toml --faces 2
   mmface-live --file talk.mp4 --csv talk.csv           a table, a row for each face and frame

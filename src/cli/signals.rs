@@ -1,14 +1,14 @@
-//! Signals that end the program: Ctrl-C, SIGTERM, SIGHUP.
+//! Signals: Ctrl-C, SIGTERM and SIGHUP end the program; SIGUSR1 asks for neutral faces.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-use crate::{Error, Result, ending};
+use crate::{Error, Result, ending, neutral};
 
 /// Signals within this time after the first count as the same request.
 const SAME_REQUEST: Duration = Duration::from_millis(500);
@@ -34,12 +34,16 @@ impl Requests {
         let failed = |e| Error::Bug(format!("signals cannot be caught: {e}"));
         let this = Self::default();
         let hangup = (reloads || !is_ignored(SIGHUP)).then_some(SIGHUP);
-        let signals = [SIGINT, SIGTERM].into_iter().chain(hangup);
+        let signals = [SIGINT, SIGTERM, SIGUSR1].into_iter().chain(hangup);
         let mut signals = Signals::new(signals).map_err(failed)?;
         let Self { stop, reload } = this.clone();
         let listen = move || {
             let mut first: Option<Instant> = None;
             for signal in signals.forever() {
+                if signal == SIGUSR1 {
+                    neutral::mark();
+                    continue;
+                }
                 if reloads && signal == SIGHUP {
                     reload.store(true, Ordering::Relaxed);
                     continue;

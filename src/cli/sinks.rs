@@ -78,7 +78,8 @@ fn no_urls(args: &RunArgs) -> Result<()> {
 
 fn content(args: &RunArgs) -> Content {
     let RunArgs { landmarks, vertices, raw, .. } = *args;
-    Content { landmarks, vertices, raw, volumes: args.volume_out.is_some() }
+    let relative = args.neutral.as_deref().is_some_and(|source| source != Path::new("off"));
+    Content { landmarks, vertices, raw, volumes: args.volume_out.is_some(), relative }
 }
 
 fn json(args: &RunArgs, target: JsonTarget) -> Json {

@@ -194,7 +194,7 @@ impl Listed<'_> {
 
 /// Where to listen, as at the start of the process (`before`) if there was one.
 fn listener(common: &RunArgs, before: Option<Option<Listen>>) -> Result<Option<Listen>> {
-    let asked = common.listen.as_deref().map(|a| listen::parse(a, Feed::default())).transpose()?;
+    let asked = listen::of(common)?;
     let Some(before) = before else { return Ok(asked) };
     let place = |listen: &Option<Listen>| listen.as_ref().map(|l| (l.host.clone(), l.port));
     if place(&asked) != place(&before) {
@@ -228,6 +228,7 @@ fn shared_key(table: &RunArgs) -> Option<&'static str> {
         ("engine-cache", table.engine_cache.is_some()),
         ("no-cuda-graph", table.no_cuda_graph),
         ("listen", table.listen.is_some()),
+        ("listen-token", table.listen_token.is_some()),
     ];
     keys.iter().find(|(_, is_set)| *is_set).map(|(key, _)| *key)
 }

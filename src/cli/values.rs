@@ -10,6 +10,7 @@ use mmface::{Device, Precision};
 use serde::{Deserialize, Deserializer};
 
 use crate::eval::Judged;
+use crate::sink::avatar::Shapes;
 use crate::sink::meshes::Origin;
 use crate::sink::overlay::Style;
 use crate::sink::{OnFailure, VolumeSource, WhenSlow};
@@ -83,12 +84,14 @@ values! {
     SmoothArg => Strength {
         /// No smoothing: every frame stands alone, identity included
         Off => Strength::Off,
-        /// Half the jitter, for driving an avatar
+        /// Half the jitter
         Light => Strength::Light,
         /// A third of the jitter
         Medium => Strength::Medium,
         /// A sixth of the jitter, for heads that move slowly
         Strong => Strength::Strong,
+        /// For avatars: eyelids and jaw fast, the head calm
+        Avatar => Strength::Avatar,
     }
 }
 
@@ -177,6 +180,28 @@ values! {
         All => false,
         /// Only key frames, until a face or motion shows in one
         Keyframes => true,
+    }
+}
+
+values! {
+    /// `--vmc-shapes`.
+    VmcShapesArg => Shapes {
+        /// ARKit's 52, which avatars with "perfect sync" have
+        Arkit => Shapes::Arkit,
+        /// Visemes, emotions and blinks by their names in VRM 0.x: A, Joy, Blink_L
+        Vrm0 => Shapes::Vrm0,
+        /// The same by their names in VRM 1.0: aa, happy, blinkLeft
+        Vrm1 => Shapes::Vrm1,
+    }
+}
+
+values! {
+    /// `--vts-parameters`: whether ARKit's coefficients become parameters.
+    VtsParametersArg => bool {
+        /// Those that every VTube Studio has, which its models use
+        Standard => false,
+        /// ARKit's coefficients too, as new parameters such as EyeBlinkLeft
+        Arkit => true,
     }
 }
 

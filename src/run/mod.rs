@@ -28,6 +28,8 @@ use mmface::{Mode, Observer, Runtime, Shows, TrackerOptions};
 
 use crate::counters::Counters;
 use crate::frame::StreamInfo;
+use crate::neutral;
+use crate::neutral::Neutrals;
 use crate::sink::{self, Context, OnFailure, Plan, Volumes};
 use crate::source::{self, End, Event, Source};
 use crate::{Error, Result, ending};
@@ -49,6 +51,8 @@ pub struct Options {
     pub tracker: TrackerOptions,
     /// The volumes, if a sink needs any.
     pub volumes: Option<Volumes>,
+    /// Where neutral faces come from.
+    pub neutral: neutral::Settings,
     /// The requested sinks.
     pub sinks: Vec<Box<dyn Plan>>,
     /// Whether only key frames of a live stream are decoded while nothing happens in it.
@@ -86,7 +90,7 @@ fn run_to_end(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Re
         tracing::warn!("the networks of {name} are untrained: their parameters mean nothing");
     }
     let header = header(&options, runtime);
-    let Options { stream, source, tracker, volumes, sinks, .. } = options;
+    let Options { stream, source, tracker, volumes, neutral, sinks, .. } = options;
     let Options { idle_keyframes, sink_failure, progress, counters, .. } = options;
     let live = source.input.is_live() || source.realtime;
     let mode = match tracker.mode {
@@ -107,7 +111,8 @@ fn run_to_end(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Re
         live: live.into(),
         counters,
     });
-    let output = Output::open(sinks, sink_failure, fitter, &context, stop)?;
+    let neutrals = Neutrals::open(neutral, &context.model)?;
+    let output = Output::open(sinks, sink_failure, (fitter, neutrals), &context, stop)?;
     ending::writing();
     let (messages, waiting) = bounded(QUEUED);
     let writer = spawn("output", move || output.run(waiting))?;

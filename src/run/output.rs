@@ -11,6 +11,7 @@ use mmface::{Crowd, Fitter, Observation};
 
 use crate::counters::SinkCounters;
 use crate::frame::Frame;
+use crate::neutral::Neutrals;
 use crate::sink::{Context, Event, Finished, FrameEvent, OnFailure, Plan, SinkThread};
 use crate::source::mask;
 use crate::{Error, Result};
@@ -39,6 +40,7 @@ pub(super) struct Observed {
 pub(super) struct Output {
     context: Arc<Context>,
     fitter: Fitter,
+    neutrals: Neutrals,
     sinks: Vec<SinkThread>,
     on_failure: OnFailure,
     /// Result of the first sink that ended before the run.
@@ -62,7 +64,7 @@ impl Output {
     pub(super) fn open(
         plans: Vec<Box<dyn Plan>>,
         on_failure: OnFailure,
-        fitter: Fitter,
+        (fitter, neutrals): (Fitter, Neutrals),
         context: &Arc<Context>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
@@ -80,6 +82,7 @@ impl Output {
             sinks: opened.into_iter().map(start).collect::<Result<_>>()?,
             context: context.clone(),
             fitter,
+            neutrals,
             on_failure,
             ended_early: None,
             failed: Vec::new(),
@@ -107,6 +110,7 @@ impl Output {
                 }
             }
         }
+        self.neutrals.finish();
         // All at once: one that hangs must not keep the others from their ends.
         let ending: Vec<_> =
             std::mem::take(&mut self.sinks).into_iter().map(|s| (s.name(), s.end())).collect();
@@ -189,7 +193,11 @@ impl Output {
         self.context.counters.frame_done(latency.capture_to_record);
         let rate = self.rate.tick().map(|fps| format!("{fps:.1} fps   {:.2} s", frame.pts));
         let line = rate.unwrap_or_default();
+        let size = frame.image();
+        let size = [size.width as f32, size.height as f32];
+        let relative = self.neutrals.frame(&result.faces, frame.pts, size);
         let event = FrameEvent::new(frame, result, latency, dropped, line, &self.context);
+        let event = event.with_relative(relative);
         // A sink that makes the run wait is not this thread's fault.
         self.context.counters.status.output.waits();
         self.send(Event::Frame(Arc::new(event)));
@@ -206,7 +214,11 @@ impl Output {
                 name: name.into(),
                 dropped: counters.dropped.get(),
                 failure: failure.map(|(_, why)| mask(why)),
-                packets: (sent + failed > 0).then_some(record::Packets { sent, failed }),
+                packets: (sent + failed > 0).then(|| record::Packets {
+                    sent,
+                    failed,
+                    latency_ms: counters.packet_latency(),
+                }),
             }
         };
         let is_told = |end: &record::SinkEnd| {

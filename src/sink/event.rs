@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use mmface::crop::{CropMap, CropRule};
-use mmface::face::{FaceModel, rotation};
+use mmface::face::{FaceModel, Params, rotation};
 use mmface::record::{self, Dropped, End, Gap, Header, Latency, Record, Stream, timestamp};
 use mmface::volume::{Solid, Volume};
 use mmface::{Face, FrameResult};
@@ -99,6 +99,8 @@ pub struct Content {
     pub raw: bool,
     /// The place of the face's volume.
     pub volumes: bool,
+    /// The expressions as seen from the face's neutral one.
+    pub relative: bool,
 }
 
 /// A frame with its faces. Results that only some sinks need (meshes, volumes of meshes) are
@@ -115,6 +117,8 @@ pub struct FrameEvent {
     /// A status line: frame rate and time.
     pub status: String,
     context: Arc<Context>,
+    /// The parameters of each face as seen from its neutral face, if it has one.
+    relative: Vec<Option<Params>>,
     /// The vertices of each face's mesh, computed on demand.
     meshes: Vec<OnceLock<Vec<[f32; 3]>>>,
     /// The volume of each face's filled mesh, computed on demand.
@@ -132,7 +136,22 @@ impl FrameEvent {
     ) -> Self {
         let (meshes, solids) = result.faces.iter().map(|_| Default::default()).unzip();
         let context = context.clone();
-        Self { frame, result, latency, dropped, status, context, meshes, solids }
+        let relative = Vec::new();
+        Self { frame, result, latency, dropped, status, context, relative, meshes, solids }
+    }
+
+    /// The same with the parameters of each face as seen from its neutral face, if it has one.
+    pub(crate) fn with_relative(self, relative: Vec<Option<Params>>) -> Self {
+        Self { relative, ..self }
+    }
+
+    /// The parameters of a face of this frame as seen from its neutral face; without one, as they
+    /// are.
+    #[must_use]
+    pub fn relative<'a>(&'a self, face: &'a Face) -> &'a Params {
+        let place = self.result.faces.iter().position(|other| other.id == face.id);
+        let relative = place.and_then(|place| self.relative.get(place)?.as_ref());
+        relative.unwrap_or(&face.params)
     }
 
     /// The faces, each with its index for [`mesh`](Self::mesh) and [`volume`](Self::volume).
@@ -202,6 +221,7 @@ impl FrameEvent {
 
     fn face(&self, place: usize, face: &Face, content: Content) -> record::FaceRecord {
         record::FaceRecord {
+            relative: content.relative.then(|| self.relative(face).expression.clone()),
             landmarks: content.landmarks.then(|| face.landmarks.clone()),
             landmarks3d: content.landmarks.then(|| self.context.model.landmarks3d(&face.params)),
             vertices: content.vertices.then(|| self.mesh(place).to_vec()),

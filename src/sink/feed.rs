@@ -8,6 +8,8 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 
+use mmface::face::FaceModel;
+
 use super::{Content, Context, Event, Plan, Sink, WhenSlow};
 use crate::{Error, Result};
 
@@ -30,6 +32,8 @@ struct State {
     readers: Vec<Arc<Queue>>,
     /// Header and latest stream record of each running stream, for readers that come later.
     beginnings: BTreeMap<String, Vec<Line>>,
+    /// The face model of all streams.
+    model: Option<Arc<FaceModel>>,
     closed: bool,
     /// Records that readers who are gone have lost.
     lost: u64,
@@ -114,6 +118,12 @@ impl Feed {
             };
             waker.into_iter().for_each(Waker::wake);
         }
+    }
+
+    /// The face model of the records, as soon as a stream runs.
+    #[must_use]
+    pub fn model(&self) -> Option<Arc<FaceModel>> {
+        lock(&self.0).model.clone()
     }
 
     fn is_wanted(&self, stream: &str) -> bool {
@@ -213,6 +223,7 @@ impl Plan for FeedRecords {
     }
 
     fn open(self: Box<Self>, context: &Arc<Context>) -> Result<Box<dyn Sink>> {
+        lock(&self.feed.0).model = Some(context.model.clone());
         Ok(Box::new(Publisher { plan: *self, stream: context.stream.clone() }))
     }
 }

@@ -22,12 +22,17 @@ pub fn remember(given: &str) {
         else {
             continue;
         };
-        let mut secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
-        if !secret.is_empty() && !secrets.iter().any(|known| known == secret) {
-            secrets.push(secret.to_owned());
-            // The longest first, because one may contain another.
-            secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        }
+        hide(secret);
+    }
+}
+
+/// Remembers a secret, however it came to be known.
+pub fn hide(secret: &str) {
+    let mut secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !secret.is_empty() && !secrets.iter().any(|known| known == secret) {
+        secrets.push(secret.to_owned());
+        // The longest first, because one may contain another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 }
 

@@ -46,7 +46,7 @@ use crate::{Error, Result};
 use emitter::{Emitter, Stop};
 pub use file::is_picture;
 pub use health::health;
-pub use mask::{mask, remember};
+pub use mask::{hide, mask, remember};
 
 /// Frames of a file queued for a busy reader. For live sources only the newest frame is queued.
 const QUEUED_FRAMES: usize = 3;

@@ -4,6 +4,8 @@
 //! serves all connections; another talks to systemd.
 
 mod connections;
+mod guard;
+mod head;
 mod health;
 mod metrics;
 mod process;
@@ -31,6 +33,8 @@ pub struct Listen {
     pub port: u16,
     /// The records.
     pub feed: Feed,
+    /// What readers of records have to know, if the user has said so.
+    pub token: Option<String>,
 }
 
 /// Whoever watches the process. Dropping it ends the server.

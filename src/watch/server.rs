@@ -16,6 +16,7 @@ use tokio_io_timeout::TimeoutStream;
 
 use super::Listen;
 use super::connections::{Connections, Place};
+use super::guard::Guard;
 use super::site::Site;
 use crate::board::Board;
 use crate::sink::feed::Feed;
@@ -46,7 +47,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn start(listen: Listen, board: Arc<Board>) -> Result<Self> {
-        let Listen { host, port, feed } = listen;
+        let Listen { host, port, feed, token } = listen;
         let named = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let refused = |e: io::Error| {
             Error::Usage(match e.kind() {
@@ -58,7 +59,8 @@ impl Server {
         };
         let listener = TcpListener::bind((host.as_str(), port)).map_err(refused)?;
         let address = prepare(&listener).map_err(refused)?;
-        let site = Arc::new(Site::new(board, feed.clone()));
+        let guard = Guard::new(token, address);
+        let site = Arc::new(Site::new(board, feed.clone(), guard));
         let (stop, stopped) = oneshot::channel();
         let failed = |e| Error::Device(format!("cannot start the server's thread: {e}"));
         let runtime =
@@ -68,9 +70,6 @@ impl Server {
             .spawn(move || runtime.block_on(serve(listener, site, stopped)))
             .map_err(failed)?;
         tracing::info!("listening on http://{address}/");
-        if !address.ip().is_loopback() {
-            tracing::warn!("whoever reaches {address} can read the records: there is no password");
-        }
         Ok(Self { address, feed, stop: Some(stop), thread: Some(thread) })
     }
 

@@ -1,6 +1,6 @@
 //! What the server answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http_body_util::{Either, Full};
 use hyper::body::Bytes;
@@ -10,6 +10,8 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use url::form_urlencoded;
 
+use super::guard::{Guard, Refusal};
+use super::head::head;
 use super::health::{Health, Readiness};
 use super::metrics::Metrics;
 use super::records::Events;
@@ -25,37 +27,40 @@ pub(super) type Answer = Response<Either<Full<Bytes>, Events>>;
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-const START_PAGE: &str = r#"<!DOCTYPE html>
-<html lang="en"><meta charset="utf-8"><title>mmface-live</title>
-<h1>mmface-live</h1>
-<ul>
-<li><a href="/metrics">/metrics</a>: counters and states for Prometheus
-<li><a href="/healthz">/healthz</a>: whether the process works
-<li><a href="/readyz">/readyz</a>: whether all streams are up; <code>/readyz/NAME</code> for one stream
-<li><a href="/records">/records</a>: the records from now on, as server-sent events;
-<code>/records?stream=NAME</code> for one stream
-</ul>
-</html>
-"#;
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The page that shows a head, and its script.
+const LIVE_PAGE: &str = include_str!("live/page.html");
+const LIVE_SCRIPT: &str = include_str!("live/live.js");
+/// What that page may do: nothing but fetch from here.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The pages that there are, but for those of single streams.
+const PAGES: [&str; 7] =
+    ["/", "/live.js", "/head.json", "/metrics", "/healthz", "/readyz", "/records"];
 
 /// The pages, and what they tell about.
 pub(super) struct Site {
     board: Arc<Board>,
     feed: Feed,
     metrics: Metrics,
+    guard: Guard,
+    /// The face model as JSON, once somebody has asked for it.
+    head: OnceLock<Bytes>,
 }
 
 impl Site {
-    pub(super) fn new(board: Arc<Board>, feed: Feed) -> Self {
-        Self { metrics: Metrics::new(board.clone(), feed.clone()), board, feed }
+    pub(super) fn new(board: Arc<Board>, feed: Feed, guard: Guard) -> Self {
+        let metrics = Metrics::new(board.clone(), feed.clone());
+        Self { metrics, board, feed, guard, head: OnceLock::new() }
     }
 
     /// Answers a request. It reads no body.
     pub(super) fn answer<B>(&self, request: &Request<B>) -> Answer {
         let path = request.uri().path();
         let stream = path.strip_prefix("/readyz/");
-        if stream.is_none() && !["/", "/metrics", "/healthz", "/readyz", "/records"].contains(&path)
-        {
+        if stream.is_none() && !PAGES.contains(&path) {
             let text = "there is no such page: see / for those that there are\n";
             return page(StatusCode::NOT_FOUND, TEXT, text);
         }
@@ -66,7 +71,9 @@ impl Site {
             return answer;
         }
         match path {
-            "/" => page(StatusCode::OK, "text/html; charset=utf-8", START_PAGE),
+            "/" => start(),
+            "/live.js" => page(StatusCode::OK, JAVASCRIPT, LIVE_SCRIPT),
+            "/head.json" => self.head(),
             "/metrics" => self.metrics(request),
             "/healthz" => {
                 let health = Health::of(&self.board);
@@ -75,6 +82,16 @@ impl Site {
             "/records" => self.records(request),
             _ => self.readiness(stream),
         }
+    }
+
+    /// The face model, as soon as a stream has one.
+    fn head(&self) -> Answer {
+        let Some(model) = self.feed.model() else {
+            let text = "the networks are still being loaded\n";
+            return page(StatusCode::SERVICE_UNAVAILABLE, TEXT, text);
+        };
+        let text = self.head.get_or_init(|| head(&model).to_string().into());
+        page(StatusCode::OK, JSON, text.clone())
     }
 
     fn metrics<B>(&self, request: &Request<B>) -> Answer {
@@ -96,6 +113,9 @@ impl Site {
     }
 
     fn records<B>(&self, request: &Request<B>) -> Answer {
+        if let Err(refusal) = self.guard.check(request) {
+            return refused(refusal);
+        }
         let query = request.uri().query().unwrap_or_default();
         let only = form_urlencoded::parse(query.as_bytes())
             .find(|(key, _)| key == "stream")
@@ -125,6 +145,29 @@ impl Site {
         let names: Vec<_> = views.iter().filter(|v| v.listed).map(|view| &*view.name).collect();
         let text = format!("there is no such stream; there are: {}\n", names.join(", "));
         page(StatusCode::NOT_FOUND, TEXT, text)
+    }
+}
+
+fn start() -> Answer {
+    let mut answer = page(StatusCode::OK, "text/html; charset=utf-8", LIVE_PAGE);
+    let policy = HeaderValue::from_static(POLICY);
+    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    answer
+}
+
+fn refused(refusal: Refusal) -> Answer {
+    match refusal {
+        Refusal::OtherSite => {
+            let text = "pages of other sites may not read the records\n";
+            page(StatusCode::FORBIDDEN, TEXT, text)
+        }
+        Refusal::NoToken => {
+            let text = "the records need the token: \"Authorization: Bearer …\", or ?token=…\n";
+            let mut answer = page(StatusCode::UNAUTHORIZED, TEXT, text);
+            let scheme = HeaderValue::from_static("Bearer");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            answer
+        }
     }
 }
 

@@ -233,6 +233,163 @@ fn a_receiver_comes_goes_and_comes_back() {
     assert!(done.stderr.contains("somebody listens at"), "{}", done.stderr);
 }
 
+/// The rotation of the head in a frame's messages.
+fn head_of(messages: &[rosc::OscMessage]) -> UnitQuaternion<f32> {
+    let bone = messages.iter().find(|m| m.addr == "/VMC/Ext/Bone/Pos").unwrap();
+    let floats: Vec<f32> = bone.args.iter().filter_map(|a| a.clone().float()).collect();
+    let [.., x, y, z, w] = floats[..] else { panic!("{floats:?}") };
+    UnitQuaternion::from_quaternion(Quaternion::new(w, x, y, z))
+}
+
+/// The value of a shape in a frame's messages.
+fn shape_of(messages: &[rosc::OscMessage], name: &str) -> f32 {
+    let is_it = |m: &&rosc::OscMessage| m.args.first() == Some(&OscType::String(name.into()));
+    let value = messages.iter().find(is_it).unwrap_or_else(|| panic!("no {name}"));
+    value.args[1].clone().float().unwrap()
+}
+
+#[test]
+fn two_faces_move_two_avatars() {
+    // Two ports, one behind the other.
+    let (first, second) = std::iter::from_fn(|| {
+        let first = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let next = first.local_addr().unwrap().port().checked_add(1)?;
+        Some(UdpSocket::bind(("127.0.0.1", next)).ok().map(|second| (first, second)))
+    })
+    .flatten()
+    .next()
+    .unwrap();
+    let (first, second) = (Receiver::on(first), Receiver::on(second));
+    let pipeline = format!(
+        "filesrc location={} ! jpegdec ! imagefreeze num-buffers=30 ! video/x-raw,framerate=25/1",
+        clip("multi_face.jpg").display()
+    );
+    let address = first.address();
+    let flags = ["--pipeline", &pipeline, "--faces", "2", "--vmc-per-face", "--vmc", &address];
+    let seen = run(flags).records();
+    let frames = [first, second].map(|receiver| vmc_frames(receiver.packets()));
+    assert_eq!(frames.each_ref().map(Vec::len), [seen.frames.len(); 2]);
+    // Both are seen in the first frame, and take their ports by their ids.
+    let ids: Vec<u64> = seen.frames[0].faces.iter().map(|face| face.id).collect();
+    assert_eq!(ids.len(), 2);
+    for (port, frames) in frames.iter().enumerate() {
+        let mut compared = 0;
+        for (record, messages) in seen.frames.iter().zip(frames) {
+            let Some(face) = record.faces.iter().find(|face| face.id == ids[port]) else {
+                continue;
+            };
+            let [w, x, y, z] = face.q;
+            let sent = head_of(messages).into_inner();
+            let recorded = Quaternion::new(w, x, -y, -z);
+            assert!(sent.dot(&recorded).abs() > 0.999, "{sent} for {recorded}");
+            compared += 1;
+        }
+        assert!(compared > 20, "{compared} frames of the face at port {port}");
+    }
+}
+
+#[test]
+fn a_signal_makes_the_face_zero() {
+    let vmc = Receiver::start();
+    let (clip, address) = (clip("single_face.mp4"), vmc.address());
+    // A picture that does not change: whatever it shows becomes zero.
+    let still = format!(
+        "filesrc location={} ! qtdemux ! decodebin ! imagefreeze is-live=true ! video/x-raw,framerate=30/1",
+        clip.display()
+    );
+    let mut program = Running::start(command([
+        "--pipeline",
+        &still,
+        "--neutral",
+        "off",
+        "--smooth",
+        "avatar",
+        "--predict",
+        "20",
+        "--vmc",
+        &address,
+    ]));
+    let mut before = 0;
+    program.read_until(|record| {
+        before +=
+            u32::from(matches!(record, mmface::record::Record::Frame(f) if f.faces.len() == 1));
+        before > 20
+    });
+    program.signal("USR1");
+    let mut after = 0;
+    program.read_until(|record| {
+        after += u32::from(matches!(record, mmface::record::Record::Frame(_)));
+        after > 60
+    });
+    program.signal("TERM");
+    let done = program.finish();
+    assert!(done.stderr.contains("the neutral face of id"), "{}", done.stderr);
+    let seen = done.records();
+    assert_eq!(seen.header.smoothing, "avatar");
+    let frames = vmc_frames(vmc.packets());
+    let open = |messages: &Vec<rosc::OscMessage>| {
+        ["BrowInnerUp", "EyeSquintLeft", "MouthSmileLeft", "JawOpen", "MouthPucker"]
+            .map(|name| shape_of(messages, name))
+            .into_iter()
+            .fold(0.0, f32::max)
+    };
+    let (held, zero) = (&frames[frames.len() / 5], frames.last().unwrap());
+    assert!(head_of(held).angle().to_degrees() > 2.0, "the head of this clip is turned");
+    assert!(head_of(zero).angle().to_degrees() < 1.0, "{}", head_of(zero).angle().to_degrees());
+    assert!(open(zero) < 0.02 && open(held) > open(zero), "{} after {}", open(zero), open(held));
+    // What was measured stays measured.
+    let last = seen.frames.iter().rev().find_map(|frame| frame.faces.first()).unwrap();
+    assert!(last.r.iter().any(|angle| angle.abs() > 2.0) && last.relative.is_none());
+    let latency = packets(&seen, "vmc").latency_ms;
+    assert!(latency.p50 > 0.0 && latency.p95 >= latency.p50, "{latency:?}");
+}
+
+#[test]
+fn a_neutral_face_is_kept_in_a_file_and_seen_in_the_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("me.toml");
+    let clip = clip("single_face.mp4");
+    let flags = [
+        "--file",
+        clip.to_str().unwrap(),
+        "--neutral",
+        path.to_str().unwrap(),
+        "--calibrate",
+        "0.5",
+    ];
+    let seen = run(flags).records();
+    let first = seen.faces().next().unwrap();
+    assert_eq!(first.relative.as_deref(), Some(&first.expression[..]), "nothing is known yet");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("[head]") && text.contains("[expression]"), "{text}");
+    let again = run(&flags[..4]).records();
+    let mut differs = false;
+    for (face, before) in again.faces().zip(seen.faces()) {
+        assert_eq!(face.expression, before.expression, "measurements stay measurements");
+        let relative = face.relative.as_ref().unwrap();
+        assert!(relative.iter().zip(&face.expression).all(|(r, e)| *r <= e + 1e-4));
+        differs |= *relative != face.expression;
+    }
+    assert!(differs);
+    let plain = run(&flags[..2]).records();
+    assert!(plain.faces().all(|face| face.relative.is_none()), "off for files");
+}
+
+#[test]
+fn visemes_are_sent_to_avatars_that_know_only_those() {
+    let vmc = Receiver::start();
+    let (clip, address) = (clip("single_face.mp4"), vmc.address());
+    let flags = ["--file", clip.to_str().unwrap(), "--vmc-shapes", "vrm1", "--vmc", &address];
+    run(flags).records();
+    let frames = vmc_frames(vmc.packets());
+    assert_eq!(frames.len(), 72);
+    let of =
+        |name: &str| frames.iter().map(|messages| shape_of(messages, name)).fold(0.0, f32::max);
+    // She talks, and blinks.
+    assert!(of("aa").max(of("oh")).max(of("ou")) > 0.1, "{} {} {}", of("aa"), of("oh"), of("ou"));
+    assert!(of("blinkLeft") > 0.3, "{}", of("blinkLeft"));
+}
+
 #[test]
 fn curves_and_names_come_from_a_file() {
     let folder = tempfile::tempdir().unwrap();

@@ -27,4 +27,5 @@ mod soak;
 mod source;
 mod streams;
 mod tables;
+mod vts;
 mod watched;

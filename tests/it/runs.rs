@@ -158,6 +158,7 @@ impl Run {
     fn start(source: source::Options, sinks: Vec<Box<dyn Plan>>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let options = Options {
+            neutral: Default::default(),
             stream: "test".into(),
             source,
             tracker: TrackerOptions::default(),

@@ -1,5 +1,6 @@
 //! Being watched: metrics, health, records over HTTP, systemd, Prometheus.
 
+mod live;
 mod page;
 mod prometheus;
 mod rude;
@@ -11,6 +12,10 @@ use std::path::{Path, PathBuf};
 use crate::common::clip;
 use crate::common::http::{Answer, get};
 use crate::common::program::{Done, Running, command, shell};
+
+/// A live picture that never ends, without faces.
+const LIVE: &str =
+    "videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=15/1";
 
 /// A program with `--listen 0`, and its address.
 struct Watched {
@@ -106,9 +111,7 @@ fn table(name: &str, lines: &str) -> String {
 
 /// A `[[stream]]` table of a live picture that never ends.
 fn camera(name: &str, lines: &str) -> String {
-    let pipeline = "videotestsrc is-live=true pattern=ball \
-        ! video/x-raw,width=320,height=240,framerate=15/1";
-    table(name, &format!("pipeline = \"{pipeline}\"\n{lines}"))
+    table(name, &format!("pipeline = \"{LIVE}\"\n{lines}"))
 }
 
 /// A `[[stream]]` table of a clip with a face, as fast as the machine can.

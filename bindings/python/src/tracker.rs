@@ -26,7 +26,8 @@ const DETECT_SIZE_OF_PICTURES: u32 = 960;
 /// faces : most faces to follow, 1 to 64.
 /// mode : "recording" (waits for the detector, so that the same frames give the same faces), "live"
 ///     (never waits for it) or "stills" (pictures that have nothing to do with each other).
-/// smooth : strength of the smoothing over time: "off", "light", "medium" or "strong".
+/// smooth : strength of the smoothing over time: "off", "light", "medium", "strong" or
+///     "avatar" (eyelids and jaw fast, the head calm).
 /// device : "auto" or "cpu". This package has no GPU support.
 /// variant : name of the networks in the manifest.
 /// precision : "f32", "bf16", "int8", or None for the fastest that the machine computes in.
@@ -86,8 +87,14 @@ impl Tracker {
             process::check()?;
             let modes =
                 [("recording", Mode::Recording), ("live", Mode::Live), ("stills", Mode::Stills)];
-            let strengths = [Strength::Off, Strength::Light, Strength::Medium, Strength::Strong]
-                .map(|s| (s, s.to_string()));
+            let strengths = [
+                Strength::Off,
+                Strength::Light,
+                Strength::Medium,
+                Strength::Strong,
+                Strength::Avatar,
+            ]
+            .map(|s| (s, s.to_string()));
             let strengths: Vec<_> = strengths.iter().map(|(s, name)| (name.as_str(), *s)).collect();
             let devices = [("auto", Device::Auto), ("cpu", Device::Cpu)];
             let precisions = [

@@ -162,7 +162,7 @@ def test_a_frame_that_is_none_gets_one_sentence(stills, frame, options, sentence
         ({"faces": "four"}, "faces must be a whole number from 1 to 64, not 'four'"),
         ({"faces": True}, "faces must be a whole number"),
         ({"faces": 2**70}, "faces must be a whole number"),
-        ({"smooth": "much"}, 'smooth must be one of "off", "light", "medium", "strong"'),
+        ({"smooth": "much"}, 'smooth must be one of "off", "light", "medium", "strong", "avatar"'),
         ({"mode": "video"}, 'mode must be one of "recording", "live", "stills"'),
         ({"device": "cuda"}, 'device must be one of "auto", "cpu", not \'cuda\''),
         ({"precision": "f16"}, 'precision must be one of "f32", "bf16", "int8"'),

@@ -1,5 +1,7 @@
-use super::*;
 use clap::Parser;
+
+use super::*;
+use crate::neutral;
 
 fn arguments(line: &str) -> RunArgs {
     let words = std::iter::once("mmface-live").chain(line.split_whitespace());
@@ -228,11 +230,20 @@ fn senders_of_avatars_are_asked_for_by_flag_or_key() {
     let of = |line: &str| names(config(&format!("--camera 0 {line}")).expect("fits"));
     assert_eq!(of("--vmc"), ["records", "vmc"]);
     assert_eq!(of("--vmc --live-link 192.168.0.7 --mirror"), ["records", "vmc", "live-link"]);
+    assert_eq!(of("--vts ws://pc:8002/ --vmc-shapes vrm0 --vmc"), ["records", "vmc", "vts"]);
     let all = "--opentrack 4243 --openseeface [::1]:99 --ifacialmocap pc:5 --avatar-face center";
     assert_eq!(of(all), ["records", "ifacialmocap", "openseeface", "opentrack"]);
     for (line, why) in [
         ("--mirror", "add --vmc"),
         ("--avatar-face 3", "add --vmc"),
+        ("--predict 20", "add --vmc"),
+        ("--vmc --predict 900", "--predict 900 is not within 0 to 500"),
+        ("--live-link --vmc-per-face", "add --vmc"),
+        ("--vmc --vmc-per-face --avatar-face 2", "leave one out"),
+        ("--vts-parameters arkit", "add --vts"),
+        ("--vts wss://pc", "write ws://HOST:PORT"),
+        ("--calibrate 2", "--neutral auto"),
+        ("--vmc --calibrate -2", "--calibrate -2 is not within 0 to 3600"),
         ("--vmc 0", "--vmc: 0 is no port"),
         ("--vmc http://pc", "--vmc: http://pc is no address"),
         ("--vmc --avatar-face tallest", "--avatar-face tallest is no face"),
@@ -243,6 +254,20 @@ fn senders_of_avatars_are_asked_for_by_flag_or_key() {
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains(why), "{line}: {error}");
     }
+}
+
+#[test]
+fn neutral_faces_are_learnt_for_avatars_of_live_sources() {
+    let source = |line: &str| config(line).expect("fits").run.neutral.source;
+    assert_eq!(source("--camera 0"), neutral::Source::Off);
+    assert_eq!(source("--camera 0 --vmc"), neutral::Source::Auto);
+    assert_eq!(source("--camera 0 --vmc --neutral off"), neutral::Source::Off);
+    assert_eq!(source("--camera 0 --neutral auto"), neutral::Source::Auto);
+    assert_eq!(source("--camera 0 --neutral me.toml"), neutral::Source::File("me.toml".into()));
+    assert_eq!(
+        config("--camera 0 --vmc --calibrate 3").expect("fits").run.neutral.after,
+        Some(3.0)
+    );
 }
 
 #[test]

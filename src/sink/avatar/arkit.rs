@@ -74,6 +74,20 @@ pub fn value(coefficients: &Coefficients, name: &str) -> f32 {
     index(name).map_or(0.0, |at| coefficients[at])
 }
 
+/// The mean of a coefficient's two sides.
+#[must_use]
+pub fn both(coefficients: &Coefficients, stem: &str) -> f32 {
+    let side = |side: &str| value(coefficients, &format!("{stem}{side}"));
+    f32::midpoint(side("Left"), side("Right"))
+}
+
+/// A name with a large first letter, as some receivers want it.
+#[must_use]
+pub fn pascal(name: &str) -> String {
+    let mut letters = name.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// For each coefficient, its sources among the face model's expressions.
 #[derive(Debug, Clone)]
 pub struct Mapping(Vec<Vec<usize>>);

@@ -55,6 +55,14 @@ pub fn position(params: &Params, [width, height]: [f32; 2]) -> [f32; 3] {
     [(x - (width - 1.0) / 2.0) / f, ((height - 1.0) / 2.0 - y) / f, width / f]
 }
 
+/// Moves a head so that [`position`] is this.
+pub fn place_at(params: &mut Params, [x, y, away]: [f32; 3], [width, height]: [f32; 2]) {
+    let f = width / away.max(1e-3);
+    let z = params.t[2] / params.f.max(1e-3) * f;
+    params.t = [(width - 1.0) / 2.0 + x * f, (height - 1.0) / 2.0 - y * f, z];
+    params.f = f;
+}
+
 /// [yaw, pitch, roll] in degrees as they are applied to a head: it is turned to its own left by
 /// yaw, then looks up by pitch, then tilts towards its own right shoulder by roll, each about the
 /// axes that it then has.
@@ -167,6 +175,9 @@ mod tests {
     fn positions_are_centimetres_from_the_middle_of_the_picture() {
         let params = Params { f: 16.0, t: [639.5 + 80.0, 359.5 - 32.0, 0.0], ..Params::neutral() };
         assert!(near(position(&params, [1280.0, 720.0]), [5.0, 2.0, 80.0], 1e-4));
+        let mut moved = params;
+        place_at(&mut moved, [-3.0, 4.0, 50.0], [1280.0, 720.0]);
+        assert!(near(position(&moved, [1280.0, 720.0]), [-3.0, 4.0, 50.0], 1e-4));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use rosc::{OscBundle, OscMessage, OscPacket, OscTime, OscType, encoder};
 
 use super::arkit;
 use super::pose::{Presence, unity};
-use super::{Pose, Protocol};
+use super::{Pose, Protocol, vrm};
 
 /// Port on which avatars' programs listen.
 pub(super) const PORT: u16 = 39539;
@@ -20,25 +20,39 @@ const NOW: OscTime = OscTime { seconds: 0, fractional: 1 };
 /// that apply places would pull the head into the neck at 0.
 const HEAD_BONE: [f32; 3] = [0.0, 0.09, 0.0];
 
+/// Which shapes of an avatar are moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Shapes {
+    /// ARKit's 52.
+    #[default]
+    Arkit,
+    /// Visemes, emotions and blinks by their names in VRM 0.x.
+    Vrm0,
+    /// The same by their names in VRM 1.0.
+    Vrm1,
+}
+
 /// Sends a few bundles a frame, the last of which applies all.
 #[derive(Debug)]
 pub(super) struct Vmc {
-    /// Names of the coefficients on the wire.
+    shapes: Shapes,
+    /// Names of the shapes on the wire.
     names: Vec<String>,
 }
 
 impl Vmc {
-    /// A sender with these names; the first letter is made large, as some receivers want it.
+    /// A sender of these shapes. `names` are those of ARKit's coefficients; the first letter is made
+    /// large, as some receivers want it.
     #[must_use]
-    pub(super) fn new(names: &[String; arkit::COUNT]) -> Self {
-        Self { names: names.iter().map(|name| large(name)).collect() }
+    pub(super) fn new(shapes: Shapes, names: &[String; arkit::COUNT]) -> Self {
+        let vrm = |names: [&str; vrm::COUNT]| names.map(String::from).into();
+        let names = match shapes {
+            Shapes::Arkit => names.iter().map(|name| arkit::pascal(name)).collect(),
+            Shapes::Vrm0 => vrm(vrm::VRM0),
+            Shapes::Vrm1 => vrm(vrm::VRM1),
+        };
+        Self { shapes, names }
     }
-}
-
-/// A name with a large first letter.
-fn large(name: &str) -> String {
-    let mut letters = name.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn message(address: &str, args: Vec<OscType>) -> OscMessage {
@@ -55,7 +69,11 @@ impl Vmc {
             message("/VMC/Ext/T", vec![OscType::Float(pose.pts as f32)]),
             message("/VMC/Ext/Bone/Pos", bone),
         ];
-        all.extend(self.names.iter().zip(pose.coefficients).map(|(name, value)| {
+        let values: Vec<f32> = match self.shapes {
+            Shapes::Arkit => pose.coefficients.into(),
+            Shapes::Vrm0 | Shapes::Vrm1 => vrm::shapes(&pose.coefficients).into(),
+        };
+        all.extend(self.names.iter().zip(values).map(|(name, value)| {
             let args = vec![OscType::String(name.clone()), OscType::Float(value)];
             message("/VMC/Ext/Blend/Val", args)
         }));
@@ -98,9 +116,18 @@ mod tests {
     use super::*;
 
     fn received(names: &[String; arkit::COUNT], pose: &Pose) -> Vec<OscMessage> {
-        let mut packets = Vec::new();
-        Vmc::new(names).packets(pose, &mut packets);
+        let packets = packets(Shapes::Arkit, names, pose);
         assert!(packets.len() > 1, "2.5 kB do not fit into one");
+        messages(packets)
+    }
+
+    fn packets(shapes: Shapes, names: &[String; arkit::COUNT], pose: &Pose) -> Vec<Vec<u8>> {
+        let mut packets = Vec::new();
+        Vmc::new(shapes, names).packets(pose, &mut packets);
+        packets
+    }
+
+    fn messages(packets: Vec<Vec<u8>>) -> Vec<OscMessage> {
         let mut all = Vec::new();
         for packet in packets {
             assert!(packet.len() <= LARGEST, "{} bytes", packet.len());
@@ -127,12 +154,33 @@ mod tests {
         let values: Vec<_> = all.iter().filter(|m| m.addr == "/VMC/Ext/Blend/Val").collect();
         assert_eq!(values.len(), arkit::COUNT);
         for (at, value) in values.iter().enumerate() {
-            let name = large(arkit::NAMES[at]);
+            let name = arkit::pascal(arkit::NAMES[at]);
             assert_eq!(value.args, [OscType::String(name), OscType::Float(pose.coefficients[at])]);
         }
         assert_eq!(values[0].args[0], OscType::String("EyeBlinkLeft".into()));
         let gone = received(&standard_names(), &Pose { presence: Presence::Gone, ..pose });
         assert_eq!(gone[0].args, [OscType::Int(0)]);
+    }
+
+    #[test]
+    fn avatars_without_arkits_shapes_get_visemes_and_emotions() {
+        let mut pose = pose();
+        pose.coefficients[arkit::index("jawOpen").expect("a name")] = 0.8;
+        pose.coefficients[arkit::index("eyeBlinkRight").expect("a name")] = 0.6;
+        for (shapes, open, blink) in
+            [(Shapes::Vrm0, "A", "Blink_R"), (Shapes::Vrm1, "aa", "blinkRight")]
+        {
+            let packets = packets(shapes, &standard_names(), &pose);
+            assert_eq!(packets.len(), 1, "they fit into one");
+            let all = messages(packets);
+            let values: Vec<_> = all.iter().filter(|m| m.addr == "/VMC/Ext/Blend/Val").collect();
+            assert_eq!(values.len(), vrm::COUNT);
+            for (name, value) in [(open, 0.8), (blink, 0.6)] {
+                let args = [OscType::String(name.into()), OscType::Float(value)];
+                assert!(values.iter().any(|m| m.args == args), "{name}: {values:?}");
+            }
+            assert_eq!(all.last().map(|m| m.addr.as_str()), Some("/VMC/Ext/Blend/Apply"));
+        }
     }
 
     #[test]

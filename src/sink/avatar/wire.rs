@@ -139,7 +139,7 @@ impl Wire {
         }
     }
 
-    /// Confirms the last packets and tells the log how many there were.
+    /// Confirms the last packets.
     pub fn finish(mut self) {
         if let State::Open(socket) = &self.state {
             match socket.take_error() {
@@ -147,9 +147,6 @@ impl Wire {
                 _ => self.refused(),
             }
         }
-        let (sent, failed) = (self.counters.sent.get(), self.counters.failed.get());
-        let lost = if failed > 0 { format!(", {failed} reached nobody") } else { String::new() };
-        tracing::info!("{}: {sent} packets to {}{lost}", self.counters.name, self.address);
     }
 
     fn confirmed(&mut self) {
@@ -227,7 +224,7 @@ fn start(address: &Address) -> State {
 }
 
 /// The address of a host, IPv4 if it has one: most receivers listen to nothing else.
-fn find(host: &str, port: u16) -> io::Result<SocketAddr> {
+pub(super) fn find(host: &str, port: u16) -> io::Result<SocketAddr> {
     let all: Vec<_> = (host, port).to_socket_addrs()?.collect();
     let first = all.iter().find(|address| address.is_ipv4()).or(all.first());
     first.copied().ok_or_else(|| io::Error::other("the name has no address"))

@@ -1,14 +1,17 @@
 //! The writer, with real encoders and decoders.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
+use gstreamer_video::NavigationEvent;
 
 use super::Target;
 use super::canvas::Canvas;
-use super::writer::Writer;
+use super::writer::{Writer, on_key_n};
 use crate::Error;
 
 /// A grey picture; the grey tells which.
@@ -163,4 +166,24 @@ fn without_a_screen_a_window_is_refused_with_the_cure() {
 fn a_run_without_frames_ends() {
     let folder = tempfile::tempdir().expect("a folder");
     open(&folder.path().join("none.mp4")).finish().expect("is finished");
+}
+
+#[test]
+fn the_key_n_in_the_window_is_heard() {
+    gst::init().expect("GStreamer");
+    let input = gst::ElementFactory::make("appsrc").build().expect("an element");
+    let input = input.downcast::<gst_app::AppSrc>().expect("is an appsrc");
+    let pressed = Arc::new(AtomicUsize::new(0));
+    let counted = pressed.clone();
+    on_key_n(&input, move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    input.set_state(gst::State::Paused).expect("starts");
+    let pad = input.static_pad("src").expect("a pad");
+    let keys = ["n", "N", "m"].map(NavigationEvent::new_key_press);
+    for event in keys.iter().chain([&NavigationEvent::new_key_release("n")]) {
+        pad.send_event(event.build());
+    }
+    assert_eq!(pressed.load(Ordering::Relaxed), 2);
+    input.set_state(gst::State::Null).expect("stops");
 }

@@ -5,11 +5,12 @@ use std::path::Path;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
 
 use super::Target;
 use super::canvas::Canvas;
 use crate::sink::files::TruncateOnWrite;
-use crate::{Error, Result};
+use crate::{Error, Result, neutral};
 
 /// Most frames queued for the encoder; then [`Writer::write`] waits.
 const MAX_QUEUED: u64 = 4;
@@ -115,6 +116,9 @@ impl Writer {
             .and_then(|e| e.downcast::<gst_app::AppSrc>().ok())
             .ok_or_else(|| Error::Bug("the writer's pipeline has no input".into()))?;
         input.set_format(gst::Format::Time);
+        if kind == Kind::Window {
+            on_key_n(&input, neutral::mark);
+        }
         if let (Target::File(path), Some(out)) = (target, pipeline.by_name("out")) {
             out.set_property("location", path);
         }
@@ -283,6 +287,21 @@ fn window() -> Result<String> {
                 .into(),
         )
     })
+}
+
+/// Does this whenever the key N is pressed in the window. Windows send keys up the pipeline.
+pub(super) fn on_key_n(input: &gst_app::AppSrc, work: impl Fn() + Send + Sync + 'static) {
+    let Some(pad) = input.static_pad("src") else { return };
+    pad.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
+        if let Some(event) = info.event()
+            && let Ok(gst_video::NavigationEvent::KeyPress { key, .. }) =
+                gst_video::NavigationEvent::parse(event)
+            && key.eq_ignore_ascii_case("n")
+        {
+            work();
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 /// The elements between conversion and file, chosen by the file name's extension.

@@ -5,6 +5,7 @@ pub mod media;
 pub mod program;
 pub mod rtsp;
 pub mod seen;
+pub mod vts;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

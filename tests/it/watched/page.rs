@@ -27,7 +27,8 @@ fn pages_answer_get_and_nothing_else() {
     assert!(watched.address.ip().is_loopback());
     let start = watched.get("/");
     assert!(start.status == 200 && start.head.contains("text/html"), "{start:?}");
-    for page in ["/metrics", "/healthz", "/readyz", "/records"] {
+    assert!(start.head.contains("content-security-policy: default-src 'none'"), "{}", start.head);
+    for page in ["/metrics", "/healthz", "/readyz", "/records", "/head.json"] {
         assert!(start.body.contains(&format!("href=\"{page}\"")), "{}", start.body);
     }
     for (request, status) in [
@@ -39,7 +40,10 @@ fn pages_answer_get_and_nothing_else() {
         ("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405),
         ("DELETE /records HTTP/1.1\r\nHost: x\r\n\r\n", 405),
         ("HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 200),
-        ("HEAD /records HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        ("HEAD /records HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        ("GET /records HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403),
+        ("GET /records HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n", 403),
+        ("HEAD /live.js HTTP/1.1\r\nHost: x\r\n\r\n", 200),
         ("nonsense\r\n\r\n", 400),
     ] {
         let answer = ask(watched.address, request);

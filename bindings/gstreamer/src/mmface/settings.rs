@@ -124,13 +124,15 @@ impl PrecisionName {
 pub(super) enum Smooth {
     #[enum_value(name = "None: every frame stands alone", nick = "off")]
     Off,
-    #[enum_value(name = "Half the jitter, for driving an avatar", nick = "light")]
+    #[enum_value(name = "Half the jitter", nick = "light")]
     Light,
     #[default]
     #[enum_value(name = "A third of the jitter", nick = "medium")]
     Medium,
     #[enum_value(name = "A sixth of the jitter, for heads that move slowly", nick = "strong")]
     Strong,
+    #[enum_value(name = "For avatars: eyelids and jaw fast, the head calm", nick = "avatar")]
+    Avatar,
 }
 
 impl Smooth {
@@ -140,6 +142,7 @@ impl Smooth {
             Self::Light => Strength::Light,
             Self::Medium => Strength::Medium,
             Self::Strong => Strength::Strong,
+            Self::Avatar => Strength::Avatar,
         }
     }
 }

@@ -142,7 +142,7 @@ class Tracker:
         faces: int = 4,
         *,
         mode: Literal["recording", "live", "stills"] = "recording",
-        smooth: Literal["off", "light", "medium", "strong"] = "medium",
+        smooth: Literal["off", "light", "medium", "strong", "avatar"] = "medium",
         device: Literal["auto", "cpu"] = "auto",
         variant: str = "mmface-lite",
         precision: Literal["f32", "bf16", "int8"] | None = None,

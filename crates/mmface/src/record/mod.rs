@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use numbers::rounded;
-use numbers::{digit, digits, fine, fine_rows, list, rows};
+use numbers::{digit, digits, fine, fine_rows, list, optional_list, rows};
 
 use crate::face::{Params, rotation};
 use crate::tracker::Face;
@@ -217,6 +217,9 @@ pub struct FaceRecord {
     /// Expression weights α_exp, 0…1, in the order of the header's names.
     #[serde(serialize_with = "list")]
     pub expression: Vec<f32>,
+    /// The same as seen from this face at rest, whose expressions are 0 here; with `--neutral`.
+    #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "optional_list")]
+    pub relative: Option<Vec<f32>>,
     /// 68 landmarks [x, y] in pixels, i·bug's order; the contour follows the visible outline.
     #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "rows")]
     pub landmarks: Option<Vec<[f32; 2]>>,
@@ -339,10 +342,10 @@ pub struct End {
 }
 
 /// What an output lost or sent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SinkEnd {
     /// The output: `records`, `csv`, `parquet`, `overlay`, `report`, `meshes`, `volumes`,
-    /// `animation`, `vmc`, `live-link`, `ifacialmocap`, `openseeface` or `opentrack`.
+    /// `animation`, `vmc`, `live-link`, `ifacialmocap`, `openseeface`, `opentrack` or `vts`.
     pub name: String,
     /// Frames that came too fast for it and are not in it.
     pub dropped: u64,
@@ -355,12 +358,15 @@ pub struct SinkEnd {
 }
 
 /// Packets that an output sent over the network.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Packets {
     /// Packets that were sent.
     pub sent: u64,
     /// Packets that could not be sent, or for which nobody was there.
     pub failed: u64,
+    /// Percentiles of the latency from decoding a frame to its packet, milliseconds.
+    #[serde(default)]
+    pub latency_ms: Percentiles,
 }
 
 /// Counts of the frames of a run.

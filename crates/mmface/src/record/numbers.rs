@@ -41,6 +41,13 @@ pub(super) fn list<S: Serializer, T: AsRef<[f32]>>(values: &T, s: S) -> Result<S
     s.collect_seq(values.as_ref().iter().map(|v| rounded(f64::from(*v))))
 }
 
+pub(super) fn optional_list<S: Serializer>(
+    values: &Option<Vec<f32>>,
+    s: S,
+) -> Result<S::Ok, S::Error> {
+    list(&values.as_deref().unwrap_or_default(), s)
+}
+
 pub(super) fn rows<S: Serializer, const N: usize>(
     rows: &Option<Vec<[f32; N]>>,
     s: S,

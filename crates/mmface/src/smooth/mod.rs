@@ -10,6 +10,7 @@ mod identity;
 #[cfg(test)]
 mod measured;
 mod one_euro;
+mod predict;
 mod preset;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use identity::with_identity;
+pub use predict::Predictor;
 pub use preset::Strength;
 
 use crate::face::{FaceModel, Params};

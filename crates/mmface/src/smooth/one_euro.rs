@@ -43,7 +43,8 @@ impl<const N: usize> Gain<N> {
     }
 }
 
-fn alpha(cutoff: f32, dt: f32) -> f32 {
+/// The part of the way to a new value that a low-pass takes in `dt` seconds.
+pub(super) fn alpha(cutoff: f32, dt: f32) -> f32 {
     1.0 / (1.0 + 1.0 / (TAU * cutoff * dt))
 }
 

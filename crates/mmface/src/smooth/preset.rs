@@ -12,13 +12,15 @@ use super::one_euro::Tuning;
 pub enum Strength {
     /// No smoothing: every frame stands alone, identity included.
     Off,
-    /// Half the jitter, for driving an avatar.
+    /// Half the jitter.
     Light,
     /// A third of the jitter.
     #[default]
     Medium,
     /// A sixth of the jitter, for heads that move slowly.
     Strong,
+    /// For driving an avatar: eyelids and jaw fast, the head calm.
+    Avatar,
 }
 
 impl fmt::Display for Strength {
@@ -28,6 +30,7 @@ impl fmt::Display for Strength {
             Self::Light => "light",
             Self::Medium => "medium",
             Self::Strong => "strong",
+            Self::Avatar => "avatar",
         })
     }
 }
@@ -72,6 +75,12 @@ impl Preset {
                 rotation: heavy(0.12, 0.5),
                 slow: heavy(0.1, 0.3),
                 quick: tuning(0.3, 4.0),
+            },
+            Strength::Avatar => Self {
+                place: heavy(0.3, 3.0),
+                rotation: heavy(0.3, 1.5),
+                slow: tuning(0.8, 3.0),
+                quick: tuning(1.5, 14.0),
             },
         })
     }

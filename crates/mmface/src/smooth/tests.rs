@@ -52,7 +52,12 @@ fn any_face() -> impl Strategy<Value = Params> {
 }
 
 fn any_strength() -> impl Strategy<Value = Strength> {
-    prop::sample::select(vec![Strength::Light, Strength::Medium, Strength::Strong])
+    prop::sample::select(vec![
+        Strength::Light,
+        Strength::Medium,
+        Strength::Strong,
+        Strength::Avatar,
+    ])
 }
 
 proptest! {
