@@ -33,6 +33,7 @@ fn frame_event(context: &Arc<Context>, pts: f64, params: Option<&Params>) -> Arc
     let mut frame = testing::frame(pts, 1);
     frame.pixels = Arc::new(Image::rgb(320, 200, vec![90; 320 * 200 * 3]).expect("an image"));
     let face = |params: &Params| Face {
+        gaze: None,
         id: 3,
         confidence: 1.0,
         bounds: [100.0, 50.0, 100.0, 100.0],

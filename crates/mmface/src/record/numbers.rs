@@ -41,6 +41,10 @@ pub(super) fn list<S: Serializer, T: AsRef<[f32]>>(values: &T, s: S) -> Result<S
     s.collect_seq(values.as_ref().iter().map(|v| rounded(f64::from(*v))))
 }
 
+pub(super) fn pair<S: Serializer>(value: &Option<[f32; 2]>, s: S) -> Result<S::Ok, S::Error> {
+    value.map(|v| v.map(|v| rounded(f64::from(v)))).serialize(s)
+}
+
 pub(super) fn rows<S: Serializer, const N: usize>(
     rows: &Option<Vec<[f32; N]>>,
     s: S,

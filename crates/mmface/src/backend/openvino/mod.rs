@@ -1,6 +1,9 @@
 //! The CPU backend: OpenVINO.
 
+mod gaze;
 pub mod library;
+
+pub(crate) use gaze::{GAZE, GazeNetwork};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
