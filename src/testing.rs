@@ -59,6 +59,7 @@ pub(crate) fn frame_event(context: &Arc<Context>, frame: Frame, ids: &[u64]) -> 
     let (identity, expression) = (vec![0.1; model.identities], vec![0.2; model.expressions.len()]);
     let params = Params::from_outputs(pose, &identity, &expression).expect("finite");
     let face = |&id: &u64| Face {
+        gaze: None,
         id,
         confidence: 1.0,
         bounds: [0.0; 4],

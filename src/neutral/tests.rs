@@ -26,7 +26,16 @@ fn face(id: u64, expressions: &[(&str, f32)]) -> Face {
     params.rotation = from_angles([8.0, -15.0, 3.0]);
     (params.f, params.t) = (8.0, [400.0, 200.0, 0.0]);
     let raw = params.clone();
-    Face { id, confidence: 1.0, bounds: [0.0; 4], params, raw, landmarks: vec![], volume: None }
+    Face {
+        id,
+        confidence: 1.0,
+        bounds: [0.0; 4],
+        params,
+        raw,
+        landmarks: vec![],
+        gaze: None,
+        volume: None,
+    }
 }
 
 /// Shows a face for some seconds at 30 frames a second, from `start`; what became of the last frame.

@@ -11,6 +11,7 @@ mod faces;
 mod failures;
 mod files;
 mod fuzz_corpus;
+mod gaze;
 mod idle;
 mod ids;
 mod live;

@@ -108,6 +108,12 @@ fn parameters(
         .field("landmarks", numbers(&mut face.landmarks.iter().flatten().copied()))
         .field("identity", numbers(&mut record.identity.iter().copied()))
         .build();
+    if let Some(gaze) = record.gaze {
+        let [pitch, yaw] = gaze.both.angles.map(f64::from);
+        structure.set("gaze-pitch", pitch);
+        structure.set("gaze-yaw", yaw);
+        structure.set("gaze-confidence", f64::from(gaze.both.confidence));
+    }
     for (name, weight) in names.iter().zip(&record.expression) {
         structure.set(name.as_str(), f64::from(*weight));
     }

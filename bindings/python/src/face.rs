@@ -118,6 +118,12 @@ impl Face {
         guarded(|| rows(py, &self.model.model.landmarks3d(&self.face.params)))
     }
 
+    /// Where the eyes look, or None if the models do not tell.
+    #[getter]
+    fn gaze(&self) -> Option<Gaze> {
+        Some(Gaze(self.face.gaze.as_ref()?.into()))
+    }
+
     /// What the networks saw in this frame alone, before smoothing.
     #[getter]
     fn raw(&self) -> Raw {
@@ -168,6 +174,74 @@ impl Face {
              yaw {yaw:.1}°, roll {roll:.1}°>",
             self.face.id
         )
+    }
+}
+
+/// Where a face looks: the subject's left eye, the right eye, and both.
+#[pyclass(frozen, module = "mmface")]
+pub(crate) struct Gaze(mmface::record::Gaze);
+
+#[pymethods]
+impl Gaze {
+    /// The subject's left eye.
+    #[getter]
+    fn left(&self) -> Look {
+        Look(self.0.left)
+    }
+
+    /// The subject's right eye.
+    #[getter]
+    fn right(&self) -> Look {
+        Look(self.0.right)
+    }
+
+    /// Both eyes: the mean of their directions.
+    #[getter]
+    fn both(&self) -> Look {
+        Look(self.0.both)
+    }
+
+    fn __repr__(&self) -> String {
+        let [pitch, yaw] = self.0.both.angles;
+        format!("<Gaze: pitch {pitch:.1}°, yaw {yaw:.1}°, confidence {:.2}>", self.0.both.confidence)
+    }
+}
+
+/// Where an eye looks.
+#[pyclass(frozen, module = "mmface")]
+pub(crate) struct Look(mmface::record::Look);
+
+#[pymethods]
+impl Look {
+    /// Unit vector [x, y, z]: x right, y up, z toward the camera, shape (3,).
+    #[getter]
+    fn direction<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        PyArray1::from_slice(py, &self.0.direction)
+    }
+
+    /// The same as [pitch, yaw] in degrees, with the signs of Face.r, shape (2,).
+    #[getter]
+    fn angles<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        PyArray1::from_slice(py, &self.0.angles)
+    }
+
+    /// Probability that the iris is in sight, 0…1. Below 0.5 the direction is that of the other eye,
+    /// or the last one, or straight ahead.
+    #[getter]
+    fn confidence(&self) -> f32 {
+        self.0.confidence
+    }
+
+    /// Middle of the iris [x, y] in pixels, shape (2,); None while it is not in sight, and of both
+    /// eyes.
+    #[getter]
+    fn iris<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<f32>>> {
+        Some(PyArray1::from_slice(py, &self.0.iris?))
+    }
+
+    fn __repr__(&self) -> String {
+        let [pitch, yaw] = self.0.angles;
+        format!("<Look: pitch {pitch:.1}°, yaw {yaw:.1}°, confidence {:.2}>", self.0.confidence)
     }
 }
 

@@ -54,6 +54,20 @@ def test_expression_is_a_mapping(stills, portrait):
         expression["jawOpen"] = 1
 
 
+def test_gaze_is_where_the_eyes_look(stills, portrait):
+    gaze = only(stills.process(portrait, format="rgb")).gaze
+    for look in (gaze.left, gaze.right, gaze.both):
+        assert look.direction.shape == (3,) and abs(np.linalg.norm(look.direction) - 1) < 1e-4
+        pitch, yaw = np.radians(look.angles)
+        direction = [-np.sin(yaw), np.sin(pitch) * np.cos(yaw), np.cos(pitch) * np.cos(yaw)]
+        assert np.allclose(look.direction, direction, atol=1e-3)
+        # She looks into the camera, or nearly.
+        assert look.confidence > 0.5 and np.degrees(np.arccos(look.direction[2])) < 15
+    assert gaze.both.iris is None
+    # The subject's right eye is on the left of the picture.
+    assert gaze.right.iris[0] < gaze.left.iris[0]
+
+
 def test_pixels_count_and_not_how_they_lie_in_memory(stills, portrait):
     bgr = np.ascontiguousarray(portrait[:, :, ::-1])
     expected = only(stills.process(bgr)).to_dict(landmarks=True)

@@ -18,7 +18,7 @@
 //!
 //! A [`Runtime`] holds what all streams share (networks, detector, face model); a [`Tracker`]
 //! follows the faces of one stream. Data flows one way: [`image`] → [`detect`], [`crop`] →
-//! [`backend`] → tracks → [`smooth`] → [`Face`]. For axes and signs see `docs/conventions.md` in
+//! [`backend`] → tracks → [`gaze`], [`smooth`] → [`Face`]. For axes and signs see `docs/conventions.md` in
 //! the repository.
 
 pub mod backend;
@@ -29,6 +29,7 @@ mod error;
 pub mod face;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod gaze;
 pub mod image;
 pub mod limited;
 pub mod locate;

@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::backend::{self, Backend, Batch, Description, Device, Precision};
+use crate::backend::{self, Backend, Batch, Description, Device, GazeNetwork, Precision};
 use crate::crop::{CROP, CropMap, DetectorRule};
 use crate::detect::{self, MAX_SIZE, MIN_SIZE, Service};
 use crate::error::{Error, Result};
 use crate::face::FaceModel;
+use crate::gaze::GazeRule;
 use crate::image::Image;
 use crate::models::{self, Models, Variant};
 use crate::record;
 use crate::smooth::Strength;
 use crate::track::{Settings, Tracks};
-use crate::tracker::{Fitter, Mode, Observer, Tracker, TrackerOptions};
+use crate::tracker::{Eyes, Fitter, Mode, Observer, Tracker, TrackerOptions};
 
 /// Networks, face detector and face model, opened once for any number of streams. Clones are cheap
 /// and share them.
@@ -25,9 +26,22 @@ struct Inner {
     face_model: Arc<FaceModel>,
     face_model_hash: String,
     backend: Box<dyn Backend>,
+    gaze: Option<Arc<GazeNetwork>>,
     detector: Arc<Service>,
     detector_rule: DetectorRule,
     has_volumes: bool,
+}
+
+impl Inner {
+    /// What an observer needs to see where eyes look.
+    fn gaze_eyes(&self) -> Option<Eyes> {
+        let (network, rule) = (self.gaze.clone()?, self.gaze_rule()?);
+        Some(Eyes { network, rule, model: self.face_model.clone() })
+    }
+
+    fn gaze_rule(&self) -> Option<GazeRule> {
+        self.variant.gaze.filter(|_| self.gaze.is_some())
+    }
 }
 
 /// Settings of a [`Runtime`].
@@ -99,8 +113,9 @@ impl Runtime {
         let session = inner.backend.session()?;
         let smoothing = if mode == Mode::Stills { Strength::Off } else { options.smoothing };
         Ok(Tracker::new(
-            Observer::new(tracks, session, detector, mode, wants_volumes),
-            Fitter::new(&inner.face_model, smoothing, options.refine),
+            Observer::new(tracks, session, detector, mode, wants_volumes)
+                .with_gaze(inner.gaze_eyes()),
+            Fitter::new(&inner.face_model, smoothing, options.refine).with_gaze(inner.gaze_rule()),
         ))
     }
 
@@ -231,12 +246,14 @@ impl RuntimeBuilder {
         let has_volumes = backend.volume.is_some();
         let backend = backend::open(&models, &variant, &backend)?;
         probe(&*backend, &variant, &face_model)?;
+        let gaze = GazeNetwork::open(&models, &variant)?.map(Arc::new);
         let detector = Arc::new(Service::start(detect::open(&detector)?)?);
         Ok(Runtime(Arc::new(Inner {
             variant,
             face_model: Arc::new(face_model),
             face_model_hash,
             backend,
+            gaze,
             detector,
             detector_rule,
             has_volumes,

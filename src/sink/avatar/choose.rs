@@ -71,7 +71,16 @@ mod tests {
     fn face(id: u64, bounds: [f32; 4]) -> Face {
         let params = Params::neutral();
         let raw = params.clone();
-        Face { id, confidence: 1.0, bounds, params, raw, landmarks: vec![], volume: None }
+        Face {
+            id,
+            confidence: 1.0,
+            bounds,
+            params,
+            raw,
+            landmarks: vec![],
+            gaze: None,
+            volume: None,
+        }
     }
 
     fn chosen(chooser: &mut Chooser, faces: &[(u64, [f32; 4])]) -> Option<u64> {

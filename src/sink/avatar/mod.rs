@@ -306,7 +306,7 @@ impl Poser {
         let (presence, known) = self.rest.follow(seen, pts, size);
         let (id, params) = known.unzip();
         let coefficients = match &params {
-            Some(params) => self.mapping.coefficients(&params.expression),
+            Some(params) => pose::with_arkit_turns(self.mapping.coefficients(&params.expression)),
             None => [0.0; arkit::COUNT],
         };
         let ahead = [0.0, 0.0, USUAL_DISTANCE];

@@ -4,6 +4,7 @@
 use std::time::SystemTime;
 
 use mmface::face::{Params, rotation};
+use mmface::gaze;
 use nalgebra::UnitQuaternion;
 
 use super::arkit::{self, Coefficients};
@@ -90,6 +91,17 @@ pub fn unity(turned: &UnitQuaternion<f32>) -> [f32; 4] {
 /// Degrees that an eye turns at a coefficient of 1, sideways and up or down. Taken from packets of
 /// iFacialMocap, which hold both.
 const EYE_DEGREES: [f32; 2] = [40.0, 35.0];
+
+/// ARKit's `eyeLook…` of those of the face model, whose eyes turn less at a coefficient of 1.
+#[must_use]
+pub(super) fn with_arkit_turns(mut coefficients: Coefficients) -> Coefficients {
+    for (value, name) in coefficients.iter_mut().zip(arkit::NAMES) {
+        let Some(degrees) = gaze::full_turn(name) else { continue };
+        let sideways = name.contains("In") || name.contains("Out");
+        *value *= degrees / EYE_DEGREES[usize::from(!sideways)];
+    }
+    coefficients
+}
 
 /// One side of the face.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -61,7 +61,16 @@ mod tests {
     fn face(id: u64) -> Face {
         let params = Params::neutral();
         let raw = params.clone();
-        Face { id, confidence: 1.0, bounds: [0.0; 4], params, raw, landmarks: vec![], volume: None }
+        Face {
+            id,
+            confidence: 1.0,
+            bounds: [0.0; 4],
+            params,
+            raw,
+            landmarks: vec![],
+            gaze: None,
+            volume: None,
+        }
     }
 
     fn assigned(slots: &mut Slots, ids: &[u64], pts: f64) -> Vec<Option<u64>> {

@@ -33,6 +33,7 @@ fn frame_event(context: &Arc<Context>, pts: f64, params: Option<&Params>) -> Arc
     let mut frame = testing::frame(pts, 1);
     frame.pixels = Arc::new(Image::rgb(320, 200, vec![90; 320 * 200 * 3]).expect("an image"));
     let face = |params: &Params| Face {
+        gaze: None,
         id: 3,
         confidence: 1.0,
         bounds: [100.0, 50.0, 100.0, 100.0],
@@ -250,7 +251,7 @@ fn decodes(kind: Kind, packet: &[u8]) -> bool {
         }
         Kind::IFacialMocap => {
             let text = String::from_utf8_lossy(packet).replace("|=", "|");
-            let read = ifacialmocap::Value::parse_str_lossy(text);
+            let read = ::ifacialmocap::Value::parse_str_lossy(text);
             read.is_ok_and(|read| read.int_keys.len() == arkit::COUNT)
         }
         Kind::OpenSeeFace => packet.len() == 1785 && is_finite(&packet[12..28]),

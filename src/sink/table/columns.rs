@@ -102,6 +102,10 @@ impl Columns {
         self.add(Kind::Seconds, ["timestamp"]);
         self.add(Kind::Number, ["confidence"]);
         self.add(Kind::Whole, ["success"]);
+        for eye in ["gaze_0", "gaze_1"] {
+            self.add(Kind::Number, ["x", "y", "z"].map(|axis| format!("{eye}_{axis}")));
+        }
+        self.add(Kind::Number, ["gaze_angle_x", "gaze_angle_y"]);
         self.add(Kind::Number, ["pose_Rx", "pose_Ry", "pose_Rz"]);
         if self.groups.landmarks {
             self.add_numbered("x_", LANDMARKS);
@@ -117,6 +121,10 @@ impl Columns {
         self.add(Kind::Number, ["box_x", "box_y", "box_width", "box_height"]);
         self.add(Kind::Number, ["f", "pitch", "yaw", "roll", "q_w", "q_x", "q_y", "q_z"]);
         self.add(Kind::Number, ["t_x", "t_y", "t_z"]);
+        self.add(Kind::Number, ["gaze_confidence", "gaze_pitch", "gaze_yaw"]);
+        for eye in ["left", "right"] {
+            self.add(Kind::Number, ["x", "y"].map(|axis| format!("iris_{eye}_{axis}")));
+        }
         self.add(Kind::Number, self.expressions.clone());
         self.add_numbered("identity_", self.identity);
         if self.groups.landmarks {
@@ -160,6 +168,12 @@ impl Columns {
             Some(face.map_or(&[0.0][..], |face| std::slice::from_ref(&face.confidence))),
         );
         row.whole(Some(i64::from(face.is_some())));
+        let gaze = face.and_then(|face| face.gaze);
+        // Its first eye is the one on the left of the picture.
+        for look in [gaze.map(|gaze| gaze.right), gaze.map(|gaze| gaze.left)] {
+            row.doubles(3, look.map(|look| openface_axes(look.direction)));
+        }
+        row.doubles(2, gaze.map(|gaze| openface_angles(gaze.both.direction)));
         let angles = face.map(|face| radians(face.r));
         row.doubles(3, angles);
         if self.groups.landmarks {
@@ -186,6 +200,12 @@ impl Columns {
         row.numbers(3, face.map(|face| &face.r[..]));
         row.numbers(4, face.map(|face| &face.q[..]));
         row.numbers(3, face.map(|face| &face.t[..]));
+        let gaze = face.and_then(|face| face.gaze.as_ref());
+        row.numbers(1, gaze.map(|gaze| std::slice::from_ref(&gaze.both.confidence)));
+        row.numbers(2, gaze.map(|gaze| &gaze.both.angles[..]));
+        for look in [gaze.map(|gaze| &gaze.left), gaze.map(|gaze| &gaze.right)] {
+            row.numbers(2, look.and_then(|look| look.iris.as_ref()).map(|iris| &iris[..]));
+        }
         row.numbers(self.expressions.len(), face.map(|face| &face.expression[..]));
         row.numbers(self.identity, face.map(|face| &face.identity[..]));
         if self.groups.landmarks {
@@ -250,6 +270,18 @@ fn signed(value: u64) -> i64 {
 /// OpenFace's (Rx, Ry, Rz) of [pitch, yaw, roll] in degrees: radians, with its sign of the pitch.
 fn radians([pitch, yaw, roll]: [f32; 3]) -> [f64; 3] {
     [-number(pitch), number(yaw), number(roll)].map(|v| fine(v.to_radians()))
+}
+
+/// A direction in OpenFace's axes: x right, y down, z away from the camera.
+fn openface_axes([x, y, z]: [f32; 3]) -> [f64; 3] {
+    [x, -y, -z].map(|v| fine(f64::from(v)))
+}
+
+/// OpenFace's `gaze_angle_x` and `gaze_angle_y` in radians: positive to the right of the picture, and
+/// down.
+fn openface_angles([x, y, z]: [f32; 3]) -> [f64; 2] {
+    let [x, y, z] = [x, y, z].map(f64::from);
+    [x.atan2(z), (-y).atan2(z)].map(fine)
 }
 
 /// Rounds to six decimals. Adding 0 turns −0 into 0.

@@ -5,7 +5,7 @@ use std::fs::File;
 use ::parquet::basic::Compression;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::Field;
-use mmface::record::{Dropped, FaceModel, FaceRecord, Latency, Network, Raw};
+use mmface::record::{Dropped, FaceModel, FaceRecord, Gaze, Latency, Look, Network, Raw};
 
 use super::*;
 
@@ -51,6 +51,11 @@ fn face(id: u64) -> FaceRecord {
         expression: vec![0.25, 0.75],
         landmarks: Some((0..68).map(|i| [i as f32, 2.0 * i as f32]).collect()),
         landmarks3d: Some((0..68).map(|i| [i as f32, 0.0, -1.0]).collect()),
+        gaze: Some(Gaze {
+            left: Look { iris: Some([5.0, 6.0]), ..look([0.6, 0.0, 0.8]) },
+            right: look([0.0, 0.6, 0.8]),
+            both: look([-0.5, 0.5, 0.707_106_8]),
+        }),
         raw: Some(Raw {
             f: 12.0,
             r: [1.0, 2.0, 3.0],
@@ -60,6 +65,10 @@ fn face(id: u64) -> FaceRecord {
         }),
         ..FaceRecord::default()
     }
+}
+
+fn look(direction: [f32; 3]) -> Look {
+    Look { direction, angles: [30.0, 45.0], confidence: 0.9, iris: None }
 }
 
 fn frame(number: u64, faces: Vec<FaceRecord>) -> Frame {
@@ -107,6 +116,17 @@ fn a_face_is_a_row_under_the_names_of_openface_and_of_the_records() {
         ("timestamp", "0.000000"),
         ("confidence", "0.9877"),
         ("success", "1"),
+        // The eye on the left of the picture is the subject's right one; OpenFace's y points down, its
+        // z away from the camera.
+        ("gaze_0_x", "0.000000"),
+        ("gaze_0_y", "-0.600000"),
+        ("gaze_0_z", "-0.800000"),
+        ("gaze_1_x", "0.600000"),
+        ("gaze_angle_x", "-0.615480"),
+        ("gaze_angle_y", "-0.615480"),
+        ("gaze_yaw", "45"),
+        ("iris_left_y", "6"),
+        ("iris_right_x", ""),
         // Radians; down is positive, as OpenFace has it.
         ("pose_Rx", "-0.174533"),
         ("pose_Ry", "-0.349066"),
@@ -132,7 +152,16 @@ fn a_face_is_a_row_under_the_names_of_openface_and_of_the_records() {
     let nobody = &rows[2];
     assert_eq!((&*nobody["frame"], &*nobody["success"]), ("2", "0"));
     assert_eq!((&*nobody["confidence"], &*nobody["timestamp"]), ("0", "0.033333"));
-    for name in ["face_id", "pose_Rx", "x_0", "jawOpen", "raw_f", "landmarks3d_x_0"] {
+    for name in [
+        "face_id",
+        "gaze_0_x",
+        "gaze_confidence",
+        "pose_Rx",
+        "x_0",
+        "jawOpen",
+        "raw_f",
+        "landmarks3d_x_0",
+    ] {
         assert_eq!(nobody[name], "", "{name}");
     }
 }
@@ -157,10 +186,12 @@ fn records_with_lists_of_other_lengths_keep_their_columns() {
     odd.identity = vec![1.0; 9];
     odd.landmarks = Some(vec![]);
     odd.raw = None;
+    odd.gaze = None;
     let (_folder, path) = written(TableFormat::Csv, ALL, &[frame(0, vec![odd])]);
     let row = &read_csv(&path)[0];
     assert_eq!((&*row["jawOpen"], &*row["eyeBlinkLeft"], &*row["identity_1"]), ("0.5", "", "1"));
     assert_eq!((&*row["x_0"], &*row["raw_f"], &*row["landmarks3d_z_67"]), ("", "", "-1"));
+    assert_eq!((&*row["gaze_1_z"], &*row["iris_left_x"]), ("", ""));
 }
 
 #[test]

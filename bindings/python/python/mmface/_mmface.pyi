@@ -16,6 +16,8 @@ __all__ = [
     "Expression",
     "Face",
     "FaceModel",
+    "Gaze",
+    "Look",
     "Mesh",
     "Raw",
     "Tracker",
@@ -34,6 +36,19 @@ class _RawDict(TypedDict):
     identity: list[float]
     expression: list[float]
 
+class _LookDictRequired(TypedDict):
+    direction: list[float]
+    angles: list[float]
+    confidence: float
+
+class _LookDict(_LookDictRequired, total=False):
+    iris: list[float]
+
+class _GazeDict(TypedDict):
+    left: _LookDict
+    right: _LookDict
+    both: _LookDict
+
 class _FaceDictRequired(TypedDict):
     id: int
     confidence: float
@@ -48,6 +63,7 @@ class _FaceDictRequired(TypedDict):
 class _FaceDict(_FaceDictRequired, total=False):
     landmarks: list[list[float]]
     landmarks3d: list[list[float]]
+    gaze: _GazeDict
     vertices: list[list[float]]
     raw: _RawDict
 
@@ -78,6 +94,26 @@ class Raw:
     def expression(self) -> Expression: ...
 
 @final
+class Look:
+    @property
+    def direction(self) -> _Floats: ...
+    @property
+    def angles(self) -> _Floats: ...
+    @property
+    def confidence(self) -> float: ...
+    @property
+    def iris(self) -> _Floats | None: ...
+
+@final
+class Gaze:
+    @property
+    def left(self) -> Look: ...
+    @property
+    def right(self) -> Look: ...
+    @property
+    def both(self) -> Look: ...
+
+@final
 class Face:
     @property
     def id(self) -> int: ...
@@ -101,6 +137,8 @@ class Face:
     def landmarks(self) -> _Floats: ...
     @property
     def landmarks3d(self) -> _Floats: ...
+    @property
+    def gaze(self) -> Gaze | None: ...
     @property
     def raw(self) -> Raw: ...
     def vertices(self) -> _Floats: ...

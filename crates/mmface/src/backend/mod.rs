@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::models::{Models, Variant};
 
+pub(crate) use openvino::{GAZE, GazeNetwork};
 pub use openvino::{cpu_name, library};
 
 /// The PMN's outputs for one crop.

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use reader::Reader;
 
-use super::{Params, rotation};
+use super::eyes::EyeModel;
+use super::{Eye, Params, rotation};
 use crate::crop::rotated;
 use crate::error::{Error, Result};
 
@@ -38,10 +39,12 @@ pub struct FaceModel {
     pub triangle_region: Vec<u8>,
     /// Names of the regions.
     pub regions: Vec<String>,
-    vertices: Basis,
+    pub(super) vertices: Basis,
     yaw_bins: Vec<f32>,
     landmarks: Vec<Basis>,
-    landmarks3d: Basis,
+    pub(super) landmarks3d: Basis,
+    /// `None` for a model without eyeballs.
+    eyes: Option<EyeModel>,
     /// Centre of a face's volume, model space.
     volume_centre: [f32; 3],
     /// How mirroring acts on the modes: the sign of each identity mode, and the index of each
@@ -51,14 +54,14 @@ pub struct FaceModel {
 
 /// Points that depend linearly on the weights. `mean`: 3·points values; `modes`: the identity
 /// modes, then the expression modes, 3·points values each.
-struct Basis {
-    mean: Vec<f32>,
-    modes: Vec<f32>,
+pub(super) struct Basis {
+    pub(super) mean: Vec<f32>,
+    pub(super) modes: Vec<f32>,
 }
 
 impl Basis {
     /// mean + Σ weight · mode: 3·points values.
-    fn shape<'a>(&self, weights: impl Iterator<Item = &'a f32>) -> Vec<f32> {
+    pub(super) fn shape<'a>(&self, weights: impl Iterator<Item = &'a f32>) -> Vec<f32> {
         let mut shape = self.mean.clone();
         for (mode, &weight) in self.modes.chunks_exact(self.mean.len()).zip(weights) {
             if weight != 0.0 {
@@ -67,9 +70,18 @@ impl Basis {
         }
         shape
     }
+
+    /// The same for some of the points only.
+    pub(super) fn picked(&self, which: &[usize]) -> Self {
+        let pick = |flat: &[f32]| -> Vec<f32> {
+            which.iter().flat_map(|at| flat[3 * at..3 * at + 3].iter().copied()).collect()
+        };
+        let modes = self.modes.chunks_exact(self.mean.len()).flat_map(pick).collect();
+        Self { mean: pick(&self.mean), modes }
+    }
 }
 
-fn points(flat: &[f32]) -> Vec<[f32; 3]> {
+pub(super) fn points(flat: &[f32]) -> Vec<[f32; 3]> {
     flat.as_chunks().0.to_vec()
 }
 
@@ -203,6 +215,13 @@ impl FaceModel {
             },
             ..params
         }
+    }
+
+    /// The subject's right eye and left eye in model space, with eyeballs `size` times as large as
+    /// the model's. `None` if the model has no eyeballs.
+    #[must_use]
+    pub fn eyes(&self, params: &Params, size: f32) -> Option<[Eye; 2]> {
+        Some(self.eyes.as_ref()?.of(params, size))
     }
 
     /// The 68 landmarks as points fixed on the mesh, hidden ones included: x, y in pixels, z in

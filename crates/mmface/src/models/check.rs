@@ -4,10 +4,11 @@
 use std::path::Path;
 
 use super::{Manifest, NetworkFile};
-use crate::backend::Inference;
+use crate::backend::{GAZE, Inference};
 use crate::crop::{CROP, CropRule};
 use crate::error::{Error, Result};
 use crate::face::{FaceModel, LANDMARKS};
+use crate::gaze::GazeRule;
 
 /// Errors name the entry, and say what could be.
 type Checked = std::result::Result<(), String>;
@@ -27,6 +28,13 @@ pub(super) fn manifest(manifest: &Manifest) -> Checked {
         }
         within(&at, "crop.scale", scale, 0.7, 3.0)?;
         within(&at, "crop.raise", raise, -0.5, 0.5)?;
+        if let Some(GazeRule { span, eyeball }) = variant.gaze {
+            within(&at, "gaze.span", span, 1.0, 4.0)?;
+            within(&at, "gaze.eyeball", eyeball, 0.5, 1.5)?;
+            if !variant.networks.contains_key(GAZE) {
+                return Err(format!("{at}.gaze has no network {GAZE:?}"));
+            }
+        }
         for (network, about) in &variant.networks {
             let at = format!("{at}.networks.{network}");
             file(&at, &about.file, &about.sha256)?;
@@ -68,6 +76,8 @@ fn shapes(at: &str, network: &str, about: &NetworkFile) -> Checked {
             ("pmn", "pose") => vec![7],
             ("pmn", "presence") => vec![1],
             ("pmn", "points") => vec![LANDMARKS as i64, 2],
+            (GAZE, "points") => vec![3, 2],
+            (GAZE, "confidence") => vec![1],
             ("pmn", "identity" | "expression") => match &output.shape[..] {
                 [_, toml::Value::Integer(count @ 1..)] => vec![*count],
                 _ => {

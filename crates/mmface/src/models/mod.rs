@@ -14,6 +14,7 @@ pub(crate) use self::check::outputs as check_outputs;
 use crate::crop::{CropRule, DetectorRule};
 use crate::error::{Error, Result};
 use crate::face::FaceModel;
+use crate::gaze::GazeRule;
 use crate::limited::read_limited;
 use crate::locate;
 
@@ -63,6 +64,9 @@ pub struct Variant {
     /// camera, 0…1; see [`FaceModel::with_seen_landmarks`].
     #[serde(default)]
     pub points_weight: f32,
+    /// How patches around the eyes are cut; `None` if the variant has no gaze network.
+    #[serde(default)]
+    pub gaze: Option<GazeRule>,
     networks: BTreeMap<String, NetworkFile>,
 }
 

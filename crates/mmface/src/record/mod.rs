@@ -12,9 +12,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use numbers::rounded;
-use numbers::{digit, digits, fine, fine_rows, list, optional_list, rows};
+use numbers::{digit, digits, fine, fine_rows, list, optional_list, pair, rows};
 
 use crate::face::{Params, rotation};
+use crate::gaze;
 use crate::tracker::Face;
 
 /// Version of the record format, written into every header. It changes when a field changes its
@@ -220,6 +221,9 @@ pub struct FaceRecord {
     /// The same as seen from this face at rest, whose expressions are 0 here; with `--neutral`.
     #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "optional_list")]
     pub relative: Option<Vec<f32>>,
+    /// Where the eyes look; absent if the networks do not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gaze: Option<Gaze>,
     /// 68 landmarks [x, y] in pixels, i·bug's order; the contour follows the visible outline.
     #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "rows")]
     pub landmarks: Option<Vec<[f32; 2]>>,
@@ -236,6 +240,52 @@ pub struct FaceRecord {
     /// The volume that was written for this face.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub volume: Option<Volume>,
+}
+
+/// Where a face looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Gaze {
+    /// The subject's left eye.
+    pub left: Look,
+    /// The subject's right eye.
+    pub right: Look,
+    /// Both eyes: the mean of their directions.
+    pub both: Look,
+}
+
+/// Where an eye looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Look {
+    /// Unit vector [x, y, z] in camera space: x right, y up, z toward the camera.
+    #[serde(serialize_with = "list")]
+    pub direction: [f32; 3],
+    /// The same as [pitch, yaw] in degrees, with the signs of `r`: those of a head that looks there.
+    #[serde(serialize_with = "list")]
+    pub angles: [f32; 2],
+    /// Probability that the iris is in sight, 0…1. Below 0.5 the direction is that of the other eye,
+    /// or the last one, or straight ahead.
+    #[serde(serialize_with = "digit")]
+    pub confidence: f32,
+    /// Middle of the iris [x, y] in pixels, where it is in sight; of one eye only.
+    #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "pair")]
+    pub iris: Option<[f32; 2]>,
+}
+
+impl From<&gaze::Gaze> for Gaze {
+    fn from(gaze: &gaze::Gaze) -> Self {
+        let look = |direction, confidence, iris| Look {
+            direction,
+            angles: gaze::angles(direction),
+            confidence,
+            iris,
+        };
+        let eye = |eye: &gaze::EyeGaze| look(eye.direction, eye.confidence, eye.iris);
+        Self {
+            left: eye(&gaze.left),
+            right: eye(&gaze.right),
+            both: look(gaze.direction, gaze.confidence, None),
+        }
+    }
 }
 
 /// Place of a face's volume in the frame.
@@ -283,6 +333,7 @@ impl From<&Face> for FaceRecord {
             t: params.t,
             identity: params.identity.clone(),
             expression: params.expression.clone(),
+            gaze: face.gaze.as_ref().map(Into::into),
             ..Self::default()
         }
     }

@@ -48,6 +48,10 @@ pub(super) fn optional_list<S: Serializer>(
     list(&values.as_deref().unwrap_or_default(), s)
 }
 
+pub(super) fn pair<S: Serializer>(value: &Option<[f32; 2]>, s: S) -> Result<S::Ok, S::Error> {
+    value.map(|v| v.map(|v| rounded(f64::from(v)))).serialize(s)
+}
+
 pub(super) fn rows<S: Serializer, const N: usize>(
     rows: &Option<Vec<[f32; N]>>,
     s: S,

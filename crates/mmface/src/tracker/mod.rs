@@ -1,8 +1,10 @@
 //! The public interface: images and timestamps of one stream in, faces out.
 
+mod eyes;
 mod fitter;
 mod observer;
 
+pub(crate) use eyes::Eyes;
 pub use fitter::Fitter;
 pub use observer::{Observation, Observer, Shows};
 
@@ -12,6 +14,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::face::Params;
+use crate::gaze::Gaze;
 use crate::image::Image;
 use crate::smooth::Strength;
 use crate::volume::Volume;
@@ -89,6 +92,8 @@ pub struct Face {
     /// The 68 landmarks of the smoothed parameters in i·bug's order; the contour follows the
     /// visible outline.
     pub landmarks: Vec<[f32; 2]>,
+    /// Where the eyes look; `None` if the models have no gaze network.
+    pub gaze: Option<Gaze>,
     /// The volume head's output, if it was requested and the face is in sight.
     pub volume: Option<Arc<Volume>>,
 }

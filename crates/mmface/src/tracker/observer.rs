@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Mode;
+use super::{Eyes, Mode};
 use crate::backend::{Batch, Inference, Output, Session};
 use crate::crop::CropMap;
 use crate::detect::{Client, Detection};
 use crate::error::{Error, Result};
+use crate::gaze::Sight;
 use crate::image::Image;
 use crate::track::{Change, Crowd, CutDetector, Key, Tracked, Tracks};
 use crate::volume::Volume;
@@ -22,6 +23,8 @@ pub struct Observation {
     pub(super) faces: Vec<Tracked>,
     /// The volume of each of `faces`.
     pub(super) volumes: Vec<Option<Arc<Volume>>>,
+    /// What is seen of the eyes of each of `faces`.
+    pub(super) sights: Vec<Option<[Sight; 2]>>,
     pub(super) detect_ms: f64,
     pub(super) infer_ms: f64,
     pub(super) crowd: Option<Crowd>,
@@ -49,6 +52,8 @@ impl Observation {
 pub struct Observer {
     tracks: Tracks,
     session: Box<dyn Session>,
+    /// `None` without a gaze network.
+    eyes: Option<Eyes>,
     detector: Client,
     mode: Mode,
     /// Whether a call waits for the detector if nobody is followed, live too.
@@ -76,6 +81,7 @@ impl Observer {
         Self {
             tracks,
             session,
+            eyes: None,
             detector,
             mode,
             patient: false,
@@ -85,6 +91,11 @@ impl Observer {
             waited: 0,
             is_outdated: false,
         }
+    }
+
+    /// The same observer, which also looks at eyes.
+    pub(crate) fn with_gaze(self, eyes: Option<Eyes>) -> Self {
+        Self { eyes, ..self }
     }
 
     /// Observes the next image, taken at `pts` seconds. `next` is the image of the following call
@@ -122,6 +133,11 @@ impl Observer {
             seen.into_iter().map(|Inference { output, volume }| (output, volume)).unzip();
         let volumes = mean_volumes(&crops, volumes)?;
         let faces = self.tracks.update(pts, image, &crops, outputs);
+        let sights = faces.iter().map(|face| match &self.eyes {
+            Some(eyes) => eyes.look(image, face),
+            None => Ok(None),
+        });
+        let sights = sights.collect::<Result<_>>()?;
         let volume_of = |face: &Tracked| {
             let crop = face.crop?;
             volumes.iter().find(|(first, _)| *first == crop).map(|(_, volume)| volume.clone())
@@ -130,6 +146,7 @@ impl Observer {
             pts,
             volumes: faces.iter().map(volume_of).collect(),
             faces,
+            sights,
             detect_ms,
             infer_ms: started.elapsed().as_secs_f64() * 1e3,
             crowd: self.tracks.crowd(&found),

@@ -1,7 +1,10 @@
 //! The CPU backend: OpenVINO.
 
 mod compiled;
+mod gaze;
 pub mod library;
+
+pub(crate) use gaze::{GAZE, GazeNetwork};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};

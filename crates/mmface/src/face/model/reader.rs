@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use safetensors::{Dtype, SafeTensors};
 
-use super::{Basis, FaceModel, LANDMARKS};
+use super::{Basis, EyeModel, FaceModel, LANDMARKS};
 
 /// Largest number. Sums of products of such numbers are finite.
 const LARGEST: f64 = 1e9;
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
         let landmarks = self.on_mesh("landmark", &vertices, Some(bins[0]))?;
         let landmarks3d = self.on_mesh("landmarks3d", &vertices, None)?.remove(0);
         let (_, centre) = self.shaped("volume_centre", &[Some(3)])?;
-        Ok(FaceModel {
+        let mut model = FaceModel {
             name: self.text.get("name").cloned().unwrap_or_else(|| "unnamed".into()),
             identities,
             expressions,
@@ -166,8 +166,11 @@ impl<'a> Reader<'a> {
             yaw_bins: yaw_bins.iter().map(|v| *v as f32).collect(),
             landmarks,
             landmarks3d,
+            eyes: None,
             volume_centre: std::array::from_fn(|axis| centre[axis] as f32),
             mirror,
-        })
+        };
+        model.eyes = EyeModel::find(&model);
+        Ok(model)
     }
 }
