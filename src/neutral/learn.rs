@@ -4,7 +4,7 @@ use mmface::Face;
 use nalgebra::{Quaternion, UnitQuaternion};
 
 use super::{MOST, Neutral};
-use crate::sink::avatar::pose::position;
+use crate::place::position;
 
 /// Number of steps into which 0…1 is divided.
 const STEPS: usize = 50;

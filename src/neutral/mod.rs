@@ -20,7 +20,7 @@ use mmface::face::{FaceModel, Params};
 use nalgebra::{UnitQuaternion, Vector3};
 
 use self::learn::{Learner, Marking};
-use crate::sink::avatar::pose::{USUAL_DISTANCE, place_at, position};
+use crate::place::{USUAL_DISTANCE, place_at, position};
 use crate::{Error, Result};
 
 /// How often neutral faces were asked for in this process.

@@ -31,7 +31,7 @@ use nalgebra::UnitQuaternion;
 
 use self::arkit::Mapping;
 use self::choose::{Choice, Chooser};
-use self::pose::{Pose, USUAL_DISTANCE, position};
+use self::pose::Pose;
 use self::rest::Rest;
 use self::slots::Slots;
 use self::tune::Tuning;
@@ -40,6 +40,7 @@ use self::wire::{Address, Wire};
 use super::{Context, Event, FrameEvent, Plan, Sink, WhenSlow};
 use crate::Result;
 use crate::counters::SinkCounters;
+use crate::place::{USUAL_DISTANCE, position};
 
 /// The way to a receiver. Nothing in it ever waits.
 trait Link: Send {

@@ -31,7 +31,7 @@ pub struct Pose {
     /// right, y up, z toward the camera).
     pub rotation: UnitQuaternion<f32>,
     /// Place of the head in centimetres: to the right in the picture and up, both from its middle;
-    /// and the distance from the camera. See [`position`].
+    /// and the distance from the camera. See [`position`](crate::place::position).
     pub position: [f32; 3],
     /// The face model's parameters of the same pose, once a face was seen.
     pub params: Option<Params>,
@@ -41,27 +41,6 @@ pub struct Pose {
     pub pts: f64,
     /// Wall clock time of the frame.
     pub time: SystemTime,
-}
-
-/// Distance at which a head counts as being before the first is seen, centimetres.
-pub const USUAL_DISTANCE: f32 = 60.0;
-
-/// Place of a head in centimetres, see [`Pose::position`]. The camera's focal length is not known:
-/// it is taken as the frame's width, which is a horizontal field of view of 53°. With any other
-/// camera the distance is wrong by a constant factor; directions are right.
-#[must_use]
-pub fn position(params: &Params, [width, height]: [f32; 2]) -> [f32; 3] {
-    let f = params.f.max(1e-3);
-    let [x, y, _] = params.t;
-    [(x - (width - 1.0) / 2.0) / f, ((height - 1.0) / 2.0 - y) / f, width / f]
-}
-
-/// Moves a head so that [`position`] is this.
-pub fn place_at(params: &mut Params, [x, y, away]: [f32; 3], [width, height]: [f32; 2]) {
-    let f = width / away.max(1e-3);
-    let z = params.t[2] / params.f.max(1e-3) * f;
-    params.t = [(width - 1.0) / 2.0 + x * f, (height - 1.0) / 2.0 - y * f, z];
-    params.f = f;
 }
 
 /// [yaw, pitch, roll] in degrees as they are applied to a head: it is turned to its own left by
@@ -181,15 +160,6 @@ mod tests {
     fn straight_up_is_no_nonsense() {
         let up = about(Vector3::y(), 30.0) * about(Vector3::x(), -90.0);
         assert!(near(yaw_pitch_roll(&up), [30.0, 90.0, 0.0], 0.2), "{:?}", yaw_pitch_roll(&up));
-    }
-
-    #[test]
-    fn positions_are_centimetres_from_the_middle_of_the_picture() {
-        let params = Params { f: 16.0, t: [639.5 + 80.0, 359.5 - 32.0, 0.0], ..Params::neutral() };
-        assert!(near(position(&params, [1280.0, 720.0]), [5.0, 2.0, 80.0], 1e-4));
-        let mut moved = params;
-        place_at(&mut moved, [-3.0, 4.0, 50.0], [1280.0, 720.0]);
-        assert!(near(position(&moved, [1280.0, 720.0]), [-3.0, 4.0, 50.0], 1e-4));
     }
 
     #[test]

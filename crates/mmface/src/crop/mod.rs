@@ -176,7 +176,11 @@ pub fn sample(image: &Image, map: &CropMap, out: &mut [u8]) {
         .zip(green.chunks_exact_mut(CROP))
         .zip(blue.chunks_exact_mut(CROP));
     for (v, ((red, green), blue)) in rows.enumerate() {
-        let [mut x, mut y] = map.frame_from_crop([0.0, v as f32]).map(|c| fixed(f64::from(c)));
+        let start = map.frame_from_crop([0.0, v as f32]).map(|c| fixed(f64::from(c)));
+        if pixels.row(start, step, [&mut *red, &mut *green, &mut *blue]) {
+            continue;
+        }
+        let [mut x, mut y] = start;
         for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
             [*r, *g, *b] = pixels.at(x, y);
             x += step[0];
@@ -245,12 +249,55 @@ impl Channel<'_> {
         blend([tap(ix, iy), tap(ix + 1, iy), tap(ix, iy + 1), tap(ix + 1, iy + 1)])
     }
 
+    /// Whether the bilinear values at all places between these two need samples of the channel only.
+    fn holds(&self, from: [i64; 2], to: [i64; 2]) -> bool {
+        [from, to].iter().all(|[x, y]| {
+            let (ix, iy) = (x >> POINT, y >> POINT);
+            ix >= 0 && iy >= 0 && ix + 1 < self.width && iy + 1 < self.height
+        })
+    }
+
+    /// [`Self::at`] for a row of places that the channel [holds](Self::holds). Samples are collected
+    /// first and blended then, because the compiler makes vector instructions of the second half:
+    /// together they take less than half the time.
+    fn row(&self, places: impl Iterator<Item = [i64; 2]>) -> [i32; CROP] {
+        let [mut a, mut b, mut c, mut d] = [[0u8; CROP]; 4];
+        let [mut across, mut down] = [[0u8; CROP]; 2];
+        for (k, [x, y]) in places.take(CROP).enumerate() {
+            let at = (y >> POINT) as usize * self.stride + (x >> POINT) as usize * self.pitch;
+            if let Some(taps) = self.bytes.get(at..=at + self.stride + self.pitch) {
+                [a[k], b[k]] = [taps[0], taps[self.pitch]];
+                [c[k], d[k]] = [taps[self.stride], taps[self.stride + self.pitch]];
+            }
+            [across[k], down[k]] = [x, y].map(|v| (v >> (POINT - FRACTION)) as u8);
+        }
+        std::array::from_fn(|k| {
+            let [a, b, c, d, across, down] =
+                [a[k], b[k], c[k], d[k], across[k], down[k]].map(i32::from);
+            let top = (a << FRACTION) + across * (b - a);
+            let bottom = (c << FRACTION) + across * (d - c);
+            top + ((down * (bottom - top)) >> FRACTION)
+        })
+    }
+
     /// Whether (x, y) is so far outside that no sample of the channel contributes.
     #[inline(always)]
     fn is_far(&self, x: i64, y: i64) -> bool {
         let one = 1 << POINT;
         x <= -one || y <= -one || x >= self.width << POINT || y >= self.height << POINT
     }
+}
+
+/// The place in the chroma planes of a place in the luma plane.
+#[inline(always)]
+fn chroma([x, y]: [i64; 2]) -> [i64; 2] {
+    [x >> 1, (y - (1 << (POINT - 1))) >> 1]
+}
+
+/// A byte of a value with [`FRACTION`] fraction bits.
+#[inline(always)]
+fn rounded(value: i32) -> u8 {
+    ((value + (1 << (FRACTION - 1))) >> FRACTION) as u8
 }
 
 enum Pixels<'a> {
@@ -268,17 +315,47 @@ impl<'a> Pixels<'a> {
         Self::Yuv { channels, black, conversion: Conversion::new(image.colour) }
     }
 
+    /// A row of a crop, as [`Self::at`] gives it pixel by pixel. `false`, and nothing is written, if
+    /// part of it lies outside the image.
+    fn row(&self, start: [i64; 2], step: [i64; 2], [red, green, blue]: [&mut [u8]; 3]) -> bool {
+        let place = |k: i64| [0, 1].map(|axis| start[axis] + k * step[axis]);
+        let places = || (0..CROP as i64).map(place);
+        let last = place(CROP as i64 - 1);
+        let out = red.iter_mut().zip(green).zip(blue);
+        match self {
+            Self::Rgb(channels) => {
+                if !channels.iter().all(|channel| channel.holds(start, last)) {
+                    return false;
+                }
+                let rows = channels.each_ref().map(|channel| channel.row(places()));
+                for (k, ((r, g), b)) in out.enumerate() {
+                    [*r, *g, *b] = rows.each_ref().map(|row| rounded(row[k]));
+                }
+            }
+            Self::Yuv { channels: [luma, cb, cr], conversion, .. } => {
+                let holds = |c: &Channel| c.holds(chroma(start), chroma(last));
+                if !(luma.holds(start, last) && holds(cb) && holds(cr)) {
+                    return false;
+                }
+                let luma = luma.row(places());
+                let [cb, cr] = [cb, cr].map(|channel| channel.row(places().map(chroma)));
+                for (k, ((r, g), b)) in out.enumerate() {
+                    [*r, *g, *b] = conversion.rgb([luma[k], cb[k], cr[k]]);
+                }
+            }
+        }
+        true
+    }
+
     #[inline(always)]
     fn at(&self, x: i64, y: i64) -> [u8; 3] {
         match self {
-            Self::Rgb(channels) => [0, 1, 2].map(|c| {
-                ((channels[c].at(x, y, Some(0)) + (1 << (FRACTION - 1))) >> FRACTION) as u8
-            }),
+            Self::Rgb(channels) => [0, 1, 2].map(|c| rounded(channels[c].at(x, y, Some(0)))),
             Self::Yuv { channels: [luma, cb, cr], black, conversion } => {
                 if luma.is_far(x, y) {
                     return [0; 3];
                 }
-                let (cx, cy) = (x >> 1, (y - (1 << (POINT - 1))) >> 1);
+                let [cx, cy] = chroma([x, y]);
                 let luma = luma.at(x, y, Some(*black));
                 conversion.rgb([luma, cb.at(cx, cy, None), cr.at(cx, cy, None)])
             }

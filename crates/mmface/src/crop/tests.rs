@@ -64,6 +64,34 @@ fn sampling_is_bilinear_and_black_outside() {
     assert_eq!(at(1, 0, 0), 0);
 }
 
+proptest! {
+    /// Rows inside the image are sampled in another way than those that reach beyond it.
+    #[test]
+    fn rows_are_what_their_pixels_are(
+        x in -40f32..200.0, y in -40f32..160.0, side in 20f32..300.0, angle in -4f32..4.0,
+        mirrored: bool, layout in prop::sample::select(vec![Layout::I420, Layout::Nv12, Layout::Rgb]),
+    ) {
+        let plane = |size: &crate::image::PlaneSize| {
+            let bytes = (0..size.row * size.rows).map(|i| (i * i % 251) as u8);
+            Plane::new(bytes.collect::<Vec<u8>>(), size.row)
+        };
+        let planes: Vec<_> = layout.planes(160, 120).iter().map(plane).collect();
+        let image = Image::new(layout, 160, 120, planes).expect("sizes fit");
+        let map = CropMap { mirrored, ..CropMap::square([x, y], side, angle) };
+        let mut out = vec![0; 3 * CROP * CROP];
+        sample(&image, &map, &mut out);
+        let (pixels, step) = (Pixels::new(&image), map.step());
+        for v in 0..CROP {
+            let start = map.frame_from_crop([0.0, v as f32]).map(|c| fixed(f64::from(c)));
+            for u in 0..CROP {
+                let [x, y] = [0, 1].map(|k| start[k] + u as i64 * step[k]);
+                let seen = [0, 1, 2].map(|c| out[(c * CROP + v) * CROP + u]);
+                prop_assert_eq!(seen, pixels.at(x, y));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_mirrored_crop_is_the_crop_mirrored() {
     let pixels = (0..40 * 30 * 3).map(|i| (i * i % 251) as u8).collect::<Vec<u8>>();

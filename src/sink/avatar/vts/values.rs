@@ -5,7 +5,8 @@
 //! shoulder; eyes are positive to the avatar's own right.
 
 use super::super::arkit;
-use super::super::pose::{Pose, USUAL_DISTANCE, yaw_pitch_roll};
+use super::super::pose::{Pose, yaw_pitch_roll};
+use crate::place::USUAL_DISTANCE;
 
 /// Number of parameters that every VTube Studio has.
 const STANDARD: usize = 21;
