@@ -3,21 +3,21 @@
 use mmface::face::Params;
 
 /// Distance at which a head counts as being before the first is seen, centimetres.
-pub const USUAL_DISTANCE: f32 = 60.0;
+pub(crate) const USUAL_DISTANCE: f32 = 60.0;
 
 /// Place of a head in centimetres: to the right in the picture and up, both from its middle; and
 /// the distance from the camera. The camera's focal length is not known:
 /// it is taken as the frame's width, which is a horizontal field of view of 53°. With any other
 /// camera the distance is wrong by a constant factor; directions are right.
 #[must_use]
-pub fn position(params: &Params, [width, height]: [f32; 2]) -> [f32; 3] {
+pub(crate) fn position(params: &Params, [width, height]: [f32; 2]) -> [f32; 3] {
     let f = params.f.max(1e-3);
     let [x, y, _] = params.t;
     [(x - (width - 1.0) / 2.0) / f, ((height - 1.0) / 2.0 - y) / f, width / f]
 }
 
 /// Moves a head so that [`position`] is this.
-pub fn place_at(params: &mut Params, [x, y, away]: [f32; 3], [width, height]: [f32; 2]) {
+pub(crate) fn place_at(params: &mut Params, [x, y, away]: [f32; 3], [width, height]: [f32; 2]) {
     let f = width / away.max(1e-3);
     let z = params.t[2] / params.f.max(1e-3) * f;
     params.t = [(width - 1.0) / 2.0 + x * f, (height - 1.0) / 2.0 - y * f, z];
