@@ -250,7 +250,7 @@ fn decodes(kind: Kind, packet: &[u8]) -> bool {
         }
         Kind::IFacialMocap => {
             let text = String::from_utf8_lossy(packet).replace("|=", "|");
-            let read = ifacialmocap::Value::parse_str_lossy(text);
+            let read = ::ifacialmocap::Value::parse_str_lossy(text);
             read.is_ok_and(|read| read.int_keys.len() == arkit::COUNT)
         }
         Kind::OpenSeeFace => packet.len() == 1785 && is_finite(&packet[12..28]),
