@@ -3,7 +3,7 @@
 use mmface::Face;
 use nalgebra::{Quaternion, UnitQuaternion};
 
-use super::{MOST, Neutral};
+use super::Neutral;
 use crate::place::position;
 
 /// Number of steps into which 0…1 is divided.
@@ -15,6 +15,8 @@ const SHARE: f32 = 0.2;
 const FIRST: f64 = 3.0;
 /// Seconds after which what was seen counts half.
 const HALF: f64 = 60.0;
+/// No more than this of an expression is learnt as rest: somebody may hold a face for long.
+const MOST: f32 = 0.5;
 /// A longer step of time between two frames counts as this.
 const LONGEST_STEP: f64 = 0.5;
 /// Seconds over which what is learnt takes effect, so that nothing jumps.

@@ -62,8 +62,8 @@ struct Neutral {
     head: Option<(UnitQuaternion<f32>, [f32; 3])>,
 }
 
-/// No more than this of an expression is taken for rest.
-const MOST: f32 = 0.5;
+/// No more than this of an expression is taken off, so that the rest can still be told apart.
+const MOST: f32 = 0.9;
 
 impl Neutral {
     /// The parameters as seen from the neutral face. `size`: width and height of the frame.

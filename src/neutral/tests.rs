@@ -1,27 +1,32 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use mmface::face::rotation::from_angles;
 
 use super::*;
 use crate::testing::face_model;
 
+static MODEL: LazyLock<Arc<FaceModel>> = LazyLock::new(face_model);
+
 const SIZE: [f32; 2] = [640.0, 480.0];
 
-/// Marks are asked of the whole process: tests that ask for them come one after the other.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// Marks are asked of the whole process: tests that could see another's come one after the other.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn neutrals(source: Source, after: Option<f64>) -> Neutrals {
-    Neutrals::open(Settings { source, after }, &face_model()).expect("opened")
+    Neutrals::open(Settings { source, after }, &MODEL).expect("opened")
 }
 
 fn at(name: &str) -> usize {
-    face_model().expressions.iter().position(|known| known == name).expect(name)
+    MODEL.expressions.iter().position(|known| known == name).expect(name)
 }
 
 /// A face with these expressions, turned, in the picture's right half.
 fn face(id: u64, expressions: &[(&str, f32)]) -> Face {
     let mut params = Params::neutral();
-    params.expression = vec![0.0; face_model().expressions.len()];
+    params.expression = vec![0.0; MODEL.expressions.len()];
     expressions.iter().for_each(|(name, value)| params.expression[at(name)] = *value);
     params.rotation = from_angles([8.0, -15.0, 3.0]);
     (params.f, params.t) = (8.0, [400.0, 200.0, 0.0]);
@@ -48,9 +53,9 @@ fn show(neutrals: &mut Neutrals, face: &Face, start: f64, seconds: f64) -> Optio
 
 #[test]
 fn what_is_marked_becomes_zero_and_full_stays_full() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let mut neutrals = neutrals(Source::Off, None);
-    let resting = face(1, &[("mouthSmileLeft", 0.2), ("browInnerUpLeft", 0.1)]);
+    let resting = face(1, &[("mouthSmileLeft", 0.8), ("browInnerUpLeft", 0.1)]);
     assert_eq!(show(&mut neutrals, &resting, 0.0, 1.0), None, "nothing was asked for");
     mark();
     let marked = show(&mut neutrals, &resting, 1.0, 1.0).expect("a neutral face");
@@ -88,6 +93,7 @@ fn leaning_towards_where_one_looked_is_coming_nearer() {
 
 #[test]
 fn a_new_face_is_marked_after_its_seconds() {
+    let _alone = alone();
     let mut neutrals = neutrals(Source::Off, Some(2.0));
     let resting = face(1, &[("mouthFrownLeft", 0.3)]);
     assert_eq!(show(&mut neutrals, &resting, 0.0, 1.9), None);
@@ -100,6 +106,7 @@ fn a_new_face_is_marked_after_its_seconds() {
 
 #[test]
 fn rest_is_learnt_while_somebody_talks_and_blinks() {
+    let _alone = alone();
     let mut neutrals = neutrals(Source::Auto, None);
     let mut last = None;
     for frame in 0..30 * 30 {
@@ -133,6 +140,7 @@ fn rest_is_learnt_while_somebody_talks_and_blinks() {
 
 #[test]
 fn a_face_that_is_held_is_not_taken_for_rest_altogether() {
+    let _alone = alone();
     let mut neutrals = neutrals(Source::Auto, None);
     let seen =
         show(&mut neutrals, &face(1, &[("mouthSmileLeft", 0.9)]), 0.0, 60.0).expect("learnt");
@@ -142,6 +150,7 @@ fn a_face_that_is_held_is_not_taken_for_rest_altogether() {
 
 #[test]
 fn the_file_is_written_and_used_again() {
+    let _alone = alone();
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("me.toml");
     let source = || Source::File(path.clone());
@@ -176,7 +185,7 @@ fn what_is_wrong_in_a_file_is_told() {
     ] {
         std::fs::write(&path, text).expect("written");
         let settings = Settings { source: Source::File(path.clone()), after: None };
-        let error = Neutrals::open(settings, &face_model()).err().expect(text);
+        let error = Neutrals::open(settings, &MODEL).err().expect(text);
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains(why), "{text}: {error}");
     }

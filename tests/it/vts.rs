@@ -110,8 +110,10 @@ fn it_comes_goes_and_comes_back() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
-    let mut program = start(home.path(), &["--pipeline", LIVE, "--vts", &port.to_string()]);
-    program.stop_reading();
+    let mut program = start(
+        home.path(),
+        &["--json", "/dev/null", "--pipeline", LIVE, "--vts", &port.to_string()],
+    );
     for round in 0..2 {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let studio = VTubeStudio::on(listener, Studio::default());
@@ -134,8 +136,8 @@ fn what_stands_in_the_way_is_said_once() {
     let off = Studio { switched_off: true, ..Studio::default() };
     let studio = VTubeStudio::start(off);
     let port = studio.port.to_string();
-    let mut program = start(home.path(), &["--pipeline", LIVE, "--vts", &port]);
-    program.stop_reading();
+    let mut program =
+        start(home.path(), &["--json", "/dev/null", "--pipeline", LIVE, "--vts", &port]);
     program.wait_until(|| studio.studio().refused.len() > 1);
     // Its user switches the API on, but denies access.
     (studio.studio().switched_off, studio.studio().denies) = (false, true);
@@ -152,8 +154,8 @@ fn a_token_that_is_taken_back_is_asked_for_again() {
     let home = tempfile::tempdir().unwrap();
     let studio = VTubeStudio::start(Studio::default());
     let port = studio.port.to_string();
-    let mut program = start(home.path(), &["--pipeline", LIVE, "--vts", &port]);
-    program.stop_reading();
+    let mut program =
+        start(home.path(), &["--json", "/dev/null", "--pipeline", LIVE, "--vts", &port]);
     program.wait_until(|| studio.studio().injections.len() > 3);
     studio.studio().revoked = true;
     program.wait_until(|| studio.studio().asked == 2);
@@ -171,8 +173,8 @@ fn the_last_frame_is_sent_again_while_none_comes() {
     let port = studio.port.to_string();
     // A frame every four seconds.
     let slow = "videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=1/4";
-    let mut program = start(home.path(), &["--pipeline", slow, "--vts", &port]);
-    program.stop_reading();
+    let mut program =
+        start(home.path(), &["--json", "/dev/null", "--pipeline", slow, "--vts", &port]);
     program.wait_until(|| studio.studio().injections.len() > 8);
     let done = end(program);
     let injections = &studio.studio().injections;

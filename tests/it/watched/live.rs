@@ -62,6 +62,8 @@ struct Browser {
     child: Child,
     socket: WebSocket<std::net::TcpStream>,
     last: u64,
+    /// The page that is spoken to, once it is open.
+    session: Option<String>,
 }
 
 impl Browser {
@@ -83,22 +85,26 @@ impl Browser {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let found =
             lines.find_map(|line| line.unwrap().split_once("ws://").map(|(_, to)| to.to_owned()));
-        let host = found.unwrap().split_once('/').unwrap().0.to_owned();
+        let target = format!("ws://{}", found.unwrap());
         std::thread::spawn(move || lines.for_each(drop));
-        let answer = ask(
-            host.parse().unwrap(),
-            &format!("PUT /json/new?{url} HTTP/1.0\r\nHost: {host}\r\n\r\n"),
-        );
-        let target = answer.json()["webSocketDebuggerUrl"].as_str().unwrap().to_owned();
-        let stream = std::net::TcpStream::connect(&host).unwrap();
-        let (socket, _) = tungstenite::client::client(target, stream).unwrap();
-        Some(Self { child, socket, last: 0 })
+        let host = target[5..].split('/').next().unwrap();
+        let stream = std::net::TcpStream::connect(host).unwrap();
+        let (socket, _) = tungstenite::client::client(&target, stream).unwrap();
+        let mut this = Self { child, socket, last: 0, session: None };
+        let opened = this.call("Target.createTarget", &json!({ "url": url }));
+        let parameters = json!({ "targetId": opened["targetId"], "flatten": true });
+        let attached = this.call("Target.attachToTarget", &parameters);
+        this.session = Some(attached["sessionId"].as_str().unwrap().into());
+        Some(this)
     }
 
     fn call(&mut self, method: &str, parameters: &Value) -> Value {
         self.last += 1;
-        let text = json!({ "id": self.last, "method": method, "params": parameters }).to_string();
-        self.socket.send(Message::text(text)).unwrap();
+        let mut request = json!({ "id": self.last, "method": method, "params": parameters });
+        if let Some(session) = &self.session {
+            request["sessionId"] = session.as_str().into();
+        }
+        self.socket.send(Message::text(request.to_string())).unwrap();
         loop {
             let Message::Text(text) = self.socket.read().unwrap() else { continue };
             let answer: Value = serde_json::from_str(&text).unwrap();

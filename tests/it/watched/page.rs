@@ -36,7 +36,7 @@ fn pages_answer_get_and_nothing_else() {
         ("GET /metrics/ HTTP/1.1\r\nHost: x\r\n\r\n", 404),
         ("GET /../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", 404),
         ("GET /readyz/nobody HTTP/1.1\r\nHost: x\r\n\r\n", 404),
-        ("GET /records?stream=nobody HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        ("GET /records?stream=nobody HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
         ("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405),
         ("DELETE /records HTTP/1.1\r\nHost: x\r\n\r\n", 405),
         ("HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 200),
