@@ -38,7 +38,8 @@ fn models_without_a_gaze_network_tell_no_gaze() {
     let variant = manifest["variants"]["mmface-lite"].as_table_mut().unwrap();
     variant.remove("gaze").unwrap();
     variant["networks"].as_table_mut().unwrap().remove("gaze").unwrap();
-    std::fs::write(folder.path().join("manifest.toml"), toml::to_string(&manifest).unwrap()).unwrap();
+    std::fs::write(folder.path().join("manifest.toml"), toml::to_string(&manifest).unwrap())
+        .unwrap();
     for name in ["mmface-lite", "face-model.safetensors"] {
         std::os::unix::fs::symlink(engines.join(name), folder.path().join(name)).unwrap();
     }
