@@ -1,7 +1,7 @@
 """The gaze network: from a patch of each eye (eyes.py) to the middle of the iris, the two corners of the lids, and how
 surely the iris is in sight. Trains on work/eyes.npz, and writes ../mmface-lite/gaze.onnx and its entry in the manifest.
 
-    python gaze.py --minutes 12
+    python gaze.py --steps 6000
     python gaze.py --export runs/gaze/last.pt
 """
 
@@ -212,7 +212,7 @@ def train(options):
     options.out.mkdir(parents=True, exist_ok=True)
     network.train()
     for batch in loader:
-        part = (time.time() - started) / (60 * options.minutes)
+        part = step / options.steps
         if part >= 1:
             break
         for group in optimiser.param_groups:
@@ -230,7 +230,7 @@ def train(options):
         sums.append(loss.item())
         if step % 200 == 0:
             print(f"{step} steps, {time.time() - started:.0f} s, loss {np.mean(sums[-200:]):.3f}", flush=True)
-        if step % 1000 == 0:
+        if step % 500 == 0:
             print(measure(average, validation), flush=True)
             torch.save({"average": average.state_dict(), "samples": start["samples"] + step * BATCH}, options.out / "last.pt")
     torch.save({"average": average.state_dict(), "samples": start["samples"] + step * BATCH}, options.out / "last.pt")
@@ -267,7 +267,7 @@ def main():
     parser.add_argument("--work", type=Path, default=here / "work")
     parser.add_argument("--out", type=Path, default=here / "runs/gaze")
     parser.add_argument("--engines", type=Path, default=here / "..")
-    parser.add_argument("--minutes", type=float, default=12)
+    parser.add_argument("--steps", type=int, default=6000, help=f"of {BATCH} eyes")
     parser.add_argument("--start", type=Path, metavar="CHECKPOINT", help="go on from it")
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--threads", type=int, default=1)
