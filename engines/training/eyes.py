@@ -32,6 +32,7 @@ SIZE = (120, 160)  # pixels that are kept of them
 EYES = ((36, 39), (45, 42))  # outer and inner corner of the subject's right eye, and of the left
 LIDS = ((37, 38, 40, 41), (43, 44, 46, 47))
 EYEBALL = 0.84  # size of people's eyeballs in the face model's: their irises' radius is 0.215 of the eye's width, its own 0.256
+RAISE = 0.056  # eye widths by which people's eyeballs lie above the face model's: on photos most people look into the camera
 AGREE, DISAGREE = 0.08, 0.2  # eye widths between MediaPipe's two views: from here on no label; from here on nothing to be seen
 SHUT, OPEN = 0.1, 0.16  # gap of the lids in eye widths, below and above which an eye counts as shut and as open
 BLINK = 0.55  # MediaPipe's score, above which an eye counts as shut
@@ -41,7 +42,8 @@ FIELDS = ("source", "picture", "split", "side", "points", "taught", "seen", "wid
 
 
 class Eyeballs:
-    """The eyeballs of the face model, the subject's right and left, shrunk about their fronts to `size`; centimetres. For each:
+    """The eyeballs of the face model, the subject's right and left, shrunk about their fronts to `size` and raised as
+    people's lie; centimetres. For each:
     its vertices in the mesh, their places about the centre (`arms`), the centre of rotation, the optical axis at rest, how far
     in front of the centre the middle of the iris' edge lies (`depth`), and the radius of that edge."""
 
@@ -50,6 +52,9 @@ class Eyeballs:
         region, triangles, mean = (x.numpy() for x in (model.triangle_region, model.triangles, model.mean))
         of = lambda name: np.unique(triangles[region == regions.index(name)])
         white, iris, pupil = of("eye"), of("iris"), of("pupil")
+        neutral = torch.zeros(1, len(model.identity)), torch.zeros(1, len(model.expression))
+        ends = corners(model, *neutral)[0, 0].numpy()
+        width = np.linalg.norm(ends[0] - ends[1])
         self.vertices, self.arms, self.centre, self.axis, self.depth, self.radius = ([] for _ in range(6))
         for sign in (-1, 1):
             own = lambda which: which[mean[which, 0] * sign > 0]
@@ -63,7 +68,8 @@ class Eyeballs:
             rim = mean[edge] - sphere
             self.vertices.append(own(np.unique(triangles[np.isin(region, [regions.index(n) for n in ("eye", "iris", "pupil")])])))
             self.arms.append((mean[self.vertices[-1]] - sphere) * size)
-            self.centre.append(sphere + axis * ((points - sphere) @ axis).max() * (1 - size))
+            raised = np.array([0, RAISE * width, 0])
+            self.centre.append(sphere + axis * ((points - sphere) @ axis).max() * (1 - size) + raised)
             self.axis.append(axis)
             self.depth.append(size * (rim @ axis).mean())
             self.radius.append(size * np.linalg.norm(rim - np.outer(rim @ axis, axis), axis=1).mean())
@@ -147,7 +153,8 @@ def labelled(options, model, fits, pictures):
             affine = patch_affine(fits.landmarks[i, list(EYES[side])].mean(0), width, fits.upright[i], side, SPAN * STORED, SIZE)
             yield cut(pictures[i], affine, SIZE), {
                 "source": str(fits.source[i]), "picture": str(fits.picture[i]), "split": str(fits.split[i]), "side": side,
-                "points": applied(affine, points), "taught": [apart < AGREE, True, True], "seen": seen, "width": width,
+                # an iris that one view does not find is not taught
+                "points": np.nan_to_num(applied(affine, points)), "taught": [apart < AGREE, True, True], "seen": seen, "width": width,
                 "gaze": np.full(3, np.nan)}
 
 

@@ -1,7 +1,7 @@
 """The gaze network: from a patch of each eye (eyes.py) to the middle of the iris, the two corners of the lids, and how
 surely the iris is in sight. Trains on work/eyes.npz, and writes ../mmface-lite/gaze.onnx and its entry in the manifest.
 
-    python gaze.py --minutes 12
+    python gaze.py --steps 6000
     python gaze.py --export runs/gaze/last.pt
 """
 
@@ -18,13 +18,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from eyes import EYEBALL, PATCH, SIZE, SPAN, STORED
+from eyes import EYEBALL, PATCH, RAISE, SIZE, SPAN, STORED
 from export import SHIPPED, fold, round_to_half, sha256, toml_table, write_onnx
 
 POINTS = 3  # iris, outer corner, inner corner
 BATCH = 192
 RENDERED = 0.3  # of the samples
 VARIED = 0.5  # photos whose iris lies far from the middle are drawn more often: most people look ahead
+SHUT = 3.0  # eyes that are shut or hidden are drawn more often: they are rare
 SHIFT, GROWTH, TURN = 0.06, 0.08, 0.07  # of the patch against the eye: eye widths, logarithm, radians
 WILD = 0.15  # of the patches are placed twice as badly
 WEIGHTS = (1.0, 0.4, 0.4)  # of the points in the loss
@@ -116,6 +117,7 @@ class Eyes(torch.utils.data.IterableDataset):
         weight = np.where(rendered, 1, 1 + VARIED * np.clip(away / 0.1, 0, 4))
         # small eyes are many and say little
         weight = np.where(rendered, 1, weight * np.clip(self.about["width"][self.rows] / 24, 0.3, 1))
+        weight[self.about["seen"][self.rows] == 0] *= SHUT
         for which, share in ((rendered, RENDERED), (~rendered, 1 - RENDERED)):
             weight[which] *= share / max(weight[which].sum(), 1e-9)
         self.cumulative = np.cumsum(weight / weight.sum())
@@ -195,6 +197,10 @@ def train(options):
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
     network = Gaze()
+    start = torch.load(options.start, weights_only=True) if options.start else {"samples": 0}
+    if options.start:
+        network.load_state_dict(start["average"])
+    network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval()
     decayed = [p for p in network.parameters() if p.dim() > 1]
     others = [p for p in network.parameters() if p.dim() < 2]
@@ -206,7 +212,7 @@ def train(options):
     options.out.mkdir(parents=True, exist_ok=True)
     network.train()
     for batch in loader:
-        part = (time.time() - started) / (60 * options.minutes)
+        part = step / options.steps
         if part >= 1:
             break
         for group in optimiser.param_groups:
@@ -224,10 +230,10 @@ def train(options):
         sums.append(loss.item())
         if step % 200 == 0:
             print(f"{step} steps, {time.time() - started:.0f} s, loss {np.mean(sums[-200:]):.3f}", flush=True)
-        if step % 1000 == 0:
+        if step % 500 == 0:
             print(measure(average, validation), flush=True)
-            torch.save({"average": average.state_dict(), "samples": step * BATCH}, options.out / "last.pt")
-    torch.save({"average": average.state_dict(), "samples": step * BATCH}, options.out / "last.pt")
+            torch.save({"average": average.state_dict(), "samples": start["samples"] + step * BATCH}, options.out / "last.pt")
+    torch.save({"average": average.state_dict(), "samples": start["samples"] + step * BATCH}, options.out / "last.pt")
     for name, told in measure(average, validation).items():
         print(f"{name}: {told}")
 
@@ -245,7 +251,7 @@ def export(checkpoint, file):
 def with_gaze(manifest, file):
     """A manifest's text with the gaze network of `file`."""
     text = re.sub(rf"gaze = .*\n|\n\[variants\.{SHIPPED}\.networks\.gaze\]\n(?:.+\n)*", "", manifest)
-    rule = f"gaze = {toml_table({'span': SPAN, 'eyeball': EYEBALL})}\n"
+    rule = f"gaze = {toml_table({'span': SPAN, 'eyeball': EYEBALL, 'raise': RAISE})}\n"
     side = lambda rows: ", ".join(toml_table({"name": n, "type": t, "shape": s}) for n, t, s in rows)
     entry = "\n".join([f"[variants.{SHIPPED}.networks.gaze]", f'file = "{SHIPPED}/{file.name}"', f'sha256 = "{sha256(file)}"',
                        f"inputs = [{side([('patches', 'u8', ['N', 3, *PATCH])])}]",
@@ -261,7 +267,8 @@ def main():
     parser.add_argument("--work", type=Path, default=here / "work")
     parser.add_argument("--out", type=Path, default=here / "runs/gaze")
     parser.add_argument("--engines", type=Path, default=here / "..")
-    parser.add_argument("--minutes", type=float, default=12)
+    parser.add_argument("--steps", type=int, default=6000, help=f"of {BATCH} eyes")
+    parser.add_argument("--start", type=Path, metavar="CHECKPOINT", help="go on from it")
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)

@@ -22,6 +22,15 @@ pub struct GazeRule {
     pub span: f32,
     /// Size of people's eyeballs in those of the face model.
     pub eyeball: f32,
+    /// How far people's eyeballs lie above those of the face model, in eye widths.
+    pub raise: f32,
+}
+
+impl GazeRule {
+    /// The point about which a person's eye turns, model space.
+    fn centre(&self, eye: &Eye) -> Vector3<f32> {
+        eye.centre + Vector3::y() * self.raise * eye.width()
+    }
 }
 
 /// The names of the expressions that turn an eye, with the degrees of a full turn: up, down, to
@@ -127,7 +136,7 @@ pub(crate) fn directions(
         if sight.confidence < SURE || turned.z < HIDDEN {
             return None;
         }
-        let optical = optical_axis(eye, params, sight)?;
+        let optical = optical_axis(eye, rule.centre(eye), params, sight)?;
         let turn = from_rest(&(params.rotation.inverse() * optical), &eye.axis);
         Some(params.rotation * looking(turn))
     })
@@ -135,9 +144,14 @@ pub(crate) fn directions(
 
 /// From the centre of the eyeball to the middle of the iris. The fit may lie beside
 /// the eye; the eyeball is moved by as much as the corners that are seen lie beside the model's.
-fn optical_axis(eye: &Eye, params: &Params, sight: &Sight) -> Option<Vector3<f32>> {
+fn optical_axis(
+    eye: &Eye,
+    centre: Vector3<f32>,
+    params: &Params,
+    sight: &Sight,
+) -> Option<Vector3<f32>> {
     let [outer, inner] = eye.corners;
-    let placed = params.project(&[outer, inner, eye.centre.into()]);
+    let placed = params.project(&[outer, inner, centre.into()]);
     let beside = |k: usize| -> f32 {
         (0..2).map(|corner| sight.corners[corner][k] - placed[corner][k]).sum::<f32>() / 2.0
     };

@@ -3,7 +3,7 @@ use crate::image::Image;
 use crate::smooth::Strength;
 use crate::testing::MODEL;
 
-const RULE: GazeRule = GazeRule { span: 1.6, eyeball: 0.84 };
+const RULE: GazeRule = GazeRule { span: 1.6, eyeball: 0.84, raise: 0.07 };
 
 fn params(angles: [f32; 3]) -> Params {
     let [pitch, yaw, roll] = angles;
@@ -17,7 +17,7 @@ fn sights(params: &Params, [up, left]: [f32; 2], beside: [f32; 2]) -> [Sight; 2]
     let eyes = MODEL.eyes(params, RULE.eyeball).expect("eyes");
     eyes.map(|eye| {
         let [up0, left0] = turn_of(&eye.axis);
-        let iris = eye.centre + looking([up + up0, left + left0]) * eye.iris;
+        let iris = RULE.centre(&eye) + looking([up + up0, left + left0]) * eye.iris;
         let [outer, inner] = eye.corners;
         let seen = params.project(&[iris.into(), outer, inner]);
         let [iris, outer, inner] = [0, 1, 2].map(|at| [0, 1].map(|k| seen[at][k] + beside[k]));

@@ -28,9 +28,10 @@ pub(super) fn manifest(manifest: &Manifest) -> Checked {
         }
         within(&at, "crop.scale", scale, 0.7, 3.0)?;
         within(&at, "crop.raise", raise, -0.5, 0.5)?;
-        if let Some(GazeRule { span, eyeball }) = variant.gaze {
+        if let Some(GazeRule { span, eyeball, raise }) = variant.gaze {
             within(&at, "gaze.span", span, 1.0, 4.0)?;
             within(&at, "gaze.eyeball", eyeball, 0.5, 1.5)?;
+            within(&at, "gaze.raise", raise, -0.5, 0.5)?;
             if !variant.networks.contains_key(GAZE) {
                 return Err(format!("{at}.gaze has no network {GAZE:?}"));
             }
