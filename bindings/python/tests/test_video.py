@@ -178,7 +178,7 @@ def test_a_table(clip):
     assert list(table.columns[:8]) == [
         "frame", "time", "id", "confidence", "box_x", "box_y", "box_width", "box_height",
     ]  # fmt: skip
-    assert len(table.columns) == 3 + 1 + 4 + 11 + 53 + 60 + 136
+    assert len(table.columns) == 3 + 1 + 4 + 11 + 3 + 53 + 60 + 136
     assert table.frame.tolist() == list(range(72)) and table.time.iloc[30] == pytest.approx(1)
     for (frame, [face]), (_, row) in zip(head(clip), table.iterrows(), strict=False):
         assert (row["frame"], row["id"]) == (frame.number, face.id)
@@ -186,14 +186,17 @@ def test_a_table(clip):
         assert row["jawOpen"] == face.expression["jawOpen"] and row["f"] == face.f
         assert row[["x_30", "y_30"]].tolist() == face.landmarks[30].tolist()
         assert row["identity_59"] == face.identity[59]
+        both = face.gaze.both
+        assert row[["gaze_pitch", "gaze_yaw"]].tolist() == both.angles.tolist()
+        assert row["gaze_confidence"] == np.float32(both.confidence)
     assert table["yaw"].dtype == np.float32
 
 
 def test_tables_of_polars_and_of_nobody(tmp_path):
     path = film(tmp_path / "black.mkv", (64, 64))
     table = mmface.measure(path, table="polars", smooth="off")
-    assert isinstance(table, polars.DataFrame) and table.height == 0 and table.width == 72
-    assert mmface.measure(path).shape == (0, 72)
+    assert isinstance(table, polars.DataFrame) and table.height == 0 and table.width == 75
+    assert mmface.measure(path).shape == (0, 75)
     with pytest.raises(mmface.Error, match='table must be "pandas" or "polars", not \'excel\''):
         mmface.measure(path, table="excel")
     with pytest.raises(mmface.Error, match="faces must be a whole number"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import sys
 import time
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from ._mmface import Error, Face, Tracker
 from ._video import Frame, Reader, Source, follow, open_reader, tracker_for
 
 _POSE = ("f", "pitch", "yaw", "roll", "qw", "qx", "qy", "qz", "tx", "ty", "tz")
+_GAZE = ("gaze_confidence", "gaze_pitch", "gaze_yaw")
 _BOX = ("box_x", "box_y", "box_width", "box_height")
 
 
@@ -37,7 +39,8 @@ def measure(
 
     Columns: frame (from 0), time (s), id, confidence (0…1), box_x … box_height (pixels), f (pixels
     per centimetre), pitch, yaw, roll (degrees), qw … qz (the same as a quaternion), tx, ty, tz
-    (pixels), then the expressions by name (0…1). Frames without a face have no row.
+    (pixels), gaze_confidence (0…1), gaze_pitch, gaze_yaw (degrees, of both eyes; NaN where nothing is
+    known), then the expressions by name (0…1). Frames without a face have no row.
     """
     make = _maker(table)
     reader = open_reader(source)
@@ -67,7 +70,7 @@ def measure(
 
 
 def _row(face: Face, landmarks: bool, identity: bool) -> Any:
-    parts = [[face.confidence], face.box, [face.f], face.r, face.q, face.t, face.expression]
+    parts = [[face.confidence], face.box, [face.f], face.r, face.q, face.t, _gaze(face), face.expression]
     if identity:
         parts.append(face.identity)
     if landmarks:
@@ -75,9 +78,15 @@ def _row(face: Face, landmarks: bool, identity: bool) -> Any:
     return np.concatenate([np.asarray(part, np.float32) for part in parts])
 
 
+def _gaze(face: Face) -> list[float]:
+    if face.gaze is None:
+        return [math.nan] * len(_GAZE)
+    return [face.gaze.both.confidence, *face.gaze.both.angles]
+
+
 def _names(tracker: Tracker, landmarks: bool, identity: bool) -> list[str]:
     model = tracker.face_model
-    names = ["confidence", *_BOX, *_POSE, *model.expressions]
+    names = ["confidence", *_BOX, *_POSE, *_GAZE, *model.expressions]
     if identity:
         names += [f"identity_{i}" for i in range(model.identities)]
     if landmarks:
