@@ -134,7 +134,12 @@ fn an_empty_variable_counts_as_none() {
 fn engines_that_are_not_what_they_should_be_are_4() {
     let missing = Path::new("/nonexistent");
     says(&fails_with(4, "--engines", missing, RUN), "--engines");
-    for name in ["face-model.safetensors", "mmface-lite/vmn.onnx", "mmface-lite/pmn.onnx"] {
+    for name in [
+        "face-model.safetensors",
+        "mmface-lite/vmn-int8.onnx",
+        "mmface-lite/pmn-int8.onnx",
+        "mmface-lite/gaze.onnx",
+    ] {
         let folder = engines();
         let path = folder.path().join(name);
         let mut bytes = std::fs::read(&path).unwrap();
@@ -315,7 +320,7 @@ fn what_never_ends_is_not_read() {
     std::fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
     says(&fails_with(2, "--config", &large, ""), "the most that is read of it");
     says(&fails_with(4, "--detector-model", &large, RUN), "the most that is read of it");
-    for name in ["manifest.toml", "face-model.safetensors", "mmface-lite/vmn.onnx"] {
+    for name in ["manifest.toml", "face-model.safetensors", "mmface-lite/vmn-int8.onnx"] {
         let engines = engines();
         let path = engines.path().join(name);
         std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();

@@ -118,12 +118,12 @@ fn a_face_is_a_row_under_the_names_of_openface_and_of_the_records() {
         ("success", "1"),
         // The eye on the left of the picture is the subject's right one; OpenFace's y points down, its
         // z away from the camera.
-        ("gaze_0_x", "0.000000"),
-        ("gaze_0_y", "-0.600000"),
-        ("gaze_0_z", "-0.800000"),
-        ("gaze_1_x", "0.600000"),
-        ("gaze_angle_x", "-0.615480"),
-        ("gaze_angle_y", "-0.615480"),
+        ("gaze_0_x", "0"),
+        ("gaze_0_y", "-0.6"),
+        ("gaze_0_z", "-0.8"),
+        ("gaze_1_x", "0.6"),
+        ("gaze_angle_x", "-0.61548"),
+        ("gaze_angle_y", "-0.61548"),
         ("gaze_yaw", "45"),
         ("iris_left_y", "6"),
         ("iris_right_x", ""),

@@ -171,6 +171,7 @@ mod tests {
         // centre and axis found here.
         let at = MODEL.expressions.iter().position(|n| n == "eyeLookOutLeft").expect("a name");
         let mut params = Params::neutral();
+        params.identity = vec![0.0; MODEL.identities];
         params.expression = vec![0.0; MODEL.expressions.len()];
         let rest = MODEL.shape(&params);
         params.expression[at] = 1.0;
