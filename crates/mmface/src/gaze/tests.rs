@@ -153,7 +153,7 @@ fn filtered(strength: Strength, turns: &[Option<[f32; 2]>]) -> Vec<Gaze> {
 fn a_jump_is_a_jump_and_a_fixation_is_steady() {
     for strength in [Strength::Light, Strength::Medium, Strength::Strong] {
         // A degree of jitter about 0, then a jump of 15 degrees.
-        let jitter = |frame: usize| [0.0, if frame % 2 == 0 { 0.5 } else { -0.5 }];
+        let jitter = |frame: usize| [0.0, if frame.is_multiple_of(2) { 0.5 } else { -0.5 }];
         let mut turns: Vec<_> = (0..60).map(|frame| Some(jitter(frame))).collect();
         turns.push(Some([0.0, 15.0]));
         let gaze = filtered(strength, &turns);
