@@ -111,9 +111,13 @@ fn engines() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let from = root().join("engines");
     std::fs::create_dir(folder.path().join("mmface-lite")).unwrap();
-    for name in
-        ["manifest.toml", "face-model.safetensors", "mmface-lite/vmn.onnx", "mmface-lite/pmn.onnx"]
-    {
+    for name in [
+        "manifest.toml",
+        "face-model.safetensors",
+        "mmface-lite/vmn-int8.onnx",
+        "mmface-lite/pmn-int8.onnx",
+        "mmface-lite/gaze.onnx",
+    ] {
         std::fs::copy(from.join(name), folder.path().join(name)).unwrap();
     }
     folder

@@ -274,13 +274,13 @@ fn radians([pitch, yaw, roll]: [f32; 3]) -> [f64; 3] {
 
 /// A direction in OpenFace's axes: x right, y down, z away from the camera.
 fn openface_axes([x, y, z]: [f32; 3]) -> [f64; 3] {
-    [x, -y, -z].map(|v| fine(f64::from(v)))
+    [x, -y, -z].map(|v| fine(number(v)))
 }
 
 /// OpenFace's `gaze_angle_x` and `gaze_angle_y` in radians: positive to the right of the picture, and
 /// down.
 fn openface_angles([x, y, z]: [f32; 3]) -> [f64; 2] {
-    let [x, y, z] = [x, y, z].map(f64::from);
+    let [x, y, z] = [x, y, z].map(number);
     [x.atan2(z), (-y).atan2(z)].map(fine)
 }
 
