@@ -258,12 +258,6 @@ pub struct Records {
     pub all: Vec<Record>,
 }
 
-/// Expressions without `eyeLook…`, which follow from where the eyes look.
-pub fn without_eyes(&self, expression: &[f32]) -> Vec<f32> {
-    let named = self.header.face_model.expressions.iter().zip(expression);
-    named.filter(|(name, _)| !name.starts_with("eyeLook")).map(|(_, value)| *value).collect()
-}
-
 impl Records {
     /// Reads the lines of a run that ended well, and checks all that holds for every run.
     pub fn read(lines: &[u8]) -> Self {
@@ -311,6 +305,12 @@ impl Records {
         for frame in frames {
             assert!(frame.faces.windows(2).all(|w| w[0].id < w[1].id), "faces come by id");
         }
+    }
+
+    /// Expressions without `eyeLook…`, which follow from where the eyes look.
+    pub fn without_eyes(&self, expression: &[f32]) -> Vec<f32> {
+        let named = self.header.face_model.expressions.iter().zip(expression);
+        named.filter(|(name, _)| !name.starts_with("eyeLook")).map(|(_, value)| *value).collect()
     }
 
     /// All faces of all frames.
