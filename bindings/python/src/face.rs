@@ -203,7 +203,10 @@ impl Gaze {
 
     fn __repr__(&self) -> String {
         let [pitch, yaw] = self.0.both.angles;
-        format!("<Gaze: pitch {pitch:.1}°, yaw {yaw:.1}°, confidence {:.2}>", self.0.both.confidence)
+        format!(
+            "<Gaze: pitch {pitch:.1}°, yaw {yaw:.1}°, confidence {:.2}>",
+            self.0.both.confidence
+        )
     }
 }
 

@@ -97,11 +97,8 @@ impl Tracker {
             .map(|s| (s, s.to_string()));
             let strengths: Vec<_> = strengths.iter().map(|(s, name)| (name.as_str(), *s)).collect();
             let devices = [("auto", Device::Auto), ("cpu", Device::Cpu)];
-            let precisions = [
-                ("f32", Precision::F32),
-                ("bf16", Precision::Bf16),
-                ("int8", Precision::Int8),
-            ];
+            let precisions =
+                [("f32", Precision::F32), ("bf16", Precision::Bf16), ("int8", Precision::Int8)];
             let defaults = TrackerOptions::default();
             let mode = mode.map_or(Ok(Mode::Recording), |m| choice("mode", m, &modes))?;
             let faces = faces.map_or(Ok(defaults.faces as u32), |n| whole("faces", n, 1, 64))?;
