@@ -54,7 +54,7 @@ fn face(id: u64) -> FaceRecord {
         gaze: Some(Gaze {
             left: Look { iris: Some([5.0, 6.0]), ..look([0.6, 0.0, 0.8]) },
             right: look([0.0, 0.6, 0.8]),
-            both: look([-0.5, 0.5, 0.707_106_8]),
+            both: look([-0.5, 0.5, std::f32::consts::FRAC_1_SQRT_2]),
         }),
         raw: Some(Raw {
             f: 12.0,
