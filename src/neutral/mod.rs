@@ -4,7 +4,7 @@
 //! There are two ways to a neutral face, and one thing that becomes of it. It is *learnt*, from how
 //! low each expression goes over time; or it is *marked*: the user looks ahead with a relaxed face
 //! and asks for it ([`mark`]: a key in the overlay's window, SIGUSR1), or has it done some seconds
-//! after a face appears. What is marked holds also for the head's pose. [`Neutral::relative`] then
+//! after a face appears. What is marked holds also for the head's pose. `Neutral::relative` then
 //! gives the parameters as seen from there. What was fitted, and all that is drawn or measured from
 //! it, stays as it is.
 

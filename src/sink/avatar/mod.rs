@@ -2,7 +2,7 @@
 //!
 //! All senders share what lies between the faces of a frame and a [`Pose`]: which face
 //! (`choose`), the mirror, what becomes of a lost face (`rest`), ARKit's coefficients
-//! ([`arkit`]) and the user's curves ([`tune`]). A [`Link`] takes the pose to a receiver: mostly a
+//! ([`arkit`]) and the user's curves ([`tune`]). A `Link` takes the pose to a receiver: mostly a
 //! [`Protocol`] that turns it into packets, and a [`wire`] that sends them.
 
 pub mod arkit;

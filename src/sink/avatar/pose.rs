@@ -31,7 +31,7 @@ pub struct Pose {
     /// right, y up, z toward the camera).
     pub rotation: UnitQuaternion<f32>,
     /// Place of the head in centimetres: to the right in the picture and up, both from its middle;
-    /// and the distance from the camera. See [`position`](crate::place::position).
+    /// and the distance from the camera.
     pub position: [f32; 3],
     /// The face model's parameters of the same pose, once a face was seen.
     pub params: Option<Params>,

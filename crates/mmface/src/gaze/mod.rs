@@ -1,8 +1,8 @@
 //! Where the eyes look.
 //!
-//! A small network finds the iris in a [patch](patch) around each eye. The direction follows from
+//! A small network finds the iris in a patch around each eye. The direction follows from
 //! geometry: the middle of the iris lies on the face model's eyeball, whose centre the fit gives.
-//! Over time, fixations are steadied and jumps are let through ([`Filter`]).
+//! Over time, fixations are steadied and jumps are let through.
 
 mod filter;
 mod patch;
