@@ -95,7 +95,7 @@ def test_beside_the_package_openvino():
 def test_damaged_models(tmp_path):
     for name in ("manifest.toml", "face-model.safetensors"):
         (tmp_path / name).write_bytes((ROOT / "engines" / name).read_bytes())
-    with pytest.raises(mmface.Error, match="vmn.onnx.*pip install --force-reinstall mmface"):
+    with pytest.raises(mmface.Error, match="vmn-int8.onnx.*pip install --force-reinstall mmface"):
         mmface.Tracker(models=tmp_path)
     assert mmface.face_model(tmp_path).hash == mmface.face_model().hash
     (tmp_path / "face-model.safetensors").write_bytes(b"other")
