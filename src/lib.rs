@@ -17,6 +17,7 @@ pub mod frame;
 pub mod fuzzing;
 pub mod histogram;
 pub mod neutral;
+mod packed;
 mod place;
 pub mod run;
 mod secrets;

@@ -6,9 +6,9 @@ use mmface::face::Params;
 pub(crate) const USUAL_DISTANCE: f32 = 60.0;
 
 /// Place of a head in centimetres: to the right in the picture and up, both from its middle; and
-/// the distance from the camera. The camera's focal length is not known:
-/// it is taken as the frame's width, which is a horizontal field of view of 53°. With any other
-/// camera the distance is wrong by a constant factor; directions are right.
+/// the distance from the camera. The camera's focal length is not known: it is taken as the frame's
+/// width, which is a horizontal field of view of 53°. With any other camera the distance is wrong by
+/// a constant factor; directions are right.
 #[must_use]
 pub(crate) fn position(params: &Params, [width, height]: [f32; 2]) -> [f32; 3] {
     let f = params.f.max(1e-3);

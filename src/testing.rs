@@ -37,6 +37,13 @@ pub(crate) fn context(model: &Arc<FaceModel>) -> Arc<Context> {
     })
 }
 
+/// A face of these parameters, with nothing else.
+pub(crate) fn face(id: u64, params: Params) -> Face {
+    let raw = params.clone();
+    let (confidence, bounds, landmarks) = (1.0, [0.0; 4], Vec::new());
+    Face { id, confidence, bounds, params, raw, landmarks, gaze: None, volume: None }
+}
+
 /// A grey frame.
 pub(crate) fn frame(pts: f64, connection: u32) -> Frame {
     Frame {
@@ -58,16 +65,7 @@ pub(crate) fn frame_event(context: &Arc<Context>, frame: Frame, ids: &[u64]) -> 
     let pose = [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0];
     let (identity, expression) = (vec![0.1; model.identities], vec![0.2; model.expressions.len()]);
     let params = Params::from_outputs(pose, &identity, &expression).expect("finite");
-    let face = |&id: &u64| Face {
-        gaze: None,
-        id,
-        confidence: 1.0,
-        bounds: [0.0; 4],
-        raw: params.clone(),
-        params: params.clone(),
-        landmarks: vec![],
-        volume: None,
-    };
+    let face = |id: &u64| face(*id, params.clone());
     let result = FrameResult { faces: ids.iter().map(face).collect(), ..FrameResult::default() };
     let (latency, dropped) = (Latency::default(), Dropped::default());
     FrameEvent::new(frame, result, latency, dropped, String::new(), context)

@@ -12,6 +12,7 @@ import copy
 import datetime
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -186,6 +187,17 @@ def write_manifest(engines, variant, description, networks, training, measured):
     for detector, fit in measured["detectors"].items():
         lines += ["", f"[detectors.{detector}]", f"centre = {fit['centre']}", f"scale = {fit['scale']}"]
     (engines / "manifest.toml").write_text("\n".join(lines) + "\n")
+
+
+def offer(engines, variant, precision, agrees):
+    """Enters the networks of a precision into the manifest, if they agree with f32; entries of an earlier run go."""
+    path = engines / "manifest.toml"
+    text = re.sub(rf"\n\[variants\.[^\]]*-{precision}\]\n(?:[^\[\n].*\n)*", "", path.read_text())
+    for network in ("vmn", "pmn") if agrees else ():
+        file = f"{variant}/{network}-{precision}.onnx"
+        entry = f'[variants.{variant}.networks.{network}-{precision}]\nfile = "{file}"\nsha256 = "{sha256(engines / file)}"\n'
+        text = text.replace("\n[detectors.", f"\n{entry}\n[detectors.", 1)
+    path.write_text(text)
 
 
 def main():

@@ -9,8 +9,6 @@ tensor cores do.
 """
 
 import argparse
-import hashlib
-import re
 import sys
 import tomllib
 from pathlib import Path
@@ -20,6 +18,8 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+
+from export import offer
 
 # How far f16 may be from f32 on any crop: crop pixels, degrees, and so on. A pixel of the crop is .4 % of the face.
 TOLERANCE = {"scale, %": 0.5, "rotation, degrees": 0.5, "shift, crop pixels": 0.4,
@@ -169,8 +169,8 @@ def main():
     parser.add_argument("--engines", type=Path, default=Path(__file__).parent / "..")
     options = parser.parse_args()
 
-    path, folder = options.engines / "manifest.toml", options.engines / options.variant
-    text = path.read_text()
+    folder = options.engines / options.variant
+    manifest = tomllib.loads((options.engines / "manifest.toml").read_text())
     exact, approximate = [], []
     for network in ("vmn", "pmn"):
         exact.append(onnx.load(folder / f"{network}.onnx"))
@@ -178,21 +178,13 @@ def main():
         half = halve(model)
         onnx.save(model, folder / f"{network}-f16.onnx")
         approximate.append(rounded(onnx.load(folder / f"{network}.onnx"), half))
-    images = crops(options.pictures, options.detector, tomllib.loads(text)["detectors"]["centerface"])
+    images = crops(options.pictures, options.detector, manifest["detectors"]["centerface"])
     worst = differences(run(exact, images), run(approximate, images))
     print(f"{len(images)} crops; worst difference (allowed)")
     for what, allowed in TOLERANCE.items():
         print(f"  {what:32} {worst[what]:.4f} ({allowed})")
-    # Entries of an earlier run go.
-    text = re.sub(r"\n\[variants\.[^\]]*-f16\]\n(?:[^\[\n].*\n)*", "", text)
     agrees = all(worst[what] <= allowed for what, allowed in TOLERANCE.items())
-    if agrees:
-        for network in ("vmn", "pmn"):
-            file = f"{options.variant}/{network}-f16.onnx"
-            sha256 = hashlib.sha256((options.engines / file).read_bytes()).hexdigest()
-            entry = f'[variants.{options.variant}.networks.{network}-f16]\nfile = "{file}"\nsha256 = "{sha256}"\n'
-            text = text.replace("\n[detectors.", f"\n{entry}\n[detectors.", 1)
-    path.write_text(text)
+    offer(options.engines, options.variant, "f16", agrees)
     if not agrees:
         sys.exit("f16 does not agree with f32: it is not offered")
 

@@ -13,10 +13,8 @@ The files hold OpenVINO's FakeQuantize, so that no other program reads them. The
 """
 
 import argparse
-import hashlib
 import json
 import math
-import re
 import sys
 from pathlib import Path
 
@@ -28,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from check_export import compiled
 from data import cv2, crop_affine, warp
-from export import halve_weights
+from export import halve_weights, offer
 from fit import split_of
 
 CALIBRATION = 300  # crops
@@ -179,17 +177,8 @@ def main():
         mixed = run(core, folder, "-int8", crops, "bf16")[1]
         print("  int8, the rest in bf16: {:.3f} {:.3f}; {}".format(*errors(mixed, labels), beside(mixed, exact)))
 
-    path = options.engines / "manifest.toml"
-    # Entries of an earlier run go.
-    text = re.sub(r"\n\[variants\.[^\]]*-int8\]\n(?:[^\[\n].*\n)*", "", path.read_text())
     accurate = all(a <= b * (1 + ALLOWED / 100) for a, b in zip(errors(told, labels), errors(exact, labels)))
-    if accurate:
-        for network in ("vmn", "pmn"):
-            file = f"{options.variant}/{network}-int8.onnx"
-            sha256 = hashlib.sha256((options.engines / file).read_bytes()).hexdigest()
-            entry = f'[variants.{options.variant}.networks.{network}-int8]\nfile = "{file}"\nsha256 = "{sha256}"\n'
-            text = text.replace("\n[detectors.", f"\n{entry}\n[detectors.", 1)
-    path.write_text(text)
+    offer(options.engines, options.variant, "int8", accurate)
     if not accurate:
         sys.exit(f"int8 is more than {ALLOWED} % less accurate than f32: it is not offered")
 

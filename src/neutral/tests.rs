@@ -3,7 +3,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use mmface::face::rotation::from_angles;
 
 use super::*;
-use crate::testing::face_model;
+use crate::testing::{self, face_model};
 
 static MODEL: LazyLock<Arc<FaceModel>> = LazyLock::new(face_model);
 
@@ -30,17 +30,7 @@ fn face(id: u64, expressions: &[(&str, f32)]) -> Face {
     expressions.iter().for_each(|(name, value)| params.expression[at(name)] = *value);
     params.rotation = from_angles([8.0, -15.0, 3.0]);
     (params.f, params.t) = (8.0, [400.0, 200.0, 0.0]);
-    let raw = params.clone();
-    Face {
-        id,
-        confidence: 1.0,
-        bounds: [0.0; 4],
-        params,
-        raw,
-        landmarks: vec![],
-        gaze: None,
-        volume: None,
-    }
+    testing::face(id, params)
 }
 
 /// Shows a face for some seconds at 30 frames a second, from `start`; what became of the last frame.

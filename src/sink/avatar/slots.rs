@@ -57,24 +57,10 @@ mod tests {
     use mmface::face::Params;
 
     use super::*;
-
-    fn face(id: u64) -> Face {
-        let params = Params::neutral();
-        let raw = params.clone();
-        Face {
-            id,
-            confidence: 1.0,
-            bounds: [0.0; 4],
-            params,
-            raw,
-            landmarks: vec![],
-            gaze: None,
-            volume: None,
-        }
-    }
+    use crate::testing::face;
 
     fn assigned(slots: &mut Slots, ids: &[u64], pts: f64) -> Vec<Option<u64>> {
-        let faces: Vec<_> = ids.iter().map(|id| face(*id)).collect();
+        let faces: Vec<_> = ids.iter().map(|id| face(*id, Params::neutral())).collect();
         slots.assign(&faces, pts).into_iter().map(|face| face.map(|face| face.id)).collect()
     }
 

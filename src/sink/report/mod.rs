@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mmface::face::{FaceModel, Params};
+use mmface::face::FaceModel;
 use mmface::limited::read_text_limited;
 use mmface::locate;
 use serde_json::{Value, json};
@@ -24,6 +24,7 @@ pub use self::digest::{Digest, Track};
 use self::points::Points;
 use super::files::{TruncateOnWrite, cannot_write, remove_partial};
 use super::{Content, Context, Event, Plan, Sink, WhenSlow};
+use crate::packed::{mesh, shape, steps};
 use crate::{Error, Result};
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -170,7 +171,7 @@ fn data(digest: &Digest, model: Option<&FaceModel>) -> Value {
         "names": curve_names,
         "stride": digest.stride,
         "tracks": drawn.map(|(id, track)| person(**id, track, model)).collect::<Vec<_>>(),
-        "mesh": model.map(mesh),
+        "mesh": model.map(|model| mesh(model, 0)),
     })
 }
 
@@ -191,51 +192,6 @@ fn person(id: u64, track: &Track, model: Option<&FaceModel>) -> Value {
         "id": id, "points": curves(points), "angles": floats(&angles),
         "expression": steps(&expression), "neutral": neutral,
     })
-}
-
-/// Triangles as u32, their regions as u8, and each expression's offsets as i8 in units of `steps`.
-fn mesh(model: &FaceModel) -> Value {
-    let mean = shape(model, &[], &[]);
-    let count = model.expressions.len();
-    let (steps, modes): (Vec<f32>, Vec<Vec<i16>>) = (0..count)
-        .map(|k| {
-            let full: Vec<f32> = (0..=k).map(|i| f32::from(u8::from(i == k))).collect();
-            let moved = shape(model, &[], &full);
-            let moved: Vec<f32> = moved.iter().zip(&mean).map(|(a, b)| a - b).collect();
-            quantised(&moved, i8::MAX.into())
-        })
-        .unzip();
-    let modes: Vec<u8> = modes.iter().flatten().map(|v| (*v as i8).to_le_bytes()[0]).collect();
-    let triangles: Vec<u8> =
-        model.triangles.iter().flatten().flat_map(|i| i.to_le_bytes()).collect();
-    json!({
-        "triangles": STANDARD.encode(triangles),
-        "region": STANDARD.encode(&model.triangle_region),
-        "regions": model.regions,
-        "steps": steps,
-        "modes": STANDARD.encode(modes),
-    })
-}
-
-/// The mesh's vertices in model space, flattened.
-fn shape(model: &FaceModel, identity: &[f32], expression: &[f32]) -> Vec<f32> {
-    let (mut identity, expression) = (identity.to_vec(), expression.to_vec());
-    identity.resize(model.identities, 0.0);
-    let params = Params { identity, expression, ..Params::neutral() };
-    model.shape(&params).into_iter().flatten().collect()
-}
-
-/// Quantises values to integers of at most `most`; returns the value of one step and the integers.
-fn quantised(values: &[f32], most: i16) -> (f32, Vec<i16>) {
-    let largest = values.iter().fold(0f32, |most, v| most.max(v.abs()));
-    let step = largest.max(f32::MIN_POSITIVE) / f32::from(most);
-    (step, values.iter().map(|v| (v / step).round() as i16).collect())
-}
-
-fn steps(values: &[f32]) -> Value {
-    let (step, whole) = quantised(values, i16::MAX);
-    let bytes: Vec<u8> = whole.iter().flat_map(|v| v.to_le_bytes()).collect();
-    json!({ "step": step, "points": STANDARD.encode(bytes) })
 }
 
 fn floats(values: &[f32]) -> String {

@@ -71,7 +71,7 @@ impl Cache {
     /// the next start.
     pub fn store(&self, name: &str, bytes: &[u8]) {
         let Some(folder) = &self.folder else { return };
-        if let Err(e) = write(folder, name, bytes) {
+        if let Err(e) = self.try_store(name, bytes) {
             tracing::warn!(
                 "{name} is not kept: {} cannot be written ({e}); name another folder for the engine cache",
                 folder.display()
@@ -79,11 +79,12 @@ impl Cache {
         }
     }
 
-    /// Stores bytes under a name, as [`Cache::store`] does, but says nothing of a failure.
-    pub fn store_if_possible(&self, name: &str, bytes: &[u8]) {
-        if let Some(folder) = &self.folder {
-            let _ = write(folder, name, bytes);
-        }
+    /// Stores bytes under a name. Without a folder it does nothing.
+    ///
+    /// # Errors
+    /// Why the file cannot be written.
+    pub fn try_store(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        self.folder.as_ref().map_or(Ok(()), |folder| write(folder, name, bytes))
     }
 
     /// Looks up `name` and opens the contents. If they are missing or cannot be opened, makes,

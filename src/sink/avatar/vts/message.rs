@@ -29,7 +29,7 @@ pub(super) mod error {
 pub(super) enum Request<'a> {
     /// A token, for which VTube Studio asks its user.
     Token,
-    /// To be let in with a token.
+    /// Logs in with a token.
     LogIn(&'a str),
     /// The names of all input parameters.
     List,
@@ -63,7 +63,7 @@ impl Request<'_> {
     }
 }
 
-/// The message that sets parameters.
+/// A message that sets the values of parameters.
 pub(super) fn inject<'a>(
     id: u64,
     face_found: bool,

@@ -1,5 +1,5 @@
 //! The gaze network on the CPU. It is small enough to run there whatever device runs the others: a
-//! tenth of a millisecond for both eyes.
+//! third of a millisecond for both eyes.
 
 use std::sync::{Mutex, PoisonError};
 
