@@ -25,7 +25,7 @@ UNITS := $(DESTDIR)$(PREFIX)/lib/systemd/system
 MAN := $(DESTDIR)$(PREFIX)/share/man/man1
 COMPLETIONS := bash-completion/completions zsh/vendor-completions fish/vendor_completions.d
 
-.PHONY: help setup setup-library setup-gpu setup-test program build demo test python wheel model-check deny fuzz soak test-gpu bench bench-peers engines-paper install deb clean distclean
+.PHONY: help setup setup-library setup-gpu setup-test program build demo test python wheel model-check deny fuzz soak test-gpu bench bench-peers engines-paper fleet-test install deb clean distclean
 
 help: ## say what there is (what `make` alone does)
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -36,7 +36,7 @@ setup: ## install Debian packages and libraries that are missing
 setup-library: ## fetch what crates/mmface alone needs: no GStreamer, no OpenCV, no Debian packages
 	@scripts/setup wheels library
 
-setup-test: ## fetch what only tests need: Prometheus
+setup-test: ## fetch what only tests need: Prometheus and a server of NATS
 	@scripts/setup-test
 
 setup-gpu: ## fetch NVIDIA's libraries for --device cuda: TensorRT-RTX and NVRTC
@@ -81,6 +81,10 @@ model-check: ## try every order in which two threads can run, where threads meet
 
 soak: setup ## four streams for MINUTES (60 before a release): memory, threads and descriptors must not grow
 	MINUTES=$(or $(MINUTES),5) cargo test --locked --workspace --test it soak:: -- --ignored --nocapture
+
+fleet-test: setup setup-test ## fleets on real servers, single and three, with every fault; a simulated day of 100 workers (10 min)
+	cargo test --locked --workspace fleet -- --ignored --nocapture --test-threads=1
+	cargo test --locked -p fleet -- --ignored --nocapture
 
 test-gpu: setup setup-gpu ## on a machine with a GPU: CPU and GPU agree, nothing leaks, how fast it is
 	cargo test --locked --workspace gpu -- --ignored --nocapture --test-threads=1

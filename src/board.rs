@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::counters::Counters;
+use crate::counters::{Counters, SinkCounters};
 use crate::histogram::Buckets;
 use crate::status::{Condition, State};
 
@@ -28,6 +28,8 @@ pub struct Totals {
     pub faces: u64,
     /// Frames that slow sinks left out, by sink.
     pub left_out: BTreeMap<String, u64>,
+    /// Records that brokers have acknowledged, by sink.
+    pub acknowledged: BTreeMap<String, u64>,
     /// Latencies from capture to record.
     pub latency: Buckets,
 }
@@ -45,6 +47,7 @@ impl Totals {
             reconnects: counters.reconnects.get(),
             faces: counters.faces.get(),
             left_out: sinks.iter().map(|sink| (sink.name.into(), sink.dropped.get())).collect(),
+            acknowledged: brokers(&sinks, |sink| sink.acknowledged.get()),
             latency: counters.latency_buckets(),
         }
     }
@@ -56,8 +59,15 @@ impl Totals {
         self.faces += other.faces;
         add_each(&mut self.dropped, &other.dropped);
         add_each(&mut self.left_out, &other.left_out);
+        add_each(&mut self.acknowledged, &other.acknowledged);
         self.latency.add_all(&other.latency);
     }
+}
+
+/// A number of each sink that sends to a broker.
+fn brokers(sinks: &[Arc<SinkCounters>], of: fn(&SinkCounters) -> u64) -> BTreeMap<String, u64> {
+    let is_broker = |sink: &&Arc<SinkCounters>| sink.acknowledged.get() + sink.waiting.get() > 0;
+    sinks.iter().filter(is_broker).map(|sink| (sink.name.into(), of(sink))).collect()
 }
 
 /// The fields of `dropped` in the records, so that the metrics have the same causes.
@@ -92,6 +102,8 @@ pub struct View {
     pub condition: Condition,
     /// Faces in the last frame.
     pub faces: u64,
+    /// Records that wait for brokers, by sink.
+    pub waiting: BTreeMap<String, u64>,
     /// Whether it is wanted: a new list may have left it out.
     pub listed: bool,
 }
@@ -168,6 +180,7 @@ impl Board {
                 totals,
                 condition: status.condition(),
                 faces: status.faces(),
+                waiting: brokers(&entry.counters.sinks(), |sink| sink.waiting.get()),
                 listed: entry.listed,
             }
         };

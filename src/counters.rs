@@ -32,6 +32,29 @@ impl Counter {
     }
 }
 
+/// A number that increases and decreases.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Adds 1.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes 1 away, if it is not 0.
+    pub fn take(&self) {
+        let less = |value: u64| value.checked_sub(1);
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// The current value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The counters of one stream.
 #[derive(Default)]
 pub struct Counters {
@@ -71,6 +94,10 @@ pub struct SinkCounters {
     pub sent: Counter,
     /// Packets that could not be sent, or for which nobody was there.
     pub failed: Counter,
+    /// Records that a broker has acknowledged.
+    pub acknowledged: Counter,
+    /// Records that wait for a broker.
+    pub waiting: Gauge,
     /// Latency from decoding a frame to its packet.
     packets: Mutex<Histogram>,
 }
@@ -159,6 +186,8 @@ impl Counters {
             taken: Counter::default(),
             sent: Counter::default(),
             failed: Counter::default(),
+            acknowledged: Counter::default(),
+            waiting: Gauge::default(),
             packets: Mutex::default(),
         });
         sinks.push(counters.clone());

@@ -12,10 +12,14 @@ pub mod counters;
 pub mod ending;
 mod error;
 pub mod eval;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod histogram;
+#[cfg(feature = "fleet")]
+pub mod nats;
 pub mod neutral;
 mod packed;
 mod place;

@@ -100,6 +100,12 @@ fn other(command: Command) -> Result<()> {
         Command::Completions(args) => cli::manual::completions(&args),
         Command::Man => cli::manual::page(),
         Command::View(args) => cli::view::run(&args),
+        #[cfg(feature = "fleet")]
+        Command::Worker(args) => cli::fleet::work(&args, &cli::stop_on_signals()?),
+        #[cfg(feature = "fleet")]
+        Command::Fleet(command) => cli::fleet::fleet(&command),
+        #[cfg(feature = "fleet")]
+        Command::Tail(args) => cli::tail::run(&args, &*cli::stop_on_signals()?),
     }
 }
 

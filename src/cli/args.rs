@@ -243,6 +243,41 @@ pub struct RunArgs {
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
     pub volume_from: Option<VolumeFromArg>,
 
+    /// Publish the records at a NATS server with JetStream, under mmface.records.<stream>; each is
+    /// acknowledged, and none is stored twice (docs/fleets.md)
+    #[cfg(feature = "fleet")]
+    #[arg(long, value_name = "URL[,URL…]", help_heading = "Brokers")]
+    pub nats: Option<String>,
+    /// File with the credentials for NATS, as nsc makes it
+    #[cfg(feature = "fleet")]
+    #[arg(long, value_name = "FILE", env = "MMFACE_NATS_CREDENTIALS", help_heading = "Brokers")]
+    pub nats_credentials: Option<PathBuf>,
+    /// Token for NATS
+    #[cfg(feature = "fleet")]
+    #[arg(long, value_name = "TOKEN", env = "MMFACE_NATS_TOKEN", hide_env_values = true)]
+    #[arg(help_heading = "Brokers")]
+    pub nats_token: Option<String>,
+    /// Certificate of the authority that NATS servers are trusted for, as PEM [default: the system's]
+    #[cfg(feature = "fleet")]
+    #[arg(long, value_name = "FILE", help_heading = "Brokers")]
+    pub nats_ca: Option<PathBuf>,
+    /// Hours for which JetStream keeps records, if their stream has to be made [default: 168]
+    #[cfg(feature = "fleet")]
+    #[arg(long, value_name = "HOURS", help_heading = "Brokers")]
+    pub nats_keep: Option<f64>,
+    /// On how many servers of a cluster they are kept, if their stream has to be made [default: 1]
+    #[cfg(feature = "fleet")]
+    #[arg(long, value_name = "N", help_heading = "Brokers")]
+    pub nats_replicas: Option<u32>,
+    /// Folder in which records wait on disk while the broker is away, also over a restart
+    #[cfg(feature = "fleet")]
+    #[arg(long, value_name = "DIR", help_heading = "Brokers")]
+    pub spool: Option<PathBuf>,
+    /// Most megabytes in that folder; beyond it the oldest records are lost [default: 1024]
+    #[cfg(feature = "fleet")]
+    #[arg(long, value_name = "MB", help_heading = "Brokers")]
+    pub spool_limit: Option<f64>,
+
     /// Move avatars by the VMC protocol: VSeeFace, Warudo, VNyan, Blender, Godot
     /// [default address: 127.0.0.1:39539]
     #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "")]
@@ -395,6 +430,22 @@ impl RunArgs {
             volume_out: self.volume_out.or(file.volume_out),
             volume: self.volume.or(file.volume),
             volume_from: self.volume_from.or(file.volume_from),
+            #[cfg(feature = "fleet")]
+            nats: self.nats.or(file.nats),
+            #[cfg(feature = "fleet")]
+            nats_credentials: self.nats_credentials.or(file.nats_credentials),
+            #[cfg(feature = "fleet")]
+            nats_token: self.nats_token.or(file.nats_token),
+            #[cfg(feature = "fleet")]
+            nats_ca: self.nats_ca.or(file.nats_ca),
+            #[cfg(feature = "fleet")]
+            nats_keep: self.nats_keep.or(file.nats_keep),
+            #[cfg(feature = "fleet")]
+            nats_replicas: self.nats_replicas.or(file.nats_replicas),
+            #[cfg(feature = "fleet")]
+            spool: self.spool.or(file.spool),
+            #[cfg(feature = "fleet")]
+            spool_limit: self.spool_limit.or(file.spool_limit),
             vmc: self.vmc.or(file.vmc),
             live_link: self.live_link.or(file.live_link),
             ifacialmocap: self.ifacialmocap.or(file.ifacialmocap),

@@ -263,10 +263,15 @@ fn volumes(
 const LARGEST: u64 = 1 << 20;
 
 pub(super) fn read(path: &Path) -> Result<RunArgs> {
+    parse(&read_text(path)?, path)
+}
+
+/// The text of a configuration file. Passwords in it are never shown.
+pub(super) fn read_text(path: &Path) -> Result<String> {
     let text =
         read_text_limited(path, LARGEST).map_err(|e| Error::Usage(format!("--config: {e}")))?;
     text.lines().for_each(source::remember);
-    parse(&text, path)
+    Ok(text)
 }
 
 /// Parses the text of the configuration file at `path`.
@@ -279,7 +284,7 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<RunArgs> {
     })
 }
 
-pub(super) fn input(args: &RunArgs) -> Result<Input> {
+pub(crate) fn input(args: &RunArgs) -> Result<Input> {
     let mut inputs: Vec<Input> = Vec::new();
     inputs.extend(args.camera.clone().map(Input::Camera));
     inputs.extend(args.rtsp.clone().map(Input::Rtsp));

@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> Result<()> {
                 table.header(header).map(|()| 0)
             }
             Record::Frame(frame) => table.frame(frame),
-            Record::Stream(_) | Record::Gap(_) | Record::End(_) => Ok(0),
+            Record::Stream(_) | Record::Gap(_) | Record::Lost(_) | Record::End(_) => Ok(0),
         };
         rows += added.map_err(Refused::Failed)?;
         Ok(ControlFlow::Continue(()))

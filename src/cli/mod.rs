@@ -2,18 +2,24 @@
 
 mod args;
 mod avatars;
+#[cfg(feature = "fleet")]
+mod brokers;
 pub(crate) mod config;
 pub mod convert;
 mod cure;
 pub mod doctor;
 pub mod engines;
 pub mod eval;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 mod listen;
 pub mod manual;
 mod read;
 mod signals;
 mod sinks;
 mod streams;
+#[cfg(feature = "fleet")]
+pub mod tail;
 mod values;
 pub mod view;
 
@@ -86,6 +92,16 @@ pub enum Command {
     Convert(convert::Args),
     /// Write a page about existing records: curves, losses, ids, the face in 3D
     View(view::Args),
+    /// Run streams of a fleet (docs/fleets.md)
+    #[cfg(feature = "fleet")]
+    Worker(Box<fleet::WorkerArgs>),
+    /// Say which streams a fleet runs, and see how they are doing
+    #[cfg(feature = "fleet")]
+    #[command(subcommand)]
+    Fleet(fleet::FleetCommand),
+    /// Write the records that are kept in NATS, and those that come
+    #[cfg(feature = "fleet")]
+    Tail(tail::Args),
     /// Print the completions of a shell: put them where it looks for them
     Completions(manual::Args),
     /// Print the manual page: mmface-live man | man -l -

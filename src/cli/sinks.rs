@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use mmface::mesh::Format;
 
+#[cfg(feature = "fleet")]
+use super::brokers;
 use super::{RunArgs, avatars};
 use crate::sink::feed::{Feed, FeedRecords};
 use crate::sink::json::{Json, Target as JsonTarget};
@@ -39,6 +41,8 @@ pub(super) fn plans_with(
     let mut plans: Vec<Wanted> = vec![("--json", Box::new(json(args, target)))];
     let records = |feed: &Feed| FeedRecords { feed: feed.clone(), content: content(args) };
     plans.extend(feed.map(|feed| ("--listen", Box::new(records(feed)) as _)));
+    #[cfg(feature = "fleet")]
+    plans.extend(brokers::nats(args, None)?.map(|plan| ("--nats", Box::new(plan) as _)));
     plans.extend(report(args)?.map(|plan| ("--report", Box::new(plan) as _)));
     for (flag, path, format) in tables(args) {
         let Some(path) = path.clone() else { continue };
@@ -76,7 +80,7 @@ fn no_urls(args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-fn content(args: &RunArgs) -> Content {
+pub(super) fn content(args: &RunArgs) -> Content {
     let RunArgs { landmarks, vertices, raw, .. } = *args;
     let relative = args.neutral.as_deref().is_some_and(|source| source != Path::new("off"));
     Content { landmarks, vertices, raw, volumes: args.volume_out.is_some(), relative }

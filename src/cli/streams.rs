@@ -230,5 +230,7 @@ fn shared_key(table: &RunArgs) -> Option<&'static str> {
         ("listen", table.listen.is_some()),
         ("listen-token", table.listen_token.is_some()),
     ];
-    keys.iter().find(|(_, is_set)| *is_set).map(|(key, _)| *key)
+    #[cfg(feature = "fleet")]
+    let keys = keys.into_iter().chain(super::brokers::keys(table));
+    keys.into_iter().find(|(_, is_set)| *is_set).map(|(key, _)| key)
 }

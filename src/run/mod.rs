@@ -15,7 +15,7 @@ mod progress;
 mod reader;
 mod streams;
 
-pub use streams::run_streams;
+pub use streams::{Group, Over, run_streams};
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -286,6 +286,7 @@ fn header(options: &Options, runtime: &Runtime) -> sink::Event {
         volume: options.volumes.map(|volumes| volumes.resolution),
         volume_from: options.volumes.map(|volumes| volumes.source.to_string()),
         started: timestamp(SystemTime::now()),
+        revision: None,
     };
     sink::Event::Header(Arc::new(header))
 }

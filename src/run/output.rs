@@ -210,6 +210,7 @@ impl Output {
             let name = counters.name;
             let failure = self.failed.iter().find(|(failed, _)| *failed == name);
             let (sent, failed) = (counters.sent.get(), counters.failed.get());
+            let (acknowledged, waiting) = (counters.acknowledged.get(), counters.waiting.get());
             record::SinkEnd {
                 name: name.into(),
                 dropped: counters.dropped.get(),
@@ -219,10 +220,18 @@ impl Output {
                     failed,
                     latency_ms: counters.packet_latency(),
                 }),
+                records: (acknowledged + waiting > 0).then(|| record::Delivery {
+                    acknowledged,
+                    waiting,
+                    dropped: counters.dropped.get(),
+                }),
             }
         };
         let is_told = |end: &record::SinkEnd| {
-            end.dropped > 0 || end.failure.is_some() || end.packets.is_some()
+            end.dropped > 0
+                || end.failure.is_some()
+                || end.packets.is_some()
+                || end.records.is_some()
         };
         counters.iter().map(of).filter(is_told).collect()
     }

@@ -11,6 +11,8 @@ pub mod files;
 pub mod json;
 mod lines;
 pub mod meshes;
+#[cfg(feature = "fleet")]
+pub mod nats;
 pub mod overlay;
 pub mod report;
 pub mod table;

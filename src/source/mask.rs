@@ -24,6 +24,14 @@ pub fn remember(given: &str) {
         };
         hide(secret);
     }
+    given.split([',', ' ', '"', '=']).filter_map(nats_token).for_each(hide);
+}
+
+/// The token that stands as the user of a URL of NATS.
+fn nats_token(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("nats://").or_else(|| url.strip_prefix("tls://"))?;
+    let user = &rest[..rest.split('/').next()?.rfind('@')?];
+    (!user.contains(':')).then_some(user)
 }
 
 /// Remembers a secret, however it came to be known.
@@ -145,6 +153,14 @@ mod tests {
         assert_eq!(mask("a b c"), "a b c", "short ones are words");
         assert_eq!(mask("who knows nobody:unknown@host/x?"), "who knows nobody:***@host/x?");
         assert_eq!(mask("at 10:20:30 me@host wrote"), "at 10:20:30 me@host wrote");
+    }
+
+    #[test]
+    fn tokens_of_nats_are_passwords() {
+        remember("nats = \"nats://t0p-s3cret@host:4222,tls://b\"");
+        assert_eq!(mask("nats://t0p-s3cret@host:4222 is away"), "nats://***@host:4222 is away");
+        assert_eq!(nats_token("rtsp://user@host"), None);
+        assert_eq!(nats_token("nats://host/a@b"), None);
     }
 
     #[test]

@@ -127,6 +127,13 @@ fn losses(views: &[View], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
             family.add([("stream", &view.name), ("sink", sink)], &ConstCounter::new(*count))?;
         }
     }
+    let help = "Records that a broker has acknowledged";
+    let mut family = Family::counter(encoder, "mmface_records_acknowledged", help)?;
+    for view in views {
+        for (sink, count) in &view.totals.acknowledged {
+            family.add([("stream", &view.name), ("sink", sink)], &ConstCounter::new(*count))?;
+        }
+    }
     Ok(())
 }
 
@@ -176,6 +183,13 @@ fn states(views: &[View], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
             if let Some(value) = value(view) {
                 family.add([("stream", &view.name)], &ConstGauge::new(value))?;
             }
+        }
+    }
+    let help = "Records that wait for a broker, in memory or on disk";
+    let mut family = Family::gauge(encoder, "mmface_records_waiting", help)?;
+    for view in views {
+        for (sink, count) in &view.waiting {
+            family.add([("stream", &view.name), ("sink", sink)], &ConstGauge::new(*count))?;
         }
     }
     Ok(())

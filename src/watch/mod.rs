@@ -8,7 +8,7 @@ mod guard;
 mod head;
 mod health;
 mod metrics;
-mod process;
+pub(crate) mod process;
 mod records;
 mod server;
 mod site;

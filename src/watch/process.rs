@@ -10,8 +10,8 @@ use rustix::process::{Resource, getrlimit};
 static STARTED: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
 
 /// Use of resources at one moment.
-pub(super) struct Usage {
-    pub(super) cpu_seconds: f64,
+pub(crate) struct Usage {
+    pub(crate) cpu_seconds: f64,
     pub(super) resident_bytes: u64,
     pub(super) virtual_bytes: u64,
     pub(super) threads: u64,
@@ -28,7 +28,7 @@ pub(super) fn begin() {
 }
 
 /// The present use; `None` where `/proc` is not there.
-pub(super) fn usage() -> Option<Usage> {
+pub(crate) fn usage() -> Option<Usage> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let open_files = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
     let [user, system, threads, virtual_bytes, pages] = fields(&stat)?;

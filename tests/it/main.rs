@@ -10,6 +10,8 @@ mod evaluation;
 mod faces;
 mod failures;
 mod files;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod fuzz_corpus;
 mod gaze;
 mod idle;
@@ -18,6 +20,8 @@ mod live;
 mod manifests;
 mod manual;
 mod meshes;
+#[cfg(feature = "fleet")]
+mod nats;
 mod paper;
 mod records;
 mod report;

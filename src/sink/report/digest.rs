@@ -100,6 +100,7 @@ impl Digest {
                     self.gaps.push(gap.clone());
                 }
             }
+            Record::Lost(_) => {}
             Record::End(end) => self.end = Some(end.clone()),
         }
         Ok(())

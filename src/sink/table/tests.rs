@@ -35,6 +35,7 @@ fn header() -> Header {
         volume: None,
         volume_from: None,
         started: "2026-11-29T00:00:00.000Z".into(),
+        revision: None,
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod http;
 pub mod media;
+#[cfg(feature = "fleet")]
+pub mod nats;
 pub mod program;
 pub mod rtsp;
 pub mod seen;

@@ -271,7 +271,7 @@ impl Records {
             match one {
                 Record::Stream(stream) => streams.push(stream.clone()),
                 Record::Frame(frame) => frames.push(frame.clone()),
-                Record::Gap(_) => {}
+                Record::Gap(_) | Record::Lost(_) => {}
                 Record::Header(_) | Record::End(_) => panic!("a second header or end"),
             }
         }
@@ -331,6 +331,7 @@ fn stream_of(record: &Record) -> &str {
         Record::Stream(r) => &r.stream,
         Record::Frame(r) => &r.stream,
         Record::Gap(r) => &r.stream,
+        Record::Lost(r) => &r.stream,
         Record::End(r) => &r.stream,
     }
 }

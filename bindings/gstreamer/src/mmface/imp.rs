@@ -415,6 +415,7 @@ impl Mmface {
             volume: None,
             volume_from: None,
             started: record::timestamp(SystemTime::now()),
+            revision: None,
         };
         if settings.post_messages {
             self.post(&json(&Record::Header(Box::new(header))), "header", None);

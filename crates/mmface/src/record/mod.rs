@@ -34,6 +34,8 @@ pub enum Record {
     Frame(Frame),
     /// The stream was interrupted.
     Gap(Gap),
+    /// Records were lost on their way to a broker. Only brokers get it.
+    Lost(Lost),
     /// The last line: counts and statistics of the run.
     End(End),
 }
@@ -68,6 +70,9 @@ pub struct Header {
     pub volume_from: Option<String>,
     /// Start of the run: RFC 3339, UTC.
     pub started: String,
+    /// Number of the run; only with a broker. Later runs of a stream have higher numbers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<u64>,
 }
 
 /// The networks of a run.
@@ -351,6 +356,23 @@ impl From<&Params> for Raw {
     }
 }
 
+/// See [`Record::Lost`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Lost {
+    /// Name of the stream.
+    pub stream: String,
+    /// Number of the run, as in its header.
+    pub revision: u64,
+    /// How many records are lost.
+    pub records: u64,
+    /// `Mmface-Sequence` of the first lost record of the run.
+    pub first: u64,
+    /// `Mmface-Sequence` of the last lost record of the run. Not all between may be lost.
+    pub last: u64,
+    /// Why they are lost.
+    pub reason: String,
+}
+
 /// See [`Record::Gap`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Gap {
@@ -396,7 +418,8 @@ pub struct End {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SinkEnd {
     /// The output: `records`, `csv`, `parquet`, `overlay`, `report`, `meshes`, `volumes`,
-    /// `animation`, `vmc`, `live-link`, `ifacialmocap`, `openseeface`, `opentrack` or `vts`.
+    /// `animation`, `vmc`, `live-link`, `ifacialmocap`, `openseeface`, `opentrack`, `vts` or
+    /// `nats`.
     pub name: String,
     /// Frames that came too fast for it and are not in it.
     pub dropped: u64,
@@ -406,6 +429,20 @@ pub struct SinkEnd {
     /// Packets to an avatar's program, until the last frames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packets: Option<Packets>,
+    /// Records to a broker, until the last frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<Delivery>,
+}
+
+/// What became of the records to a broker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Delivery {
+    /// Records that the broker has acknowledged.
+    pub acknowledged: u64,
+    /// Records that wait for it, in memory or on disk.
+    pub waiting: u64,
+    /// Records for which there was no room.
+    pub dropped: u64,
 }
 
 /// Packets that an output sent over the network.
