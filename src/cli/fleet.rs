@@ -112,7 +112,8 @@ impl ServerArgs {
         lease: Option<f64>,
         work: impl AsyncFnOnce(Store) -> Result<T>,
     ) -> Result<T> {
-        let made = Made { lease: lease_of(lease)?, replicas: self.nats_replicas };
+        let made =
+            Made { lease: lease_of(lease)?, asked: lease.is_some(), replicas: self.nats_replicas };
         let servers = self.servers()?;
         nats::runtime()?.block_on(async {
             let (client, _link) = servers.connect("mmface-live fleet").await?;
@@ -185,7 +186,11 @@ pub fn work(args: &WorkerArgs, stop: &Arc<AtomicBool>) -> Result<()> {
     };
     let missing = || Error::Bug("a worker has no server".into());
     let records = brokers::settings(&common)?.ok_or_else(missing)?;
-    let made = Made { lease: lease_of(args.lease)?, replicas: records.keep.replicas };
+    let made = Made {
+        lease: lease_of(args.lease)?,
+        asked: args.lease.is_some(),
+        replicas: records.keep.replicas,
+    };
     let capacity = match args.capacity.as_str() {
         "auto" => Capacity::Auto,
         number => match number.parse() {

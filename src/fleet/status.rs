@@ -91,10 +91,9 @@ async fn read(store: &Store) -> Result<Read> {
     for (key, entry) in store.all(Bucket::Workers).await? {
         if let (Some(name), Ok(said)) =
             (name_of(&key), serde_json::from_slice::<Said>(&entry.value))
+            && !said.beat.buried
         {
-            if !said.beat.buried {
-                read.workers.insert(name, said);
-            }
+            read.workers.insert(name, said);
         }
     }
     Ok(read)

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::Client;
-use async_nats::jetstream::context::{ContextBuilder, PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{
+    ContextBuilder, GetStreamErrorKind, PublishError, PublishErrorKind,
+};
 use async_nats::jetstream::kv::{self, Entry, Operation, Watch};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, Context, ErrorCode};
@@ -32,6 +34,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 pub struct Made {
     /// The lease of workers.
     pub lease: Duration,
+    /// Whether the user has said so.
+    pub asked: bool,
     /// On how many servers of a cluster everything is kept.
     pub replicas: usize,
 }
@@ -67,6 +71,12 @@ impl Store {
         let lease = status.max_age();
         if lease < Duration::from_secs(1) {
             return Err(failed(WORKERS, "its entries do not vanish within a time (max_age)"));
+        }
+        if made.asked && lease != made.lease {
+            tracing::warn!(
+                "the fleet has a lease of {lease:?} already, which stays: it is the max_age of the \
+                 bucket {WORKERS}"
+            );
         }
         Ok(Self { jetstream, fleet, workers, lease })
     }
@@ -186,8 +196,16 @@ async fn bucket(
     max_age: Duration,
     replicas: usize,
 ) -> Result<kv::Store> {
-    if let Ok(store) = jetstream.get_key_value(name).await {
-        return Ok(store);
+    match jetstream.get_stream(format!("KV_{name}")).await {
+        Ok(_) => {
+            let store = jetstream.get_key_value(name).await;
+            return store.map_err(|e| failed(name, &source_of(&e)));
+        }
+        Err(e) => match e.kind() {
+            GetStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND => {}
+            // It may be there: a cluster without a leader does not tell.
+            _ => return Err(failed(name, &source_of(&e))),
+        },
     }
     let config = kv::Config {
         bucket: name.into(),

@@ -32,6 +32,8 @@ use crate::{Error, Result, ending};
 const TICK: Duration = Duration::from_millis(50);
 /// How often the load is measured where the capacity follows it.
 const MEASURE: Duration = Duration::from_secs(10);
+/// How much of the time after a signal is left for what comes after the worker.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// How long to wait before a server that does not answer is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -213,7 +215,7 @@ impl Worker<'_> {
                 self.member.leave();
             }
             self.go_on();
-            let is_late = ending::left().is_some_and(|left| left.is_zero());
+            let is_late = ending::left().is_some_and(|left| left < FAREWELL);
             let is_done = self.member.has_left() && self.runs.is_empty() && self.answers.is_empty();
             if stop.load(Ordering::Relaxed) && (is_done || is_late) {
                 return;

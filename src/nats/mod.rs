@@ -262,10 +262,10 @@ mod tests {
                 == Login::Token("t0ken-of-a-test".into())
         );
         for wrong in ["http://a", "", "nats://", "a,,b", "a b"] {
-            let error = parse(wrong).err().expect(wrong);
+            let error = parse(wrong).expect_err(wrong);
             assert_eq!(error.exit_code(), 2);
         }
-        let error = parse("http://me:hidden-one@a").err().expect("wrong").to_string();
+        let error = parse("http://me:hidden-one@a").expect_err("wrong").to_string();
         assert!(!error.contains("hidden-one"), "{error}");
     }
 

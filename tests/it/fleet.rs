@@ -1,5 +1,8 @@
 //! Fleets on real servers of NATS: several workers, and what becomes of them.
 
+mod faults;
+mod proxy;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
@@ -29,9 +32,13 @@ impl Fleet {
 
     /// Makes these the wanted streams; returns what it said.
     fn apply(&self, text: &str) -> String {
+        self.apply_with(text, &[])
+    }
+
+    fn apply_with(&self, text: &str, more: &[&str]) -> String {
         let path = self.path("cameras.toml");
         std::fs::write(&path, text).unwrap();
-        self.ask(&["apply", path.to_str().unwrap(), "--lease", LEASE])
+        self.ask(&[&["apply", path.to_str().unwrap(), "--lease", LEASE], more].concat())
     }
 
     fn ask(&self, arguments: &[&str]) -> String {
@@ -44,24 +51,26 @@ impl Fleet {
         serde_json::from_str(&self.ask(&["status", "--json"])).unwrap()
     }
 
+    /// The same while servers may be away.
+    fn try_status(&self) -> Option<Value> {
+        let done = run(["fleet", "status", "--json", "--nats", &self.url]);
+        (done.code == Some(0)).then(|| serde_json::from_slice(&done.stdout).unwrap())
+    }
+
     /// Each stream with its worker and its state.
     fn streams(&self) -> BTreeMap<String, (String, String)> {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let of = |stream: &Value| {
-            (text(&stream["name"]), (text(&stream["worker"]), text(&stream["state"])))
-        };
-        self.status()["streams"].as_array().unwrap().iter().map(of).collect()
+        streams(&self.status())
     }
 
     /// Waits until all streams are up on these workers, and on each of them.
     fn wait_for_all_on(&self, workers: &[&str]) {
         wait(|| {
-            let streams = self.streams();
+            let streams = streams(&self.try_status()?);
             let is_up = |(worker, state): &(String, String)| {
                 state == "up" && workers.contains(&worker.as_str())
             };
             let used = |name: &&str| streams.values().any(|(worker, _)| worker == *name);
-            (streams.values().all(is_up) && workers.iter().all(|name| used(&name))).then_some(())
+            (streams.values().all(is_up) && workers.iter().all(|name| used(name))).then_some(())
         });
     }
 
@@ -81,6 +90,14 @@ impl Fleet {
         command.args(["--device", "cpu", "--threads", "1", "--faces", "1", "--spool"]).arg(spool);
         command
     }
+}
+
+/// Each stream with its worker and its state.
+fn streams(status: &Value) -> BTreeMap<String, (String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let of =
+        |stream: &Value| (text(&stream["name"]), (text(&stream["worker"]), text(&stream["state"])));
+    status["streams"].as_array().unwrap().iter().map(of).collect()
 }
 
 /// A live picture without faces, five times a second.

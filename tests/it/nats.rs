@@ -105,7 +105,7 @@ fn a_broker_that_restarts_has_everything_once_although_it_remembers_no_ids() {
         };
         async_nats::jetstream::new(client).create_stream(config).await.unwrap();
     });
-    let mut running = Running::start(command(live(&server)));
+    let running = Running::start(command(live(&server)));
     for _ in 0..3 {
         let before = server.stored("mmface.records.door").len();
         wait(|| (server.stored("mmface.records.door").len() > before + 15).then_some(()));

@@ -48,6 +48,31 @@ impl Server {
         Self { child, folder, port, more }
     }
 
+    /// Three servers that are one.
+    pub fn cluster() -> Vec<Self> {
+        // Each has to know the others' ports; those that were just given back are free.
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let free: Vec<_> = (0..3).map(|_| free()).collect();
+        let urls: Vec<_> =
+            free.iter().map(|one| format!("nats://{}", one.local_addr().unwrap())).collect();
+        drop(free);
+        let routes = urls.join(",");
+        let start = |(n, url): (usize, &String)| {
+            let name = format!("server-{n}");
+            let of_cluster = ["--cluster_name", "test", "--cluster", url, "--routes", &routes];
+            Self::start_with(&[&["-n", &name][..], &of_cluster].concat())
+        };
+        let servers: Vec<_> = urls.iter().enumerate().map(start).collect();
+        // JetStream needs a leader before it takes anything.
+        wait(|| {
+            block_on(async {
+                let client = async_nats::connect(servers[0].url()).await.ok()?;
+                async_nats::jetstream::new(client).query_account().await.ok()
+            })
+        });
+        servers
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }
