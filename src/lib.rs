@@ -7,6 +7,7 @@
 
 pub mod board;
 pub mod cli;
+mod cores;
 pub mod counters;
 #[doc(hidden)]
 pub mod ending;
@@ -16,6 +17,7 @@ pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod histogram;
+pub mod lens;
 pub mod neutral;
 mod packed;
 mod place;

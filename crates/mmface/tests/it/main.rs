@@ -11,5 +11,6 @@ mod kernel;
 mod layouts;
 mod networks;
 mod paper;
+mod perspective;
 mod slots;
 mod trackers;
