@@ -72,7 +72,7 @@ def measure(program, line, folder, settings):
                 found += len(record["faces"])
                 latencies.append(record["latency_ms"]["capture_to_record"])
             elif record["type"] == "end":
-                dropped += sum(record["dropped"].values())
+                dropped += sum(record["frames"]["dropped"].values())
     latencies.sort()
     total = sent + dropped
     print(f"| {streams} | {rate} | {faces} | {height} | {(used.ru_utime + used.ru_stime) / seconds:.2f} | {used.ru_maxrss / 1024:.0f} MB "

@@ -187,7 +187,9 @@ fn a_head_off_centre_is_turned_to_the_camera_not_to_the_ray() {
         for place in [PLACES[0], PLACES[1]] {
             let scene = Scene { view, pixels: 200.0, place, angles: ANGLES[0] };
             let [as_seen, in_space, miss] = measure(model, &mut tracker, &head, &scene).unwrap();
-            println!("{scene:?}: {as_seen:.1}° {in_space:.1}° {:.1} %", 100.0 * miss);
+            let off = if place == PLACES[1] { 0.15 * view } else { 0.0 };
+            assert!(as_seen >= off, "{scene:?}: as seen {as_seen}°");
+            assert!(in_space < 8.0 && miss < 0.1, "{scene:?}: {in_space}°, {miss}");
         }
     }
 }
@@ -198,13 +200,7 @@ fn a_head_off_centre_is_turned_to_the_camera_not_to_the_ray() {
 fn measured() {
     let (runtime, mut tracker) = tracker();
     let model = runtime.face_model();
-    let names = [
-        "single_face.jpg",
-        "astronaut.png",
-        "0-f1-su-ph.jpg",
-        "45-m7-di-ph.jpg",
-        "15-f13-anc-ph.jpg",
-    ];
+    let names = ["single_face.jpg", "astronaut.png", "0-f1-su-ph.jpg", "15-f13-anc-ph.jpg"];
     let heads: Vec<Head> = names.iter().map(|name| head(model, &mut tracker, name)).collect();
     for view in [20.0, 40.0, 60.0, 75.0, 90.0] {
         for pixels in [100.0, 200.0] {
@@ -215,12 +211,7 @@ fn measured() {
                     for angles in ANGLES {
                         let scene = Scene { view, pixels, place, angles };
                         match measure(model, &mut tracker, head, &scene) {
-                            Some(error) => {
-                                if error[1] > 20.0 {
-                                    println!("{scene:?} {error:?}");
-                                }
-                                errors.push(error);
-                            }
+                            Some(error) => errors.push(error),
                             None => missed += 1,
                         }
                     }
