@@ -6,7 +6,7 @@
 //! with that camera. Near the edge of a picture the scale is larger by 1/cos θ across the ray's
 //! direction and by 1/cos² θ along it (the derivative of the projection); the mean of both counts.
 
-use nalgebra::{UnitQuaternion, Vector2, Vector3};
+use nalgebra::{UnitQuaternion, Vector3};
 
 use super::model::points;
 use super::{FaceModel, Params};

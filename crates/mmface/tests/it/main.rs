@@ -6,6 +6,7 @@ mod common;
 mod detectors;
 #[cfg(feature = "cuda")]
 mod engines;
+mod expressions;
 mod gpu;
 mod kernel;
 mod layouts;
