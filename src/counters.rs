@@ -68,6 +68,8 @@ pub struct Counters {
     pub damaged: Counter,
     /// Frames that were not decoded because nothing happened in the stream.
     pub dropped_idle: Counter,
+    /// Frames that were left out to keep the frame rate that was asked for.
+    pub dropped_skipped: Counter,
     /// Number of reconnects.
     pub reconnects: Counter,
     /// Frames that went through the tracker.
@@ -142,6 +144,7 @@ impl Counters {
             damaged: self.damaged.get(),
             lost: self.lost.get(),
             idle: self.dropped_idle.get(),
+            skipped: self.dropped_skipped.get(),
         }
     }
 

@@ -35,12 +35,14 @@ pub struct StreamInfo {
 }
 
 /// Identifies the picture if a frame is a still.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Still {
     /// Index in the list of pictures, from 0. Pictures that cannot be decoded are counted.
     pub index: usize,
     /// Its file name.
     pub name: Arc<str>,
+    /// Focal length in pixels, if the file says it.
+    pub focal: Option<f32>,
 }
 
 /// One frame of a stream. Clones share the pixels.

@@ -7,6 +7,7 @@
 
 pub mod board;
 pub mod cli;
+mod cores;
 pub mod counters;
 #[doc(hidden)]
 pub mod ending;
@@ -18,6 +19,7 @@ pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod histogram;
+pub mod lens;
 #[cfg(feature = "fleet")]
 pub mod nats;
 pub mod neutral;

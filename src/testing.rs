@@ -31,6 +31,7 @@ pub(crate) fn context(model: &Arc<FaceModel>) -> Arc<Context> {
         model: model.clone(),
         crop: models.variant("mmface-lite").expect("a variant").crop,
         trained: true,
+        lens: None,
         volumes: None,
         live: false.into(),
         counters: Arc::new(Counters::default()),

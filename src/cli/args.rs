@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::avatars;
 use super::values::{
-    DetectorArg, DeviceArg, FormatArg, IdleArg, MeshFromArg, PrecisionArg, RefineArg,
+    DetectorArg, DeviceArg, FocalArg, FormatArg, IdleArg, MeshFromArg, PrecisionArg, RefineArg,
     SinkFailureArg, SlowReaderArg, SmoothArg, StyleArg, TransportArg, VmcShapesArg, VolumeFromArg,
     VtsParametersArg, WaitArg,
 };
@@ -144,10 +144,20 @@ pub struct RunArgs {
     /// [default: 100000000]
     #[arg(long, value_name = "N", help_heading = "Source")]
     pub max_pixels: Option<u64>,
+    /// Most frames a second; those between are left out, evenly [default: all]
+    #[arg(long, value_name = "N", help_heading = "Source")]
+    pub max_fps: Option<f64>,
     /// What is decoded of a live stream while nobody is in it and nothing moves [default: all]
     #[arg(long, value_enum, value_name = "WHAT", help_heading = "Source")]
     pub idle: Option<IdleArg>,
 
+    /// Degrees that the camera sees from left to right: records get the pose in camera space and the
+    /// distance in centimetres
+    #[arg(long, value_name = "DEGREES", help_heading = "Faces")]
+    pub fov: Option<f64>,
+    /// The same by the focal length in pixels; "exif" takes it from each picture's file
+    #[arg(long, value_name = "PIXELS|exif", help_heading = "Faces")]
+    pub focal: Option<FocalArg>,
     /// Most faces to follow [default: 4]
     #[arg(long, value_name = "N", help_heading = "Faces")]
     pub faces: Option<u32>,
@@ -352,7 +362,7 @@ pub struct RunArgs {
     /// Precision of the networks; auto is the fastest that the device supports [default: auto]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Networks")]
     pub precision: Option<PrecisionArg>,
-    /// Number of CPU threads [default: all cores]
+    /// Most CPU cores to use, for everything: decoder, networks, outputs [default: all]
     #[arg(long, value_name = "N", help_heading = "Networks")]
     pub threads: Option<u32>,
     /// Which variant of the networks [default: mmface-lite]
@@ -402,6 +412,9 @@ impl RunArgs {
             silence: self.silence.or(file.silence),
             no_reconnect: self.no_reconnect || file.no_reconnect,
             max_pixels: self.max_pixels.or(file.max_pixels),
+            max_fps: self.max_fps.or(file.max_fps),
+            fov: self.fov.or(file.fov.filter(|_| self.focal.is_none())),
+            focal: self.focal.or(file.focal.filter(|_| self.fov.is_none())),
             idle: self.idle.or(file.idle),
             faces: self.faces.or(file.faces),
             detector: self.detector.or(file.detector),

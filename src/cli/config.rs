@@ -17,6 +17,8 @@ use super::args::StreamKey;
 use super::sinks::{self, Wanted};
 use super::values::WaitArg;
 use super::{avatars, listen};
+use crate::cores;
+use crate::lens::Lens;
 use crate::run;
 use crate::sink::{Needs, Plan, VolumeSource, Volumes};
 use crate::source::{self, Input, Wait};
@@ -44,7 +46,7 @@ pub struct RuntimeSettings {
     pub device: Device,
     /// Precision of the networks; `None` is the fastest.
     pub precision: Option<Precision>,
-    /// Number of CPU threads; `None` is all cores.
+    /// Most cores that the program computes on; `None` is all.
     pub threads: Option<u32>,
     /// The face detector.
     pub detector: mmface::detect::Kind,
@@ -59,11 +61,14 @@ pub struct RuntimeSettings {
 }
 
 impl RuntimeSettings {
-    /// Opens the runtime.
+    /// Opens the runtime, and keeps what starts later to so many cores as are allowed.
     ///
     /// # Errors
     /// The library's errors.
     pub fn open(&self) -> Result<Runtime> {
+        if let Some(threads) = self.threads {
+            cores::limit(threads);
+        }
         let models = self.models.as_deref().map_or_else(Models::find, Models::open)?;
         let builder = Runtime::builder(models)
             .variant(&self.variant)
@@ -122,6 +127,7 @@ impl Config {
         };
         let neutral = avatars::neutral(&args, &input)?;
         let source = source_options(&args, input, stills)?;
+        let lens = lens(&args, stills)?;
         let refine = args.refine.is_some_and(Into::into);
         let volumes = volumes(&args, refine, sinks.iter().map(|sink| sink.needs()))?;
         let of_network = |v: &Volumes| v.source == VolumeSource::Network;
@@ -174,6 +180,7 @@ impl Config {
                 volumes,
                 neutral,
                 sinks,
+                lens,
                 idle_keyframes: args.idle.is_some_and(Into::into),
                 sink_failure: args.sink_failure.map_or_else(Default::default, Into::into),
                 progress: !(records_on_terminal && on_terminal),
@@ -189,6 +196,36 @@ fn within(flag: &str, value: u32, low: u32, high: u32) -> Result<u32> {
     } else {
         Err(Error::Usage(format!("--{flag} {value} is not within {low} to {high}")))
     }
+}
+
+/// The camera's lens, as far as the flags say.
+fn lens(args: &RunArgs, stills: bool) -> Result<Option<Lens>> {
+    match (args.fov, args.focal.map(|focal| focal.0)) {
+        (Some(_), Some(_)) => Err(Error::Usage("--fov and --focal say the same: give one".into())),
+        (Some(degrees), None) if (1.0..=170.0).contains(&degrees) => {
+            Ok(Some(Lens::View(degrees as f32)))
+        }
+        (Some(degrees), None) => {
+            Err(Error::Usage(format!("--fov {degrees} is not within 1 to 170 degrees")))
+        }
+        (None, Some(Lens::Focal(pixels))) if !(1.0..=1e6).contains(&pixels) => {
+            Err(Error::Usage(format!("--focal {pixels} is not within 1 to 1000000 pixels")))
+        }
+        (None, Some(Lens::Exif)) if !stills => Err(Error::Usage(
+            "--focal exif is for pictures: videos do not say it; give pixels, or --fov".into(),
+        )),
+        (None, focal) => Ok(focal),
+    }
+}
+
+fn max_fps(fps: f64, stills: bool) -> Result<f64> {
+    if stills {
+        return Err(Error::Usage("--max-fps is for streams and videos, not for pictures".into()));
+    }
+    if !(0.01..=1000.0).contains(&fps) {
+        return Err(Error::Usage(format!("--max-fps {fps} is not within 0.01 to 1000")));
+    }
+    Ok(fps)
 }
 
 pub(super) fn seconds_within(flag: &str, value: f64, range: RangeInclusive<f64>) -> Result<f64> {
@@ -228,6 +265,7 @@ fn source_options(args: &RunArgs, input: Input, stills: bool) -> Result<source::
         }
         source.max_pixels = pixels;
     }
+    source.max_fps = args.max_fps.map(|fps| max_fps(fps, stills)).transpose()?;
     Ok(source)
 }
 

@@ -10,6 +10,7 @@ use mmface::{Device, Precision};
 use serde::{Deserialize, Deserializer};
 
 use crate::eval::Judged;
+use crate::lens::Lens;
 use crate::sink::avatar::Shapes;
 use crate::sink::meshes::Origin;
 use crate::sink::overlay::Style;
@@ -41,6 +42,39 @@ values! {
         Tcp => Transport::Tcp,
         /// Separate packets: a little faster, but packets can be lost
         Udp => Transport::Udp,
+    }
+}
+
+/// `--focal`: pixels, or what each picture's file says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FocalArg(pub Lens);
+
+impl FromStr for FocalArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "exif" => Ok(Self(Lens::Exif)),
+            pixels => match pixels.parse() {
+                Ok(pixels) => Ok(Self(Lens::Focal(pixels))),
+                Err(_) => Err("write pixels, or exif"),
+            },
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for FocalArg {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected pixels, or \"exif\"")]
+        enum Either {
+            Pixels(f32),
+            Text(String),
+        }
+        match Either::deserialize(from)? {
+            Either::Pixels(pixels) => Ok(Self(Lens::Focal(pixels))),
+            Either::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use mmface::{Mode, Observer, Runtime, Shows, TrackerOptions};
 
 use crate::counters::Counters;
 use crate::frame::StreamInfo;
+use crate::lens::Lens;
 use crate::neutral;
 use crate::neutral::Neutrals;
 use crate::sink::{self, Context, OnFailure, Plan, Volumes};
@@ -49,6 +50,8 @@ pub struct Options {
     pub source: source::Options,
     /// Options of the tracker. Its mode is set by the source, except for stills.
     pub tracker: TrackerOptions,
+    /// The camera's lens, if it is known.
+    pub lens: Option<Lens>,
     /// The volumes, if a sink needs any.
     pub volumes: Option<Volumes>,
     /// Where neutral faces come from.
@@ -91,7 +94,7 @@ fn run_to_end(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Re
     }
     let header = header(&options, runtime);
     let Options { stream, source, tracker, volumes, neutral, sinks, .. } = options;
-    let Options { idle_keyframes, sink_failure, progress, counters, .. } = options;
+    let Options { lens, idle_keyframes, sink_failure, progress, counters, .. } = options;
     let live = source.input.is_live() || source.realtime;
     let mode = match tracker.mode {
         Mode::Stills => Mode::Stills,
@@ -107,6 +110,7 @@ fn run_to_end(runtime: &Runtime, options: Options, stop: &Arc<AtomicBool>) -> Re
         model: runtime.face_model().clone(),
         crop: runtime.variant().crop,
         trained: runtime.variant().trained,
+        lens,
         volumes,
         live: live.into(),
         counters,
@@ -249,12 +253,13 @@ impl Observe<'_> {
 pub fn log_end(end: &record::End) {
     let record::End { frames, faces, seconds, fps, latency_ms, reason, .. } = end;
     let mut lost = String::new();
-    let record::Dropped { busy, damaged, lost: on_the_way, idle } = frames.dropped;
+    let record::Dropped { busy, damaged, lost: on_the_way, idle, skipped } = frames.dropped;
     for (count, why) in [
         (busy, "lost (too fast)"),
         (damaged, "lost (damaged)"),
         (on_the_way, "lost (on the network)"),
         (idle, "left out (nothing happened)"),
+        (skipped, "left out (--max-fps)"),
     ] {
         if count > 0 {
             lost += &format!(", {count} {why}");
@@ -283,6 +288,7 @@ fn header(options: &Options, runtime: &Runtime) -> sink::Event {
         face_model: runtime.into(),
         smoothing: smoothing.to_string(),
         refine: options.tracker.refine.then(|| "icp".into()),
+        lens: options.lens.map(|lens| lens.to_string()),
         volume: options.volumes.map(|volumes| volumes.resolution),
         volume_from: options.volumes.map(|volumes| volumes.source.to_string()),
         started: timestamp(SystemTime::now()),

@@ -6,13 +6,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use mmface::crop::{CropMap, CropRule};
-use mmface::face::{FaceModel, Params, rotation};
+use mmface::face::{Camera, FaceModel, Params, rotation};
 use mmface::record::{self, Dropped, End, Gap, Header, Latency, Record, Stream, timestamp};
 use mmface::volume::{Solid, Volume};
 use mmface::{Face, FrameResult};
 
 use crate::counters::Counters;
 use crate::frame::Frame;
+use crate::lens::Lens;
 
 /// An event of a run. Clones are cheap.
 #[derive(Clone)]
@@ -53,6 +54,8 @@ pub struct Context {
     pub crop: CropRule,
     /// Whether the networks have trained weights.
     pub trained: bool,
+    /// The lens, if it is known: faces get their pose in camera space.
+    pub lens: Option<Lens>,
     /// The volumes of the run, if anything needs volumes.
     pub volumes: Option<Volumes>,
     /// Whether frames come at their own pace, as far as it is known.
@@ -219,8 +222,20 @@ impl FrameEvent {
         }
     }
 
+    /// The camera that took this frame, if its lens is known.
+    fn camera(&self) -> Option<Camera> {
+        let image = self.frame.image();
+        let written = self.frame.still.as_ref().and_then(|still| still.focal);
+        self.context.lens?.camera(image.width, image.height, written)
+    }
+
     fn face(&self, place: usize, face: &Face, content: Content) -> record::FaceRecord {
+        let pose = |camera| {
+            let pose = self.context.model.pose_in(&face.params, &camera);
+            record::CameraPose::new(&pose, &camera)
+        };
         record::FaceRecord {
+            camera: self.camera().map(pose),
             relative: content.relative.then(|| self.relative(face).expression.clone()),
             landmarks: content.landmarks.then(|| face.landmarks.clone()),
             landmarks3d: content.landmarks.then(|| self.context.model.landmarks3d(&face.params)),

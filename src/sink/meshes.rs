@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(stems(&event), ["000005-face7"]);
         let mut frame = testing::frame(0.0, 1);
         let name = "portrait.of.me.jpg".into();
-        frame.still = Some(crate::frame::Still { index: 0, name });
+        frame.still = Some(crate::frame::Still { index: 0, name, focal: None });
         assert_eq!(stems(&testing::frame_event(&context, frame, &[7])), ["portrait.of.me-face7"]);
     }
 }

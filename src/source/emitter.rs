@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySen
 use mmface::record::Dropped;
 
 use super::decoded::Decoded;
+use super::pace::Pace;
 use super::{End, Event, Facts};
 use crate::counters::Counters;
 use crate::frame::{Frame, Still};
@@ -37,6 +38,8 @@ pub(super) struct Emitter {
     pub stop: Stop,
     pub counters: Arc<Counters>,
     pub facts: Arc<Facts>,
+    /// What keeps frames back, if anything does.
+    pub pace: Option<Pace>,
     /// Number of the next frame.
     pub number: u64,
 }
@@ -50,8 +53,16 @@ pub(super) struct Metadata {
 
 impl Emitter {
     /// Sends a frame. For a live source it replaces a queued frame; otherwise this waits for room.
-    /// Returns without sending if the source is asked to stop.
+    /// Returns without sending if the source is asked to stop, or if the frame is one too many.
     pub(super) fn frame(&mut self, decoded: Decoded, metadata: Metadata) {
+        let Metadata { pts, connection, .. } = metadata;
+        if self.pace.as_mut().is_some_and(|pace| !pace.takes(pts, connection)) {
+            self.number += 1;
+            self.counters.status.frame();
+            self.counters.decoded.add();
+            self.counters.dropped_skipped.add();
+            return;
+        }
         let frame = Frame {
             number: self.number,
             pts: metadata.pts,

@@ -58,7 +58,7 @@ pub(super) fn run(
         if emitter.stop.is_set() {
             return End { reason: "stopped".into(), error: None };
         }
-        let Still { decoded, codec, animated } = match still::read(path, limit) {
+        let Still { decoded, codec, animated, focal } = match still::read(path, limit) {
             Ok(still) => still,
             Err(reason) => {
                 let text = format!("{} {reason}", path.display());
@@ -83,7 +83,7 @@ pub(super) fn run(
             let info = StreamInfo { width, height, fps: 0.0, codec, connection: 1 };
             emitter.event(Event::Connected(info));
         }
-        let still = Some(frame::Still { index, name: name.clone() });
+        let still = Some(frame::Still { index, name: name.clone(), focal });
         emitter.frame(decoded, Metadata { pts: index as f64, connection: 1, still });
     }
     match last {

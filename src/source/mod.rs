@@ -25,6 +25,7 @@ mod keep_alive;
 mod ledger;
 mod mask;
 mod mp4;
+mod pace;
 mod rtp;
 mod rtsp;
 mod still;
@@ -141,6 +142,8 @@ pub struct Options {
     pub silence: Duration,
     /// Most pixels of a picture or frame; larger ones are refused before they are decoded.
     pub max_pixels: u64,
+    /// Most frames a second; those between are decoded and left out.
+    pub max_fps: Option<f64>,
 }
 
 /// Default of [`Options::max_pixels`].
@@ -159,6 +162,7 @@ impl Options {
             reconnect: true,
             silence: Duration::from_secs(5),
             max_pixels: MAX_PIXELS,
+            max_fps: None,
         }
     }
 }
@@ -240,6 +244,7 @@ impl Source {
                  gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-libav"
             ))
         })?;
+        let pace = options.max_fps.map(pace::Pace::new);
         let plan = supervisor::Plan::new(options)?;
         let (frames_in, frames) = bounded(QUEUED_FRAMES);
         let (events_in, events) = bounded(QUEUED_EVENTS);
@@ -254,6 +259,7 @@ impl Source {
             stop: Stop(stopped),
             counters,
             facts: facts.clone(),
+            pace,
             number: 0,
         };
         let thread = move || {

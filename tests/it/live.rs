@@ -96,3 +96,18 @@ fn a_file_in_real_time_ends_like_a_file() {
     let seen = records(["--file", clip.to_str().unwrap(), "--realtime"]);
     assert_eq!((seen.end.frames.decoded, seen.end.reason.as_str()), (72, "end of stream"));
 }
+
+#[test]
+fn frames_between_are_left_out_and_counted() {
+    let clip = clip("single_face.mp4");
+    let seen = records(["--file", clip.to_str().unwrap(), "--max-fps", "10"]);
+    let frames = seen.end.frames;
+    assert_eq!((frames.decoded, frames.processed + frames.dropped.skipped), (72, 72));
+    assert_eq!(seen.frames.len() as u64, frames.processed);
+    let gaps = seen.frames.windows(2).map(|pair| pair[1].pts - pair[0].pts);
+    assert!(gaps.clone().all(|gap| gap > 0.065), "{:?}", gaps.collect::<Vec<_>>());
+    let length = seen.frames.last().unwrap().pts - seen.frames[0].pts;
+    let fps = (seen.frames.len() - 1) as f64 / length;
+    assert!((9.0..=10.01).contains(&fps), "{fps}");
+    assert!(seen.frames.iter().all(|frame| frame.faces.len() == 1));
+}

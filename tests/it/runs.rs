@@ -159,6 +159,7 @@ impl Run {
         let stop = Arc::new(AtomicBool::new(false));
         let options = Options {
             neutral: Default::default(),
+            lens: None,
             stream: "test".into(),
             source,
             tracker: TrackerOptions::default(),

@@ -171,7 +171,7 @@ fn a_picture_is_one_frame_with_a_name() {
     assert_eq!((seen.frames.len(), seen.reason()), (1, "end of stream"));
     let frame = &seen.frames[0];
     assert_eq!(size(frame), (321, 241));
-    assert_eq!(frame.still, Some(Still { index: 0, name: "face.jpg".into() }));
+    assert_eq!(frame.still, Some(Still { index: 0, name: "face.jpg".into(), focal: None }));
     assert_eq!(frame.image().layout, Layout::Rgb);
     assert_eq!(seen.connected[0].codec, "JPEG");
 }

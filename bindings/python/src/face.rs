@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mmface::face::Camera;
 use mmface::face::rotation::{to_angles, to_wxyz};
 use mmface::record::FaceRecord;
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
@@ -130,6 +131,35 @@ impl Face {
         Raw { params: self.face.raw.clone(), model: self.model.clone() }
     }
 
+    /// in_camera(size, *, fov=None, focal=None)
+    /// --
+    ///
+    /// The pose in the space of a camera whose lens is known, which r and t leave out: the rotation to
+    /// the camera's axes instead of to the ray on which the head lies, and the place in centimetres.
+    ///
+    /// size : (width, height) of the frame in pixels
+    /// fov : degrees that the camera sees from left to right
+    /// focal : instead of it the focal length in pixels
+    #[pyo3(signature = (size, *, fov = None, focal = None))]
+    fn in_camera(&self, size: (u32, u32), fov: Option<f32>, focal: Option<f32>) -> PyResult<CameraPose> {
+        let (width, height) = size;
+        let camera = match (fov, focal) {
+            (Some(degrees), None) if (1.0..=170.0).contains(&degrees) => {
+                Camera::of_view(degrees, width, height)
+            }
+            (None, Some(pixels)) if (1.0..=1e6).contains(&pixels) => {
+                Camera::of_focal(pixels, width, height)
+            }
+            (Some(_), None) => return Err(fail("fov has to be within 1 to 170 degrees")),
+            (None, Some(_)) => return Err(fail("focal has to be within 1 to 1000000 pixels")),
+            _ => return Err(fail("in_camera needs either fov or focal")),
+        };
+        guarded(|| {
+            let pose = self.model.model.pose_in(&self.face.params, &camera);
+            Ok(CameraPose(mmface::record::CameraPose::new(&pose, &camera)))
+        })
+    }
+
     /// vertices()
     /// --
     ///
@@ -173,6 +203,45 @@ impl Face {
             "<Face {}: box ({x:.0}, {y:.0}, {width:.0}, {height:.0}), pitch {pitch:.1}°, \
              yaw {yaw:.1}°, roll {roll:.1}°>",
             self.face.id
+        )
+    }
+}
+
+/// The pose of a head in camera space: x right, y up, z toward the camera, which is at the origin.
+#[pyclass(frozen, module = "mmface")]
+pub(crate) struct CameraPose(mmface::record::CameraPose);
+
+#[pymethods]
+impl CameraPose {
+    /// The focal length, pixels.
+    #[getter]
+    fn focal(&self) -> f32 {
+        self.0.focal
+    }
+
+    /// Rotation [pitch, yaw, roll] in degrees, as Face.r but to the camera's axes, shape (3,).
+    #[getter]
+    fn r<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        PyArray1::from_slice(py, &self.0.r)
+    }
+
+    /// The same as a unit quaternion [w, x, y, z], w >= 0, shape (4,).
+    #[getter]
+    fn q<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        PyArray1::from_slice(py, &self.0.q)
+    }
+
+    /// Place [x, y, z] of the model's origin in centimetres for a head of average size, shape (3,). z
+    /// is negative in front of the camera.
+    #[getter]
+    fn t<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        PyArray1::from_slice(py, &self.0.t)
+    }
+
+    fn __repr__(&self) -> String {
+        let ([pitch, yaw, roll], [x, y, z]) = (self.0.r, self.0.t);
+        format!(
+            "<CameraPose: pitch {pitch:.1}°, yaw {yaw:.1}°, roll {roll:.1}°, at ({x:.1}, {y:.1}, {z:.1}) cm>"
         )
     }
 }

@@ -17,7 +17,7 @@ mod _mmface {
     #[pymodule_export]
     use crate::error::Error;
     #[pymodule_export]
-    use crate::face::{Expression, Face, Gaze, Look, Raw};
+    use crate::face::{CameraPose, Expression, Face, Gaze, Look, Raw};
     #[pymodule_export]
     use crate::model::{FaceModel, Mesh, face_model};
     #[pymodule_export]

@@ -57,6 +57,22 @@ def test_expression_is_a_mapping(stills, portrait):
         expression["jawOpen"] = 1
 
 
+def test_the_pose_in_the_space_of_a_camera(stills, portrait):
+    face = only(stills.process(portrait, format="rgb"))
+    height, width = portrait.shape[:2]
+    pose = face.in_camera((width, height), fov=60)
+    assert pose.focal == pytest.approx(width / 2 / np.tan(np.radians(30)), rel=1e-5)
+    # As far away as a head of this size in the picture is, and in its direction.
+    assert -pose.t[2] == pytest.approx(pose.focal / face.f, rel=0.2)
+    assert pose.t[0] * -pose.focal / pose.t[2] == pytest.approx(face.t[0] - (width - 1) / 2, abs=0.1 * width)
+    assert np.linalg.norm(pose.q) == pytest.approx(1, abs=1e-3)
+    same = face.in_camera((width, height), focal=pose.focal)
+    np.testing.assert_allclose(same.t, pose.t, rtol=1e-3)
+    for wrong in ({}, {"fov": 60, "focal": 900}, {"fov": 0}, {"focal": float("nan")}):
+        with pytest.raises(mmface.Error):
+            face.in_camera((width, height), **wrong)
+
+
 def test_gaze_is_where_the_eyes_look(stills, portrait):
     gaze = only(stills.process(portrait, format="rgb")).gaze
     for look in (gaze.left, gaze.right, gaze.both):

@@ -57,6 +57,14 @@ impl<L> Lanes<L> {
         drop(state);
         Visit { lanes: self, came_last }
     }
+
+    /// `visitor` will not come again, so whoever comes next is not disturbed by it.
+    pub fn forget(&self, visitor: u64) {
+        let mut state = lock(&self.state);
+        if state.last_visitor == Some(visitor) {
+            state.last_visitor = None;
+        }
+    }
 }
 
 /// A visitor of [`Lanes`], from [`Lanes::enter`] on.
@@ -195,6 +203,17 @@ mod tests {
             thread::sleep(Duration::from_millis(10));
         }
         panic!("{count} threads never waited");
+    }
+
+    #[test]
+    fn who_is_gone_disturbs_nobody() {
+        let lanes = Lanes::new(vec![()]);
+        let came = |visitor: u64| lanes.enter(visitor).is_alone();
+        assert!(came(1) && !came(2) && came(2));
+        lanes.forget(1);
+        assert!(!came(3));
+        lanes.forget(3);
+        assert!(came(2));
     }
 
     #[test]

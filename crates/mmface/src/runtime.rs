@@ -244,9 +244,10 @@ impl RuntimeBuilder {
         variant.check(&face_model)?;
         let detector_rule = models.detector(detector.kind.name())?;
         let has_volumes = backend.volume.is_some();
+        let precision = backend.precision;
         let backend = backend::open(&models, &variant, &backend)?;
         probe(&*backend, &variant, &face_model)?;
-        let gaze = GazeNetwork::open(&models, &variant)?.map(Arc::new);
+        let gaze = GazeNetwork::open(&models, &variant, precision)?.map(Arc::new);
         let detector = Arc::new(Service::start(detect::open(&detector)?)?);
         Ok(Runtime(Arc::new(Inner {
             variant,

@@ -85,6 +85,12 @@ fn absurd_numbers_are_refused() {
         "--detect-every 0",
         "--reidentify -1",
         "--threads 0",
+        "--max-fps 0",
+        "--max-fps nan",
+        "--fov 180",
+        "--focal 0",
+        "--focal exif",
+        "--fov 60 --focal 900",
     ] {
         assert_eq!(refused(&format!("--file a {line}")).exit_code(), 2);
     }

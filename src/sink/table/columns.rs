@@ -1,6 +1,6 @@
 //! The columns of a table, and the rows that a frame becomes.
 
-use mmface::record::{FaceRecord, Frame, Header, rounded};
+use mmface::record::{Dropped, FaceRecord, Frame, Header, rounded};
 
 /// Landmarks of a face.
 const LANDMARKS: usize = 68;
@@ -58,6 +58,8 @@ impl Groups {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Columns {
     groups: Groups,
+    /// Whether the pose in camera space is known.
+    lens: bool,
     identity: usize,
     expressions: Vec<String>,
     all: Vec<(String, Kind)>,
@@ -69,7 +71,8 @@ impl Columns {
     pub fn new(header: &Header, groups: Groups) -> Self {
         let model = &header.face_model;
         let (identity, expressions) = (model.identity, model.expressions.clone());
-        let mut columns = Self { groups, identity, expressions, all: Vec::new() };
+        let lens = header.lens.is_some();
+        let mut columns = Self { groups, lens, identity, expressions, all: Vec::new() };
         columns.add_openface();
         columns.add_own();
         columns
@@ -106,6 +109,9 @@ impl Columns {
             self.add(Kind::Number, ["x", "y", "z"].map(|axis| format!("{eye}_{axis}")));
         }
         self.add(Kind::Number, ["gaze_angle_x", "gaze_angle_y"]);
+        if self.lens {
+            self.add(Kind::Number, ["pose_Tx", "pose_Ty", "pose_Tz"]);
+        }
         self.add(Kind::Number, ["pose_Rx", "pose_Ry", "pose_Rz"]);
         if self.groups.landmarks {
             self.add_numbered("x_", LANDMARKS);
@@ -175,7 +181,11 @@ impl Columns {
         }
         row.doubles(2, gaze.map(|gaze| openface_angles(gaze.both.direction)));
         let angles = face.map(|face| radians(face.r));
-        row.doubles(3, angles);
+        let camera = face.and_then(|face| face.camera);
+        if self.lens {
+            row.doubles(3, camera.map(|camera| openface_place(camera.t)));
+        }
+        row.doubles(3, camera.map(|camera| radians(camera.r)).or(angles));
         if self.groups.landmarks {
             for axis in 0..2 {
                 row.axis(face.and_then(|face| face.landmarks.as_deref()), axis);
@@ -192,9 +202,9 @@ impl Columns {
         row.text(frame.file.as_ref());
         row.text(Some(&frame.time));
         row.text(frame.camera_time.as_ref());
-        let dropped = frame.dropped;
-        let dropped = [dropped.busy, dropped.damaged, dropped.lost, dropped.idle];
-        row.whole(Some(dropped.map(signed).into_iter().fold(0, i64::saturating_add)));
+        let Dropped { busy, damaged, lost, idle, skipped } = frame.dropped;
+        let dropped = [busy, damaged, lost, idle, skipped].map(signed);
+        row.whole(Some(dropped.into_iter().fold(0, i64::saturating_add)));
         row.numbers(4, face.map(|face| &face.bounds[..]));
         row.numbers(1, face.map(|face| std::slice::from_ref(&face.f)));
         row.numbers(3, face.map(|face| &face.r[..]));
@@ -275,6 +285,11 @@ fn radians([pitch, yaw, roll]: [f32; 3]) -> [f64; 3] {
 /// A direction in OpenFace's axes: x right, y down, z away from the camera.
 fn openface_axes([x, y, z]: [f32; 3]) -> [f64; 3] {
     [x, -y, -z].map(|v| fine(number(v)))
+}
+
+/// A place in OpenFace's axes and millimetres, from centimetres.
+fn openface_place([x, y, z]: [f32; 3]) -> [f64; 3] {
+    [x, -y, -z].map(|v| fine(10.0 * number(v)))
 }
 
 /// OpenFace's `gaze_angle_x` and `gaze_angle_y` in radians: positive to the right of the picture, and

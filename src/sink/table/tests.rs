@@ -5,7 +5,9 @@ use std::fs::File;
 use ::parquet::basic::Compression;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::Field;
-use mmface::record::{Dropped, FaceModel, FaceRecord, Gaze, Latency, Look, Network, Raw};
+use mmface::record::{
+    CameraPose, Dropped, FaceModel, FaceRecord, Gaze, Latency, Look, Network, Raw,
+};
 
 use super::*;
 
@@ -32,6 +34,7 @@ fn header() -> Header {
         },
         smoothing: "off".into(),
         refine: None,
+        lens: None,
         volume: None,
         volume_from: None,
         started: "2026-11-29T00:00:00.000Z".into(),
@@ -81,7 +84,7 @@ fn frame(number: u64, faces: Vec<FaceRecord>) -> Frame {
         time: "2026-11-29T00:00:01.500Z".into(),
         camera_time: None,
         latency_ms: Latency::default(),
-        dropped: Dropped { busy: 1, damaged: 2, lost: 3, idle: 4 },
+        dropped: Dropped { busy: 1, damaged: 2, lost: 3, idle: 4, skipped: 5 },
         faces,
     }
 }
@@ -136,7 +139,7 @@ fn a_face_is_a_row_under_the_names_of_openface_and_of_the_records() {
         ("y_67", "134"),
         ("p_tx", "100"),
         ("stream", "a, \"b\"\nc"),
-        ("dropped", "10"),
+        ("dropped", "15"),
         ("box_height", "40"),
         ("yaw", "-20"),
         ("f", "12.35"),
@@ -178,6 +181,29 @@ fn columns_are_those_of_the_groups_and_come_once() {
         // Nothing that was not measured.
         assert!(!columns.all().iter().any(|(n, _)| n.starts_with("AU") || n.starts_with("pose_T")));
     }
+}
+
+#[test]
+fn with_a_lens_the_pose_is_that_in_camera_space() {
+    let header = Header { lens: Some("fov 60".into()), ..header() };
+    let columns = Columns::new(&header, Groups::default());
+    let camera = CameraPose {
+        focal: 1108.5,
+        r: [30.0, 90.0, 0.0],
+        q: [1.0, 0.0, 0.0, 0.0],
+        t: [1.5, 2.0, -60.25],
+    };
+    let seen = FaceRecord { camera: Some(camera), ..face(1) };
+    let rows = columns.rows(&frame(0, vec![seen, face(2)]));
+    let cell = |row: usize, name: &str| {
+        let at = columns.all().iter().position(|(n, _)| n == name).unwrap();
+        rows[row][at].clone()
+    };
+    let place = ["pose_Tx", "pose_Ty", "pose_Tz"].map(|name| cell(0, name));
+    assert_eq!(place, [15.0, -20.0, 602.5].map(Cell::Number), "millimetres, y down, z away");
+    assert_eq!(cell(0, "pose_Ry"), Cell::Number(1.570_796));
+    assert_eq!(cell(1, "pose_Tz"), Cell::Empty, "a picture without EXIF");
+    assert_eq!(cell(1, "pose_Ry"), cell(1, "p_ry"));
 }
 
 #[test]

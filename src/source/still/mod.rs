@@ -19,6 +19,7 @@ use mmface::Image;
 use mmface::limited::read_limited;
 
 use super::decoded::Decoded;
+use crate::lens;
 pub(super) use jpeg::Header as JpegHeader;
 
 /// Bytes that decoding may need for a pixel: 16-bit samples with alpha, their copy in 8 bits, and
@@ -35,6 +36,8 @@ pub(super) struct Still {
     pub(super) codec: &'static str,
     /// Whether it is an animation, of which this is the first picture.
     pub(super) animated: bool,
+    /// Focal length in pixels, if the file says it.
+    pub(super) focal: Option<f32>,
 }
 
 /// Why a picture cannot be read; the text goes on a sentence that begins with its name.
@@ -141,7 +144,7 @@ pub(super) fn decode(bytes: &[u8], limit: MaxPixels) -> Result<Still, Reason> {
         fps: 0.0,
         taken: None,
     };
-    Ok(Still { decoded, codec, animated })
+    Ok(Still { decoded, codec, animated, focal: lens::written(bytes, width, height) })
 }
 
 /// The reason for a decoder's error.

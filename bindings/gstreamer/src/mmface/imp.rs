@@ -412,6 +412,7 @@ impl Mmface {
             face_model: runtime.into(),
             smoothing: settings.smooth.strength().to_string(),
             refine: None,
+            lens: None,
             volume: None,
             volume_from: None,
             started: record::timestamp(SystemTime::now()),

@@ -63,7 +63,11 @@ const MIDDLE: f32 = (CROP as f32 - 1.0) / 2.0;
 
 /// Rotates a vector in the image by an angle in radians, clockwise as seen.
 pub(crate) fn rotated([x, y]: [f32; 2], angle: f32) -> [f32; 2] {
-    let (sin, cos) = angle.sin_cos();
+    turned([x, y], angle.sin_cos())
+}
+
+/// The same with sine and cosine of the angle.
+pub(crate) fn turned([x, y]: [f32; 2], (sin, cos): (f32, f32)) -> [f32; 2] {
     [cos * x - sin * y, sin * x + cos * y]
 }
 

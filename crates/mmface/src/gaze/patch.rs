@@ -1,6 +1,6 @@
 //! Patches: where the gaze network looks for an iris, cut from the image at its own resolution.
 
-use crate::crop::{colours, rotated};
+use crate::crop::{colours, turned};
 use crate::image::Image;
 
 /// Size of a patch in pixels.
@@ -32,11 +32,16 @@ impl PatchMap {
     }
 
     /// Maps a pixel of the patch to a pixel of the image.
-    pub(crate) fn image_from_patch(&self, [u, v]: [f32; 2]) -> [f32; 2] {
+    pub(crate) fn image_from_patch(&self, pixel: [f32; 2]) -> [f32; 2] {
+        self.placed(pixel, self.angle.sin_cos())
+    }
+
+    /// The same with sine and cosine of the angle, for many pixels.
+    fn placed(&self, [u, v]: [f32; 2], turn: (f32, f32)) -> [f32; 2] {
         let across = if self.mirrored { -self.scale } else { self.scale };
         let middle = |size: usize| (size as f32 - 1.0) / 2.0;
         let [x, y] =
-            rotated([across * (u - middle(COLUMNS)), self.scale * (v - middle(ROWS))], self.angle);
+            turned([across * (u - middle(COLUMNS)), self.scale * (v - middle(ROWS))], turn);
         [self.centre[0] + x, self.centre[1] + y]
     }
 }
@@ -47,10 +52,11 @@ pub(crate) fn sample(image: &Image, map: &PatchMap, out: &mut [u8]) {
     let taps = map.scale.round().clamp(1.0, MOST_TAPS) as usize;
     // Offsets within a pixel: 0 for one tap, ±¼ for two …
     let offset = |tap: usize| (tap as f32 + 0.5) / taps as f32 - 0.5;
+    let turn = map.angle.sin_cos();
     let places = (0..ROWS * COLUMNS).flat_map(|at| {
         let (u, v) = ((at % COLUMNS) as f32, (at / COLUMNS) as f32);
         (0..taps * taps)
-            .map(move |tap| map.image_from_patch([u + offset(tap % taps), v + offset(tap / taps)]))
+            .map(move |tap| map.placed([u + offset(tap % taps), v + offset(tap / taps)], turn))
     });
     let count = taps * taps;
     for (at, taps) in colours(image, places).chunks_exact(count).enumerate() {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use numbers::rounded;
 use numbers::{digit, digits, fine, fine_rows, list, optional_list, pair, rows};
 
-use crate::face::{Params, rotation};
+use crate::face::{self, Params, rotation};
 use crate::gaze;
 use crate::tracker::Face;
 
@@ -62,6 +62,10 @@ pub struct Header {
     /// `icp` if the pose is aligned to the surface of the volume before smoothing.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refine: Option<String>,
+    /// What is known of the camera's lens, if faces have a pose in camera space: `fov` and degrees,
+    /// `focal` and pixels, or `exif`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lens: Option<String>,
     /// Voxels along each side of the volumes; present only if volumes are used.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub volume: Option<u32>,
@@ -177,6 +181,9 @@ pub struct Dropped {
     /// Not decoded, because nobody was in the picture and nothing moved.
     #[serde(default)]
     pub idle: u64,
+    /// Left out because fewer frames a second were asked for.
+    #[serde(default)]
+    pub skipped: u64,
 }
 
 impl Dropped {
@@ -188,6 +195,7 @@ impl Dropped {
             damaged: self.damaged.saturating_sub(before.damaged),
             lost: self.lost.saturating_sub(before.lost),
             idle: self.idle.saturating_sub(before.idle),
+            skipped: self.skipped.saturating_sub(before.skipped),
         }
     }
 }
@@ -229,6 +237,9 @@ pub struct FaceRecord {
     /// Where the eyes look; absent if the networks do not tell.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gaze: Option<Gaze>,
+    /// Pose in the space of the camera; with `--fov` or `--focal`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub camera: Option<CameraPose>,
     /// 68 landmarks [x, y] in pixels, i·bug's order; the contour follows the visible outline.
     #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "rows")]
     pub landmarks: Option<Vec<[f32; 2]>>,
@@ -245,6 +256,39 @@ pub struct FaceRecord {
     /// The volume that was written for this face.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub volume: Option<Volume>,
+}
+
+/// Pose of a head in the space of a camera whose focal length is known: x right, y up, z toward the
+/// camera, which is at the origin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CameraPose {
+    /// The focal length that was assumed, pixels.
+    #[serde(serialize_with = "digit")]
+    pub focal: f32,
+    /// Rotation [pitch, yaw, roll] in degrees, in 300W-LP's convention: that to the camera's axes,
+    /// not to the ray on which the head lies.
+    #[serde(serialize_with = "list")]
+    pub r: [f32; 3],
+    /// The same as a unit quaternion [w, x, y, z], w ≥ 0.
+    #[serde(serialize_with = "list")]
+    pub q: [f32; 4],
+    /// Place [x, y, z] of the model's origin in centimetres, for a head of average size; z is
+    /// negative in front of the camera.
+    #[serde(serialize_with = "list")]
+    pub t: [f32; 3],
+}
+
+impl CameraPose {
+    /// The record of a pose in the space of `camera`.
+    #[must_use]
+    pub fn new(pose: &face::CameraPose, camera: &face::Camera) -> Self {
+        Self {
+            focal: camera.focal,
+            r: rotation::to_angles(&pose.rotation),
+            q: rotation::to_wxyz(&pose.rotation),
+            t: pose.translation,
+        }
+    }
 }
 
 /// Where a face looks.

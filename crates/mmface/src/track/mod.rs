@@ -38,6 +38,8 @@ const MIN_SIGHTINGS: u32 = 3;
 const STRONG: f32 = 0.7;
 /// Shortest time in seconds between two detections while a face is searched for.
 const RETRY: f64 = 0.1;
+/// The same where nobody has been seen for seconds and nothing moves.
+const QUIET_RETRY: f64 = 1.0;
 /// The threshold of the confidence is multiplied by this for the crops of a candidate, which are only
 /// roughly right.
 const CANDIDATE_FACTOR: f32 = 0.6;
@@ -152,15 +154,17 @@ impl Tracks {
 
     /// Whether a detection is due; if so, it is assumed to happen at `pts`. Detections are frequent
     /// while a face is lost or none is followed, follow at `detect_every` while more faces could be
-    /// followed, and stop otherwise.
-    pub(crate) fn wants_detection(&mut self, pts: f64) -> bool {
+    /// followed, and stop otherwise. Where `nothing_happens`, they are seldom.
+    pub(crate) fn wants_detection(&mut self, pts: f64, nothing_happens: bool) -> bool {
         let since = self.last_detection.map_or(f64::INFINITY, |last| (pts - last).abs());
         let seen = self.faces.iter().filter(|f| self.is_sure(f)).count();
         let is_lost = |f: &Track| {
             !self.is_sure(f) && f.missing_since.is_none_or(|since| pts - since < REMEMBER)
         };
         let any_lost = self.faces.iter().any(is_lost);
-        let due = if seen == 0 || (any_lost && seen < self.settings.max_faces) {
+        let due = if nothing_happens {
+            QUIET_RETRY
+        } else if seen == 0 || (any_lost && seen < self.settings.max_faces) {
             RETRY.min(self.settings.detect_every)
         } else if seen < self.settings.max_faces {
             self.settings.detect_every

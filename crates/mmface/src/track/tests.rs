@@ -117,7 +117,7 @@ fn a_lost_face_leaves_within_half_a_second_and_comes_back_under_its_id() {
     let id = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
     assert_eq!(frame(&mut tracker, 0.1, &[], 0.0).len(), 1, "a moment is held");
     assert!(frame(&mut tracker, 0.56, &[], 0.0).is_empty(), "then it is gone");
-    assert!(tracker.wants_detection(0.6), "and looked for");
+    assert!(tracker.wants_detection(0.6, false), "and looked for");
     let back = frame(&mut tracker, 1.5, &[detection(320.0, 0.9)], 0.9);
     assert_eq!(back.iter().map(|f| (f.id, f.fresh)).collect::<Vec<_>>(), [(id, true)]);
 }
@@ -138,7 +138,7 @@ fn more_faces_asked_for_than_in_view_do_not_cost_detections() {
     let mut detections = 0;
     for i in 0..300 {
         let pts = f64::from(i) / 30.0;
-        let wanted = tracker.wants_detection(pts);
+        let wanted = tracker.wants_detection(pts, false);
         detections += u32::from(wanted);
         let found = if wanted { vec![detection(300.0, 0.9)] } else { Vec::new() };
         assert_eq!(frame(&mut tracker, pts, &found, 0.9).len(), 1);
@@ -149,9 +149,9 @@ fn more_faces_asked_for_than_in_view_do_not_cost_detections() {
 #[test]
 fn a_full_house_needs_no_detection() {
     let mut tracker = tracker(1);
-    assert!(tracker.wants_detection(0.0));
+    assert!(tracker.wants_detection(0.0, false));
     frame(&mut tracker, 0.0, &[detection(300.0, 0.9), detection(600.0, 0.9)], 0.9);
-    assert!((1..100).all(|i| !tracker.wants_detection(f64::from(i))));
+    assert!((1..100).all(|i| !tracker.wants_detection(f64::from(i), false)));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_cut_ends_a_face_unless_it_stayed_where_it_was() {
     let mut tracker = tracker(4);
     let id = frame(&mut tracker, 0.0, &[detection(300.0, 0.9)], 0.9)[0].id;
     tracker.cut(0.04);
-    assert!(tracker.is_blind(0.04) && tracker.wants_detection(0.04));
+    assert!(tracker.is_blind(0.04) && tracker.wants_detection(0.04, false));
     let same = frame(&mut tracker, 0.04, &[detection(300.0, 0.9)], 0.9);
     assert_eq!(same.iter().map(|f| (f.id, f.fresh)).collect::<Vec<_>>(), [(id, true)]);
 }
@@ -347,13 +347,25 @@ fn who_is_remembered_for_long_is_not_looked_for_all_the_time() {
     let mut detections = 0;
     for i in 1..900 {
         let pts = f64::from(i) / 30.0;
-        detections += u32::from(tracker.wants_detection(pts));
+        detections += u32::from(tracker.wants_detection(pts, false));
         frame_of(&mut tracker, pts, &[], |map| {
             output_at(at(map), map, if at(map) < 550.0 { 0.9 } else { 0.0 })
         });
     }
     // Ten a second for three seconds, then one.
     assert!((45..=62).contains(&detections), "{detections}");
+}
+
+#[test]
+fn an_empty_room_is_searched_once_a_second() {
+    let mut tracker = tracker(4);
+    let mut detections = |nothing_happens: bool, range: std::ops::Range<u32>| {
+        let times = range.map(|i| f64::from(i) / 30.0);
+        times.filter(|&pts| tracker.wants_detection(pts, nothing_happens)).count()
+    };
+    assert!((70..=101).contains(&detections(false, 0..300)), "up to ten a second else");
+    assert!((9..=11).contains(&detections(true, 300..600)));
+    assert_eq!(detections(false, 600..604), 1, "and at once when something moves");
 }
 
 #[test]
@@ -377,7 +389,7 @@ fn a_doubtful_fit_does_not_lead_the_crop_away() {
     let shown = tracker.update(0.033, &GREY, &before, outputs);
     assert_eq!(shown.len(), 1, "it is still shown");
     assert_eq!(tracker.crops(0.066)[0].1.centre, before[0].1.centre, "but not followed");
-    assert!(tracker.wants_detection(0.2), "and the detector is asked");
+    assert!(tracker.wants_detection(0.2, false), "and the detector is asked");
 }
 
 #[test]

@@ -17,6 +17,10 @@ use crate::volume::Volume;
 /// works in parallel meanwhile; the fixed number keeps the results of a recording reproducible.
 const DETECTION_DELAY: u32 = 6;
 
+/// A live stream in which for so many seconds nobody was seen and nothing moved is searched less
+/// often.
+const QUIET: f64 = 5.0;
+
 /// What the networks saw in one image; a [`Fitter`](super::Fitter) turns it into faces.
 pub struct Observation {
     pub(super) pts: f64,
@@ -65,6 +69,8 @@ pub struct Observer {
     frame: u64,
     /// Number of images since the last request to the detector.
     waited: u32,
+    /// When a face was seen last, or something moved; `None` before the first image.
+    last_event: Option<f64>,
     /// Whether the running detection looks at an image from before a cut or a reset; its result is
     /// ignored.
     is_outdated: bool,
@@ -89,6 +95,7 @@ impl Observer {
             cuts: CutDetector::default(),
             frame: 0,
             waited: 0,
+            last_event: None,
             is_outdated: false,
         }
     }
@@ -123,6 +130,9 @@ impl Observer {
             self.tracks.cut(pts);
             self.is_outdated = self.detector.is_busy();
         }
+        if change.moves || change.is_cut {
+            self.last_event = Some(pts);
+        }
         let (found, detect_ms) = self.detections(image, pts)?;
         let started = Instant::now();
         self.start_tracks(image, pts, &found)?;
@@ -142,6 +152,13 @@ impl Observer {
             let crop = face.crop?;
             volumes.iter().find(|(first, _)| *first == crop).map(|(_, volume)| volume.clone())
         };
+        let shows = Shows {
+            face: !self.tracks.is_blind(pts) || !found.is_empty(),
+            motion: change.moves || change.is_cut,
+        };
+        if shows.face {
+            self.last_event = Some(pts);
+        }
         Ok(Observation {
             pts,
             volumes: faces.iter().map(volume_of).collect(),
@@ -150,10 +167,7 @@ impl Observer {
             detect_ms,
             infer_ms: started.elapsed().as_secs_f64() * 1e3,
             crowd: self.tracks.crowd(&found),
-            shows: Shows {
-                face: !self.tracks.is_blind(pts) || !found.is_empty(),
-                motion: change.moves || change.is_cut,
-            },
+            shows,
         })
     }
 
@@ -178,6 +192,7 @@ impl Observer {
     pub fn reset(&mut self) {
         self.tracks.reset();
         self.cuts.reset();
+        self.last_event = None;
         self.is_outdated = self.detector.is_busy();
     }
 
@@ -225,6 +240,8 @@ impl Observer {
     /// works in parallel with the networks; a call waits for it only if no face is being followed.
     fn detections(&mut self, image: &Image, pts: f64) -> Result<(Vec<Detection>, f64)> {
         let blind = self.tracks.is_blind(pts);
+        let since_event = pts - *self.last_event.get_or_insert(pts);
+        let quiet = self.mode == Mode::Live && !self.patient && since_event >= QUIET;
         let waits = self.mode == Mode::Recording || self.patient;
         let mut answer = None;
         if self.detector.is_busy() {
@@ -246,7 +263,7 @@ impl Observer {
                 answer = None;
             }
         }
-        if answer.is_none() && !self.detector.is_busy() && self.tracks.wants_detection(pts) {
+        if answer.is_none() && !self.detector.is_busy() && self.tracks.wants_detection(pts, quiet) {
             self.detector.ask(image)?;
             self.waited = 0;
             if self.mode == Mode::Stills || (waits && blind) {

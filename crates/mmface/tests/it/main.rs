@@ -6,10 +6,12 @@ mod common;
 mod detectors;
 #[cfg(feature = "cuda")]
 mod engines;
+mod expressions;
 mod gpu;
 mod kernel;
 mod layouts;
 mod networks;
 mod paper;
+mod perspective;
 mod slots;
 mod trackers;

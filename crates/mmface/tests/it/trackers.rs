@@ -182,3 +182,26 @@ fn an_image_that_is_too_short_is_refused_and_harms_nobody() {
     image.height = height;
     assert_eq!(tracker.process(&image, 0.2).unwrap().faces.len(), 1);
 }
+
+#[test]
+fn an_empty_room_is_searched_seldom_and_a_face_in_it_found() {
+    let mut tracker = tracker(Mode::Live);
+    let (width, height) = (640, 360);
+    let grey = vec![90; (width * height) as usize];
+    let room = Image::grey(width, height, &grey[..]).unwrap();
+    let mut searched = [0, 0];
+    for frame in 0..100 {
+        let pts = f64::from(frame) / 10.0;
+        let seen = tracker.process(&room, pts).unwrap();
+        searched[usize::from(pts > 6.0)] += u32::from(seen.detect_ms > 0.0);
+        // The detector looks meanwhile.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(searched[0] > 8 && (1..=5).contains(&searched[1]), "{searched:?}");
+    let face = picture("single_face.jpg");
+    let found = (100..160).any(|frame| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        !tracker.process(&face, f64::from(frame) / 10.0).unwrap().faces.is_empty()
+    });
+    assert!(found, "whoever comes in is found");
+}

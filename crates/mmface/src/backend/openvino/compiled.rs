@@ -55,7 +55,8 @@ impl Compiled {
     }
 
     /// Whether all networks were in the cache.
-    pub(super) fn is_complete(&self) -> bool {
+    #[cfg(test)]
+    fn is_complete(&self) -> bool {
         self.networks.iter().all(|network| network.found.is_some())
     }
 

@@ -4,11 +4,13 @@
 use std::sync::{Mutex, PoisonError};
 
 use openvino::{
-    CompiledModel, DeviceType, ElementType, InferRequest, PartialShape, PropertyKey, RwPropertyKey,
-    Shape, Tensor,
+    CompiledModel, DeviceType, ElementType, InferRequest, PartialShape, RwPropertyKey, Shape,
+    Tensor,
 };
 
+use super::cpu::Cpu;
 use super::{Inferred, failed, library};
+use crate::backend::Precision;
 use crate::error::{Error, Result};
 use crate::gaze::{COLUMNS, PatchMap, ROWS, Sight, sample};
 use crate::image::Image;
@@ -34,24 +36,26 @@ struct Request {
 }
 
 impl GazeNetwork {
-    /// Opens the gaze network of a variant; `None` if it has none.
+    /// Opens the gaze network of a variant; `None` if it has none. It computes in f32 if `precision`
+    /// says so, else in what suits the CPU.
     ///
     /// # Errors
     /// [`Error::Library`], [`Error::Models`], [`Error::ModelHash`] or [`Error::Device`] if it cannot
     /// be opened.
-    pub(crate) fn open(models: &Models, variant: &Variant) -> Result<Option<Self>> {
+    pub(crate) fn open(
+        models: &Models,
+        variant: &Variant,
+        precision: Option<Precision>,
+    ) -> Result<Option<Self>> {
         if variant.gaze.is_none() || !variant.has_network(GAZE) {
             return Ok(None);
         }
         let bytes = models.network(variant, GAZE)?;
         let mut core = library::core()?;
-        let abilities = core
-            .get_property(&DeviceType::CPU, &PropertyKey::DeviceCapabilities)
-            .map_err(|e| failed("asking what the CPU can do", &e))?;
-        let precision = if abilities.contains("BF16") { "bf16" } else { "f32" };
+        let floats = Cpu::ask()?.floats(precision.unwrap_or(Precision::Bf16));
         // One thread: a second one would cost more than it gains.
         for (key, value) in [
-            (RwPropertyKey::HintInferencePrecision, precision),
+            (RwPropertyKey::HintInferencePrecision, floats.name()),
             (RwPropertyKey::HintPerformanceMode, "LATENCY"),
             (RwPropertyKey::InferenceNumThreads, "1"),
             (RwPropertyKey::HintEnableCpuPinning, "NO"),

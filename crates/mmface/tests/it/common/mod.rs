@@ -1,6 +1,7 @@
 //! What several tests need.
 
 mod media;
+pub mod render;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
