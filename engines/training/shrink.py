@@ -3,11 +3,12 @@
 Of every layer those channels stay from which the next layers' inputs can best be made by a linear map (greedy, with the
 covariances of real crops). Then, from the picture on, each layer of the smaller network is a least-squares fit: what it
 makes of its own inputs shall be what the larger network has there, so errors of earlier layers are made good where they
-can be. Writes --out, a checkpoint that train.py takes as --weights.
+can be. The crops are of hand-labelled training pictures. Writes --out, a checkpoint that train.py takes as --weights.
 
     python shrink.py --of ../mmface-lite --variant mmface-nano --out runs/shrunk/last.pt
 """
 
+import argparse
 import time
 from pathlib import Path
 
@@ -16,17 +17,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data import MADE, Samples, argument_parser, load, row_weights, shares
-from evaluate import validate
-from losses import Targets
-from networks import DESCRIPTIONS, Layers, MMFace, load_checkpoint, load_trained
+from int8 import cut, errors, labelled
+from networks import DESCRIPTIONS, MMFace, load_checkpoint, load_trained
 
-CROPS, CHUNK = 512, 32
+CROPS, CHUNK = 384, 32
 PLACES = 40_000  # at which a layer is fitted
 RIDGE = 1e-3  # of the mean variance of the inputs
 FEW = 0.3  # the same where there are fewer samples than weights of an output
-
-ACTIVE = torch.relu
 
 
 def covariance(x):
@@ -265,20 +262,19 @@ class Shrinking:
 
 @torch.no_grad()
 def main():
-    parser = argument_parser(__doc__)
-    parser.add_argument("--of", type=Path, default=Path(__file__).parent / "../mmface-lite", help="checkpoint or folder that ships")
+    here = Path(__file__).parent
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", type=Path, default=here / "../../../shared/faces")
+    parser.add_argument("--of", type=Path, default=here / "../mmface-lite", help="checkpoint or folder that ships")
     parser.add_argument("--variant", default="mmface-nano", choices=DESCRIPTIONS)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--crops", type=int, default=CROPS)
-    parser.add_argument("--shares", type=shares, default=MADE, help="as train.py's")
     options = parser.parse_args()
     torch.manual_seed(0)
 
-    face_model, fits, pictures = load(options)
-    rows = np.flatnonzero(fits.split == "train")
-    samples = iter(Samples(pictures, fits, rows, row_weights(fits, rows, face_model.expression_names, options.shares), seed=21,
-                           damaged=0.5))
-    images = torch.stack([next(samples)[0] for _ in range(options.crops)])
+    random, training = np.random.default_rng(0), list(labelled(options.faces, "train"))
+    crops, _ = cut([training[i] for i in random.permutation(len(training))[:options.crops]], random)
+    images = torch.from_numpy(crops)
     whole, mine = load_trained(options.of), MMFace(DESCRIPTIONS[options.variant]).eval()
     shrinking, began = Shrinking(whole, mine), time.time()
     x, y = shrinking.vmn(images)
@@ -290,11 +286,12 @@ def main():
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
     weights = mine.state_dict()
-    torch.save({"variant": options.variant, "model": weights, "average": weights, "step": 10**6, "samples": 0,
-                "pictures": len(rows), "note": f"shrunk from {load_checkpoint(options.of)['variant']}"}, options.out)
-    validation = np.flatnonzero((fits.split == "validation") & fits.hand[:fits.count])[::3]
-    mine.vmn.to(memory_format=torch.channels_last)
-    print(validate(mine, Targets(face_model, fits, options.work), fits, pictures, validation), flush=True)
+    torch.save({"variant": options.variant, "model": weights, "average": weights, "step": 0, "samples": 0, "pictures": 0,
+                "note": f"shrunk from {load_checkpoint(options.of)['variant']}"}, options.out)
+    crops, labels = cut(labelled(options.faces, "validation"))
+    points = torch.cat([mine(part)[5] for part in torch.from_numpy(crops).split(CHUNK)]).unflatten(1, (-1, 2))
+    print("points of {} validation pictures, errors inner and all: {:.2f} {:.2f} %".format(
+        len(crops), *errors({"points": points.numpy()}, labels)))
 
 
 if __name__ == "__main__":

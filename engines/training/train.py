@@ -219,8 +219,8 @@ def main():
             its, *theirs = teacher(image)
             parts |= taught(targets, alike, outputs, theirs, (features, its), volumes[0], teacher.volume, row, affine, presence.float())
         if options.without:  # weighed by nothing, so that every parameter has its gradient
-            taught = ({"volume", "early", "presence"} if options.without == "parameters" else parts.keys() - {"volume", "early"})
-            parts = {name: value * (name in taught) for name, value in parts.items()}
+            kept = ({"volume", "early", "presence"} if options.without == "parameters" else parts.keys() - {"volume", "early"})
+            parts = {name: value * (name in kept) for name, value in parts.items()}
         gradients.flat.zero_()
         sum(parts.values()).backward()
         progress = gradients.share(max((time.time() - began) / budget, step * BATCH / options.samples))
