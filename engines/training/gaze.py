@@ -256,15 +256,11 @@ def with_gaze(manifest, file):
     about = "\n".join([f'file = "{file.parent.name}/{file.name}"', f'sha256 = "{sha256(file)}"',
                        f"inputs = [{side([('patches', 'u8', ['N', 3, *PATCH])])}]",
                        f"outputs = [{side([('points', 'f32', ['N', POINTS, 2]), ('confidence', 'f32', ['N', 1])])}]"])
-    tables = {}
-    for table, text in entries(manifest).items():
-        variant = next((v for v in SHIPPED if of_variant(table, v)), None)
-        if table == f"variants.{variant}":
-            text = re.sub(r"\ngaze = .*", "", text) + rule
-        elif table == f"variants.{variant}.error":
-            tables[f"variants.{variant}.networks.gaze"] = f"[variants.{variant}.networks.gaze]\n{about}"
-        if table != f"variants.{variant}.networks.gaze":
-            tables[table] = text
+    tables = {table: text for table, text in entries(manifest).items() if not table.endswith(".networks.gaze")}
+    for variant in (v for v in SHIPPED if f"variants.{v}" in tables):
+        tables[f"variants.{variant}"] = re.sub(r"\ngaze = .*", "", tables[f"variants.{variant}"]) + rule
+        last = [t for t in tables if re.fullmatch(rf"variants\.{variant}\.networks\.(vmn|pmn|volume-\d+)", t)][-1]
+        tables[last] += f"\n\n[variants.{variant}.networks.gaze]\n{about}"
     return "\n\n".join(tables.values()) + "\n"
 
 
