@@ -163,7 +163,7 @@ def main():
             parser.error(f"{begin} holds weights of {start['variant']}: name it with --variant")
         if resumed:
             step, spent = start["step"], start["spent"]
-            alike.load_state_dict(start["alike"])
+            alike.load_state_dict(start.get("alike", alike.state_dict()))
             early.load_state_dict(start["early"])
             for optimiser, state in zip(optimisers, start["optimisers"]):
                 optimiser.load_state_dict(state)
