@@ -29,7 +29,7 @@ def compiled(core, path, precision, settings):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "../mmface-lite")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "../mmface-lite", help="of a variant")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=200)
     options = parser.parse_args()

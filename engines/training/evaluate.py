@@ -20,7 +20,7 @@ import morphable
 import sides
 from data import AVATAR, Samples, argument_parser, crop_affine, damage, load, warp
 from fit import expression_centres
-from networks import fast, load_heads, load_trained
+from networks import fast, load_checkpoint, load_heads, load_trained
 
 BATCH = 32
 
@@ -328,7 +328,7 @@ def main():
     measure.sides(options.work)
     measure.identity()
     measure.presence()
-    measured["error"] = measure.error
+    measured["error"][load_checkpoint(options.checkpoint)["variant"]] = measure.error
     options.out.write_text(json.dumps(measured, indent=1) + "\n")
 
 

@@ -4,6 +4,7 @@ Batch normalisation is folded into the convolutions, weights are stored as fp16 
 crop goes in as bytes. Without --checkpoint the networks are untrained: the shapes are final, the numbers mean nothing.
 
     python export.py --checkpoint runs/long/last.pt --heads runs/long/heads.pt --astronaut astronaut.png
+    python export.py --variant mmface-nano --checkpoint runs/nano/last.pt --heads runs/nano/heads.pt --astronaut astronaut.png
     python export.py --variant mmface-paper --face-model basel.safetensors --engines paper --astronaut astronaut.png
 """
 
@@ -28,11 +29,10 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import morphable
-from networks import DESCRIPTIONS, FEATURES, POINTS_WEIGHT, MMFace, VolumeHead, load_heads, paired
+from networks import DESCRIPTIONS, FEATURES, POINTS_WEIGHT, SHIPPED, MMFace, VolumeHead, load_checkpoint, load_heads, paired
 
 OPSET = 17
 SMALL = 2000  # numbers: smaller weights stay f32
-SHIPPED = "mmface-lite"
 ASTRONAUT_BOX = (178, 85, 93, 95)  # pixels x, y, w, h: the landmark box in scikit-image's portrait, 512×512
 
 
@@ -163,11 +163,33 @@ def toml_table(values):
                             for k, v in values.items()) + " }"
 
 
+def entries(manifest):
+    """The text of a manifest as {name of a table: its lines}; "" has what stands before the first."""
+    return {re.match(r"\[?([^\]\n]*)", part)[1] if part.startswith("[") else "": part.strip("\n")
+            for part in re.split(r"\n(?=\[)", manifest)}
+
+
+def of_variant(table, variant):
+    return table == f"variants.{variant}" or table.startswith(f"variants.{variant}.")
+
+
+def others(engines, variant):
+    """The entries of the other variants that ship, before this one and behind it."""
+    path = engines / "manifest.toml"
+    there = entries(path.read_text()) if path.exists() else {}
+    place = SHIPPED.index(variant) if variant in SHIPPED else 0
+    return [[text for name in some for table, text in there.items() if of_variant(table, name)]
+            for some in (SHIPPED[:place], SHIPPED[place + 1:])]
+
+
 def write_manifest(engines, variant, description, networks, training, measured):
-    """networks: name -> (inputs, outputs), each a list of (name, type, shape). measured: what evaluate.py wrote."""
+    """networks: name -> (inputs, outputs), each a list of (name, type, shape). measured: what evaluate.py wrote. What the
+    manifest says of other variants stays."""
+    before, behind = others(engines, variant)
     lines = ["schema = 1", "", "[face_model]", 'file = "face-model.safetensors"',
              f'sha256 = "{sha256(engines / "face-model.safetensors")}"',
              f"identity = {description.identity}", f"expressions = {description.expression}", "",
+             *(line for text in before for line in (text, "")),
              f"[variants.{variant}]", f"trained = {json.dumps(training is not None)}" + ("" if training else "  # weights: none")]
     if training:
         lines.append(f"training = {toml_table(training)}")
@@ -181,9 +203,10 @@ def write_manifest(engines, variant, description, networks, training, measured):
         for side, tensors in zip(("inputs", "outputs"), sides):
             rows = ", ".join(toml_table({"name": n, "type": t, "shape": s}) for n, t, s in tensors)
             lines.append(f"{side} = [{rows}]")
-    if measured.get("error") and variant == SHIPPED:
-        lines += ["", f"[variants.{variant}.error]  # see mmface-lite/MODEL_CARD.md"]
-        lines += [f"{k} = {v}" for k, v in measured["error"].items()]
+    if training and variant in measured["error"]:
+        lines += ["", f"[variants.{variant}.error]  # see {variant}/MODEL_CARD.md"]
+        lines += [f"{k} = {v}" for k, v in measured["error"][variant].items()]
+    lines += [line for text in behind for line in ("", text)]
     for detector, fit in measured["detectors"].items():
         lines += ["", f"[detectors.{detector}]", f"centre = {fit['centre']}", f"scale = {fit['scale']}"]
     (engines / "manifest.toml").write_text("\n".join(lines) + "\n")
@@ -191,13 +214,13 @@ def write_manifest(engines, variant, description, networks, training, measured):
 
 def offer(engines, variant, precision, agrees):
     """Enters the networks of a precision into the manifest, if they agree with f32; entries of an earlier run go."""
-    path = engines / "manifest.toml"
-    text = re.sub(rf"\n\[variants\.[^\]]*-{precision}\]\n(?:[^\[\n].*\n)*", "", path.read_text())
-    for network in ("vmn", "pmn") if agrees else ():
-        file = f"{variant}/{network}-{precision}.onnx"
-        entry = f'[variants.{variant}.networks.{network}-{precision}]\nfile = "{file}"\nsha256 = "{sha256(engines / file)}"\n'
-        text = text.replace("\n[detectors.", f"\n{entry}\n[detectors.", 1)
-    path.write_text(text)
+    path, names = engines / "manifest.toml", ("vmn", "pmn")
+    mine = {f"variants.{variant}.networks.{network}-{precision}": f"{variant}/{network}-{precision}.onnx" for network in names}
+    tables = {table: text for table, text in entries(path.read_text()).items() if table not in mine}
+    last = [table for table in tables if of_variant(table, variant)][-1]
+    for table, file in mine.items() if agrees else ():
+        tables[last] += f'\n\n[{table}]\nfile = "{file}"\nsha256 = "{sha256(engines / file)}"'
+    path.write_text("\n\n".join(tables.values()) + "\n")
 
 
 def main():
@@ -208,12 +231,12 @@ def main():
     parser.add_argument("--astronaut", type=Path, required=True, help="astronaut.png of scikit-image's data folder")
     parser.add_argument("--measured", type=Path, default=here / "measured.json", help="numbers for the manifest")
     parser.add_argument("--engines", type=Path, default=here / "..", help="where everything goes")
-    parser.add_argument("--variant", choices=DESCRIPTIONS, default=SHIPPED)
+    parser.add_argument("--variant", choices=DESCRIPTIONS, default=SHIPPED[0])
     parser.add_argument("--face-model", type=Path, help="a file with the variant's modes (see basel.py), copied to --engines")
     options = parser.parse_args()
 
     variant, description = options.variant, DESCRIPTIONS[options.variant]
-    if variant != SHIPPED and options.engines.resolve() == (here / "..").resolve():
+    if variant not in SHIPPED and options.engines.resolve() == (here / "..").resolve():
         parser.error(f"{variant} does not ship: name another folder with --engines")
     options.engines.mkdir(parents=True, exist_ok=True)
     if options.face_model:
@@ -228,7 +251,9 @@ def main():
     folder = options.engines / variant
     folder.mkdir(exist_ok=True)
     if options.checkpoint:
-        saved = torch.load(options.checkpoint, weights_only=True)
+        saved = load_checkpoint(options.checkpoint)
+        if saved["variant"] != variant:
+            parser.error(f"{options.checkpoint} holds weights of {saved['variant']}: name it with --variant")
         model.load_state_dict(saved["average"])
         training = {"samples": saved["samples"], "pictures": saved["pictures"],
                     "date": datetime.date.today().isoformat(), "note": saved["note"]}
@@ -237,10 +262,10 @@ def main():
         save_file({k: v.contiguous() for k, v in saved["average"].items() if k.startswith(tuple(norms))},
                   folder / "norms.safetensors", {"samples": str(saved["samples"])})
     model = fold(copy.deepcopy(model))
-    exported = (model.vmn, ExportedPmn(model.pmn, pairs=variant == SHIPPED), ExportedVolume(model.volume))
+    exported = (model.vmn, ExportedPmn(model.pmn, pairs=variant in SHIPPED), ExportedVolume(model.volume))
     vmn, pmn, volume = (round_to_half(m).eval() for m in exported)
     heads = {64: volume} | {h.resolution: round_to_half(ExportedVolume(h)).eval() for h in load_heads(options.heads)}
-    if variant != SHIPPED:  # the paper's other resolutions; no checkpoint holds weights for them
+    if variant not in SHIPPED:  # the paper's other resolutions; no checkpoint holds weights for them
         heads |= {r: round_to_half(ExportedVolume(VolumeHead(r))).eval() for r in (128, 192)}
 
     images = reference_images(options.astronaut)

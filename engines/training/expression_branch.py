@@ -120,7 +120,7 @@ def main():
     state = load_checkpoint(options.checkpoint)
     average = state["average"] | {k: v.detach() for k, v in branch.state("pmn.expression").items()}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"average": average, "samples": state["samples"], "pictures": len(rows), "note": options.note}, options.out)
+    torch.save({"variant": state["variant"], "average": average, "samples": state["samples"], "pictures": len(rows), "note": options.note}, options.out)
 
 
 if __name__ == "__main__":

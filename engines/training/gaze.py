@@ -19,7 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from eyes import EYEBALL, PATCH, RAISE, SIZE, SPAN, STORED
-from export import SHIPPED, fold, round_to_half, sha256, toml_table, write_onnx
+from export import entries, fold, of_variant, round_to_half, sha256, toml_table, write_onnx
+from networks import SHIPPED
 
 POINTS = 3  # iris, outer corner, inner corner
 BATCH = 192
@@ -249,16 +250,18 @@ def export(checkpoint, file):
 
 
 def with_gaze(manifest, file):
-    """A manifest's text with the gaze network of `file`."""
-    text = re.sub(rf"gaze = .*\n|\n\[variants\.{SHIPPED}\.networks\.gaze\]\n(?:.+\n)*", "", manifest)
-    rule = f"gaze = {toml_table({'span': SPAN, 'eyeball': EYEBALL, 'raise': RAISE})}\n"
+    """A manifest's text with the gaze network of `file`, in every variant that ships: it reads the picture, not their features."""
+    rule = f"\ngaze = {toml_table({'span': SPAN, 'eyeball': EYEBALL, 'raise': RAISE})}"
     side = lambda rows: ", ".join(toml_table({"name": n, "type": t, "shape": s}) for n, t, s in rows)
-    entry = "\n".join([f"[variants.{SHIPPED}.networks.gaze]", f'file = "{SHIPPED}/{file.name}"', f'sha256 = "{sha256(file)}"',
+    about = "\n".join([f'file = "{file.parent.name}/{file.name}"', f'sha256 = "{sha256(file)}"',
                        f"inputs = [{side([('patches', 'u8', ['N', 3, *PATCH])])}]",
                        f"outputs = [{side([('points', 'f32', ['N', POINTS, 2]), ('confidence', 'f32', ['N', 1])])}]"])
-    head, tail = text.split(f"\n[variants.{SHIPPED}.networks.vmn]", 1)
-    return f"{head}{rule}\n[variants.{SHIPPED}.networks.vmn]" + tail.replace(f"\n[variants.{SHIPPED}.error]",
-                                                                               f"\n{entry}\n\n[variants.{SHIPPED}.error]", 1)
+    tables = {table: text for table, text in entries(manifest).items() if not table.endswith(".networks.gaze")}
+    for variant in (v for v in SHIPPED if f"variants.{v}" in tables):
+        tables[f"variants.{variant}"] = re.sub(r"\ngaze = .*", "", tables[f"variants.{variant}"]) + rule
+        last = [t for t in tables if re.fullmatch(rf"variants\.{variant}\.networks\.(vmn|pmn|volume-\d+)", t)][-1]
+        tables[last] += f"\n\n[variants.{variant}.networks.gaze]\n{about}"
+    return "\n\n".join(tables.values()) + "\n"
 
 
 def main():
@@ -275,7 +278,7 @@ def main():
     parser.add_argument("--export", type=Path, metavar="CHECKPOINT", help="do not train, but write what ships")
     parser.add_argument("--enter", action="store_true", help="only enter the shipped file into the manifest again")
     options = parser.parse_args()
-    file = options.engines / SHIPPED / "gaze.onnx"
+    file = options.engines / SHIPPED[0] / "gaze.onnx"
     if options.export:
         export(options.export, file)
     if options.export or options.enter:

@@ -9,7 +9,7 @@ hand-labelled training pictures. What stays in floating point, which OpenVINO co
 CPUs without VNNI add products of 8 bits up in 16, which can overflow; so weights take 7 bits (`OverflowFix.ENABLE`).
 The files hold OpenVINO's FakeQuantize, so that no other program reads them. The accuracy is measured on hand-labelled validation pictures, in OpenVINO on this CPU.
 
-    python int8.py --faces ../../../shared/faces
+    python int8.py --faces ../../../shared/faces --variant mmface-lite
 """
 
 import argparse

@@ -32,6 +32,7 @@ class Description:
     presence_hidden: tuple
     context: int  # hidden values of the layer at the bottom of each hourglass; 0: none
     points: int  # places in the picture that the PMN's heads read beside its code; 0: none
+    sights: int  # hidden channels of the maps that find them
     identity: int
     expression: int
     bounded: bool = True  # expressions are weights 0…1; else standard deviations, as in a PCA of expressions
@@ -41,12 +42,17 @@ DESCRIPTIONS = {
     "mmface-paper": Description(
         stem=(("conv", 7, 2, 64), ("block", 128), ("pool",), ("block", 128), ("block", 256)),
         hourglass=256, pmn=(64, 128, 256, 512, 1024), identity_hidden=(512, 256), expression_hidden=(512,),
-        pose_hidden=(512,), presence_hidden=(64,), context=0, points=0, identity=199, expression=29, bounded=False),
+        pose_hidden=(512,), presence_hidden=(64,), context=0, points=0, sights=0, identity=199, expression=29, bounded=False),
     "mmface-lite": Description(
         stem=(("conv", 7, 2, 24), ("conv", 3, 2, 64), ("block", 64), ("block", 64)),
         hourglass=64, pmn=(16, 32, 64, 128, 256), identity_hidden=(256,), expression_hidden=(288,),
-        pose_hidden=(256,), presence_hidden=(64,), context=256, points=68, identity=60, expression=53),
+        pose_hidden=(256,), presence_hidden=(64,), context=256, points=68, sights=64, identity=60, expression=53),
+    "mmface-nano": Description(
+        stem=(("conv", 7, 2, 16), ("conv", 3, 2, 32), ("block", 32)),
+        hourglass=32, pmn=(8, 16, 32, 64, 128), identity_hidden=(128,), expression_hidden=(160,),
+        pose_hidden=(128,), presence_hidden=(32,), context=128, points=68, sights=32, identity=60, expression=53),
 }
+SHIPPED = ("mmface-lite", "mmface-nano")  # what `engines` holds; the first is what the program takes by itself
 
 
 def fast(device="cpu"):
@@ -178,12 +184,12 @@ def load_checkpoint(path):
     """What train.py wrote, or, of a folder, what export.py made of it: the averaged weights (fp16), no optimiser."""
     path = path.resolve()
     if not path.is_dir():
-        return torch.load(path, weights_only=True, map_location="cpu")
+        return {"variant": SHIPPED[0]} | torch.load(path, weights_only=True, map_location="cpu")
     with safe_open(path / "norms.safetensors", "pt") as file:
         norms = {k: file.get_tensor(k) for k in file.keys()}
         samples = int(file.metadata()["samples"])
     weights = unfold(path, norms)
-    return {"model": weights, "average": weights, "step": 10**6, "samples": samples}
+    return {"variant": path.name, "model": weights, "average": weights, "step": 10**6, "samples": samples}
 
 
 def weights_in(path):
@@ -220,9 +226,10 @@ def unfold(folder, norms):
 
 
 def load_trained(path):
-    """mmface-lite with the averaged weights of a checkpoint."""
-    model = MMFace(DESCRIPTIONS["mmface-lite"]).eval()
-    model.load_state_dict(load_checkpoint(path)["average"])
+    """The networks of a checkpoint, or of a folder that ships, with the averaged weights."""
+    checkpoint = load_checkpoint(path)
+    model = MMFace(DESCRIPTIONS[checkpoint["variant"]]).eval()
+    model.load_state_dict(checkpoint["average"])
     model.vmn.to(memory_format=torch.channels_last)
     return model
 
@@ -284,12 +291,12 @@ class Points(nn.Module):
     places, weighed by the softmax of the point's own map (Sun et al., "Integral human pose regression", ECCV 2018); and how
     it looks there, [N,LOOKS·count]: the mean of a few more maps with the same weights."""
 
-    def __init__(self, count, side=FEATURES // 2):
+    def __init__(self, count, hidden, side=FEATURES // 2):
         super().__init__()
         self.count, self.cells = count, side * side
-        self.maps = nn.Sequential(nn.Conv2d(FEATURES, FEATURES, 2, 2), nn.ReLU(inplace=True),
-                                  nn.Conv2d(FEATURES, count, 1, bias=False))  # a softmax does not see one
-        self.looks = nn.Conv2d(FEATURES, LOOKS, 1, bias=False)
+        self.maps = nn.Sequential(nn.Conv2d(FEATURES, hidden, 2, 2), nn.ReLU(inplace=True),
+                                  nn.Conv2d(hidden, count, 1, bias=False))  # a softmax does not see one
+        self.looks = nn.Conv2d(hidden, LOOKS, 1, bias=False)
         middle = (2 * torch.arange(side) + 1 - side) / side  # of each cell; exact in bfloat16
         down, across = torch.meshgrid(middle, middle, indexing="ij")
         self.register_buffer("places", torch.stack([across.flatten(), down.flatten()], 1))
@@ -321,7 +328,7 @@ class Pmn(nn.Module):
             layers += [convolution, nn.BatchNorm3d(out), nn.ReLU(inplace=True)]
             into = out
         self.volume = Layers(*layers)
-        self.points = Points(description.points) if description.points else None
+        self.points = Points(description.points, description.sights) if description.points else None
         beside = (2 + LOOKS) * description.points
         into += beside
         self.together = branch(into, description.pose_hidden, 2 * description.points) if description.points else None

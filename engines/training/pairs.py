@@ -24,56 +24,53 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional as F
+from torch import nn
 
 import data
 import losses
 import morphable
 import sides
 from evaluate import crop_all, true_affines, validate
-from networks import DESCRIPTIONS, MMFace, fast, load_checkpoint
+from distil import Alike, Teacher, taught
+from networks import DESCRIPTIONS, MMFace, fast, load_checkpoint, load_trained
 from train import Average, early_head, freeze_large, optimisers_of
 
 BATCH, RATE, WARM_UP = 128, 2.5e-3, 150  # steps; the rate is that of a run from nothing
 REPORT = 50  # steps
-LITE = DESCRIPTIONS["mmface-lite"]
 
 
-def wide(channels):
-    """mmface-lite with hourglasses, and the end of the stem, of so many channels."""
-    stem = (LITE.stem[0], ("conv", 3, 2, channels), ("block", channels), ("block", channels))
-    return dataclasses.replace(LITE, stem=stem, hourglass=channels)
-
-
-def whole(path, device):
-    """The averaged weights of a checkpoint of mmface-lite."""
-    model = MMFace(LITE).to(device).eval()
-    model.load_state_dict(load_checkpoint(Path(path))["average"])
-    return model
+def wide(variant, channels):
+    """The variant with hourglasses, and the end of the stem, of so many channels; None: as it is."""
+    plain = DESCRIPTIONS[variant]
+    if channels is None:
+        return plain
+    stem = (plain.stem[0], ("conv", 3, 2, channels), ("block", channels), ("block", channels))
+    return dataclasses.replace(plain, stem=stem, hourglass=channels)
 
 
 class Run:
     """One variant. `guessed` is the weight of labels that no hand made, 1 that of a hand; `sides` that of what differs
-    between left and right; `teacher` a network."""
+    between left and right; `teacher` a network; with `alike` it teaches its features too."""
 
-    def __init__(self, name, device, width=LITE.hourglass, rate=RATE, weights=None, below=10**9, guessed=None, sides=0.0,
-                 teacher=None):
+    def __init__(self, name, device, variant="mmface-lite", width=None, rate=RATE, weights=None, below=10**9, guessed=None,
+                 sides=0.0, teacher=None, alike=True):
         torch.manual_seed(0)
         self.name, self.device, self.rate, self.guessed, self.teacher = name, device, rate, guessed, teacher
-        self.sides = sides
-        self.model = MMFace(wide(width)).to(device)
+        self.sides, self.variant, self.same = sides, variant, alike
+        self.model, self.alike = MMFace(wide(variant, width)).to(device), Alike().to(device)
         self.model.vmn.to(memory_format=torch.channels_last)
         self.model.pmn.volume.to(memory_format=torch.channels_last_3d)
-        self.average, self.early = Average(self.model), early_head(self.model, width).to(device)
+        self.average, self.early = Average(self.model), early_head(self.model, self.model.vmn.merge[0].in_channels).to(device)
         self.before = 0
         if weights:
             start = load_checkpoint(Path(weights))
             self.model.load_state_dict(start["model"])
             self.average.model.load_state_dict(start["average"])
             self.before = start["samples"]  # the average begins anew: after a short run it would be that of the old weights
-        self.optimisers = optimisers_of(self.model, self.early, rate)
+        beside = nn.ModuleList([self.early, self.alike])
+        self.optimisers = optimisers_of(self.model, beside, rate)
         freeze_large(self.model, below)
-        self.parameters = [p for p in (*self.model.parameters(), *self.early.parameters()) if p.requires_grad]
+        self.parameters = [p for p in (*self.model.parameters(), *beside.parameters()) if p.requires_grad]
         self.model.train()
         if weights:  # as train.py does it
             for module in self.model.modules():
@@ -95,36 +92,14 @@ class Run:
         targets.weight = usual
         if self.teacher:
             with torch.no_grad(), fast(self.device):
-                features, *theirs = self.teacher(image)
-                volume = self.teacher.volume(features)
-            parts |= taught(targets, outputs, theirs, volumes[0], volume, row, affine, presence)
+                its, *theirs = self.teacher(image)
+            said = taught(targets, self.alike, outputs, theirs, (features, its), volumes[0], self.teacher.volume, row, affine, presence)
+            parts |= {name: value * (self.same or name != "taught features") for name, value in said.items()}
         sum(parts.values()).backward()
         if torch.isfinite(torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)):
             for optimiser in self.optimisers:
                 optimiser.step()
             self.average.update(self.model)
-
-
-def taught(targets, outputs, theirs, volume, their_volume, row, affine, presence):
-    """Losses against what a teacher says of the same crops, weighed as those against the labels are."""
-    real = torch.nonzero(presence > 0.5)[:, 0]
-    label = losses.to_crop(F.pad(targets.points[row[real]], (0, 1)), affine[real])[..., :2]
-    percent = (100 / (label.amax(1) - label.amin(1)).prod(1).sqrt())[:, None]
-    placed = lambda o: morphable.project(targets.some_vertices(torch.cat([o[1], o[2]], 1)), o[0])
-    turned = lambda o: morphable.rotation(o[0][:, 1:4])
-    ours, theirs = ([x.float()[real] for x in o] for o in (outputs, theirs))
-    off = (placed(ours) - placed(theirs)) * percent[..., None]
-    deep = off[..., 2] - off[..., 2].mean(1, keepdim=True)
-    apart = (turned(ours) - turned(theirs)).square().sum((1, 2))
-    return {
-        "taught vertices": 4 * losses.VERTICES * (off[..., :2].abs().sum(-1) + deep.abs()).mean(),
-        "taught rotation": losses.ROTATION * (apart + 1e-6).sqrt().mean(),
-        "taught identity": losses.IDENTITY * (ours[1] - theirs[1]).square().mean(),
-        "taught expression": losses.EXPRESSION * ((ours[2] - theirs[2]).square() * targets.expression_weight).mean(),
-        "taught points": losses.POINTS * ((losses.seen(ours[4]) - losses.seen(theirs[4])).norm(dim=-1) * percent).mean(),
-        "taught volume": losses.VOLUME / 2 * F.binary_cross_entropy_with_logits(
-            volume.float(), torch.sigmoid(their_volume.float())),
-    }
 
 
 @torch.no_grad()
@@ -185,7 +160,12 @@ def main():
         targets = losses.Targets(face_model, fits, options.work, shares=data.MADE | shares).to(options.device)
         for said in phase["runs"]:
             teacher = said.pop("teacher", None)
-            teacher = done[teacher].average.model if teacher in done else teacher and whole(teacher, options.device)
+            if teacher in done:
+                teacher = done[teacher].average.model
+            elif teacher and options.device == "cpu":
+                teacher = Teacher(teacher, options.batch)
+            elif teacher:
+                teacher = load_trained(Path(teacher)).to(options.device)
             runs.append(Run(device=options.device, teacher=teacher, **said))
         steps, began = math.ceil(phase["samples"] / options.batch), time.time()
         for step in range(steps):
@@ -202,7 +182,7 @@ def main():
             done[run.name] = run
             count = run.before + steps * options.batch
             print(json.dumps({"run": run.name, "samples": count} | look(run, targets, fits, pictures, options.work)), flush=True)
-            torch.save({"model": run.model.state_dict(), "average": run.average.model.state_dict(), "step": 10**6,
+            torch.save({"variant": run.variant, "model": run.model.state_dict(), "average": run.average.model.state_dict(), "step": 10**6,
                         "samples": count, "pictures": len(rows), "note": run.name}, options.out / f"{run.name}.pt")
 
 

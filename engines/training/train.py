@@ -7,6 +7,7 @@ one process with many threads, which wait for each other in every layer.
     make train UNTIL=17:25   # the same as the next line, with a malloc that is a fifth faster
     torchrun --nproc-per-node 2 train.py --out runs/long --until 17:25
     torchrun --nproc-per-node 2 train.py --out runs/longer --weights runs/long/last.pt --until 03:00 --rate 8e-4
+    torchrun --nproc-per-node 2 train.py --variant mmface-nano --out runs/nano --weights ../mmface-nano --teacher ../mmface-lite --until 18:05
 """
 
 import copy
@@ -22,6 +23,7 @@ import torch.distributed as dist
 
 import losses
 from data import MADE, Samples, argument_parser, load, row_weights, shares
+from distil import Alike, Teacher, taught
 from evaluate import validate
 from muon import Muon
 from networks import DESCRIPTIONS, Layers, MMFace, VolumeHead, fast, load_checkpoint
@@ -122,6 +124,8 @@ def main():
                         "as fast again: for short runs from old weights")
     parser.add_argument("--below", type=int, default=10**9, help="only weights of fewer numbers learn: git keeps every version, "
                         "and of such a set only what changed")
+    parser.add_argument("--teacher", type=Path, help="folder that ships, of a larger variant: what it says of the crops is taught, "
+                        "besides the labels (distil.py)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--note", default="")
     options = parser.parse_args()
@@ -143,7 +147,9 @@ def main():
     model.vmn.to(memory_format=torch.channels_last)
     model.pmn.volume.to(memory_format=torch.channels_last_3d)
     average, early = Average(model), early_head(model, DESCRIPTIONS[options.variant].hourglass)
-    optimisers = optimisers_of(model, early, options.rate)
+    alike, teacher = Alike(), Teacher(options.teacher, batch) if options.teacher else None
+    beside = torch.nn.ModuleList([early, alike] if teacher else [early])
+    optimisers = optimisers_of(model, beside, options.rate)
     step, spent, trained_before = 0, 0.0, 0
     resumed = (options.out / "last.pt").exists()
     begin = options.out / "last.pt" if resumed else options.weights
@@ -153,8 +159,11 @@ def main():
         average.model.load_state_dict(start["average"])
         average.steps = start["step"]
         trained_before = start["trained_before"] if resumed else start["samples"]
+        if start["variant"] != options.variant:
+            parser.error(f"{begin} holds weights of {start['variant']}: name it with --variant")
         if resumed:
             step, spent = start["step"], start["spent"]
+            alike.load_state_dict(start.get("alike", alike.state_dict()))
             early.load_state_dict(start["early"])
             for optimiser, state in zip(optimisers, start["optimisers"]):
                 optimiser.load_state_dict(state)
@@ -169,13 +178,14 @@ def main():
     if options.late:
         for module in (model.vmn.stem, model.vmn.hourglasses[0], model.vmn.after[0], model.vmn.merge):
             module.requires_grad_(False)
-    parameters = [p for p in (*model.parameters(), *early.parameters()) if p.requires_grad]
+    parameters = [p for p in (*model.parameters(), *beside.parameters()) if p.requires_grad]
     gradients = Gradients(parameters)
     warm_up = WARM_UP_AGAIN if options.weights else WARM_UP
     progress = 0.0
 
     def save(name):
-        torch.save({"model": model.state_dict(), "early": early.state_dict(), "average": average.model.state_dict(),
+        torch.save({"variant": options.variant, "model": model.state_dict(), "early": early.state_dict(),
+                    "alike": alike.state_dict(), "average": average.model.state_dict(),
                     "optimisers": [o.state_dict() for o in optimisers], "step": step, "spent": time.time() - began,
                     "samples": trained_before + step * BATCH, "trained_before": trained_before,
                     "pictures": len(rows), "note": options.note}, options.out / (name + ".tmp"))
@@ -205,9 +215,12 @@ def main():
             first, features = model.vmn.stages(image.contiguous(memory_format=torch.channels_last))
             outputs, volumes = model.pmn(features), (model.volume(features), early(first))
         parts = losses.losses(targets, outputs, row, affine, presence.float(), volumes)
+        if teacher:
+            its, *theirs = teacher(image)
+            parts |= taught(targets, alike, outputs, theirs, (features, its), volumes[0], teacher.volume, row, affine, presence.float())
         if options.without:  # weighed by nothing, so that every parameter has its gradient
-            taught = ({"volume", "early", "presence"} if options.without == "parameters" else parts.keys() - {"volume", "early"})
-            parts = {name: value * (name in taught) for name, value in parts.items()}
+            kept = ({"volume", "early", "presence"} if options.without == "parameters" else parts.keys() - {"volume", "early"})
+            parts = {name: value * (name in kept) for name, value in parts.items()}
         gradients.flat.zero_()
         sum(parts.values()).backward()
         progress = gradients.share(max((time.time() - began) / budget, step * BATCH / options.samples))
