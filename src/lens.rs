@@ -52,6 +52,7 @@ pub(crate) fn written(file: &[u8], width: u32, height: u32) -> Option<f32> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
 

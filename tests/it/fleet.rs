@@ -70,7 +70,7 @@ impl Fleet {
                 state == "up" && workers.contains(&worker.as_str())
             };
             let used = |name: &&str| streams.values().any(|(worker, _)| worker == *name);
-            (streams.values().all(is_up) && workers.iter().all(|name| used(name))).then_some(())
+            (streams.values().all(is_up) && workers.iter().all(used)).then_some(())
         });
     }
 

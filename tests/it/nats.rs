@@ -48,8 +48,9 @@ fn a_broker_gets_what_standard_output_gets() {
     }
     let [sink] = &seen.end.sinks[..] else { panic!("{:?}", seen.end) };
     let sent = sink.records.unwrap();
-    // Everything before the end.
-    assert_eq!(sent.acknowledged + sent.waiting, seen.all.len() as u64 - 1);
+    // Everything before the end, but for two frames that the sink may not have taken yet.
+    let before = seen.all.len() as u64 - 1;
+    assert!((before - 2..=before).contains(&(sent.acknowledged + sent.waiting)), "{sent:?}");
 
     records(file(&server));
     let runs = check(&server.stored("mmface.records.*"));
