@@ -253,7 +253,7 @@ pub struct RunArgs {
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Output")]
     pub volume_from: Option<VolumeFromArg>,
 
-    /// Publish the records at a NATS server with JetStream, under mmface.records.<stream>; each is
+    /// Publish the records at a NATS server with JetStream, under mmface.records.STREAM; each is
     /// acknowledged, and none is stored twice (docs/fleets.md)
     #[cfg(feature = "fleet")]
     #[arg(long, value_name = "URL[,URL…]", help_heading = "Brokers")]

@@ -45,7 +45,7 @@ pub struct WorkerArgs {
 pub enum FleetCommand {
     /// Make the streams of a file those that the fleet runs, and no others
     Apply {
-        /// File with tables [[stream]]
+        /// File with a table for each stream, as pipelines/streams.toml
         #[arg(value_name = "cameras.toml")]
         file: PathBuf,
         /// Seconds after which a worker that is not heard of is gone, if the fleet has to be made

@@ -141,7 +141,12 @@ impl Face {
     /// fov : degrees that the camera sees from left to right
     /// focal : instead of it the focal length in pixels
     #[pyo3(signature = (size, *, fov = None, focal = None))]
-    fn in_camera(&self, size: (u32, u32), fov: Option<f32>, focal: Option<f32>) -> PyResult<CameraPose> {
+    fn in_camera(
+        &self,
+        size: (u32, u32),
+        fov: Option<f32>,
+        focal: Option<f32>,
+    ) -> PyResult<CameraPose> {
         let (width, height) = size;
         let camera = match (fov, focal) {
             (Some(degrees), None) if (1.0..=170.0).contains(&degrees) => {
