@@ -16,6 +16,7 @@ __all__ = [
     "Expression",
     "Face",
     "FaceModel",
+    "CameraPose",
     "Gaze",
     "Look",
     "Mesh",
