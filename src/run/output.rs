@@ -11,6 +11,7 @@ use mmface::{Crowd, Fitter, Observation};
 
 use crate::counters::SinkCounters;
 use crate::frame::Frame;
+use crate::lens::Lens;
 use crate::neutral::Neutrals;
 use crate::sink::{Context, Event, Finished, FrameEvent, OnFailure, Plan, SinkThread};
 use crate::source::mask;
@@ -56,6 +57,8 @@ pub(super) struct Output {
     ids: HashSet<u64>,
     /// Whether the user was warned that there are more faces than are followed.
     warned_of_crowd: bool,
+    /// Whether the user was warned that a picture does not say its focal length.
+    warned_of_focal: bool,
     live: bool,
 }
 
@@ -92,6 +95,7 @@ impl Output {
             rate: Rate::default(),
             ids: HashSet::new(),
             warned_of_crowd: false,
+            warned_of_focal: false,
             live: false,
         })
     }
@@ -178,6 +182,16 @@ impl Output {
                  are left out, here and wherever there are more; --faces N follows more"
             );
             self.warned_of_crowd = true;
+        }
+        if let Some(still) = frame.still.as_ref().filter(|still| still.focal.is_none())
+            && self.context.lens == Some(Lens::Exif)
+            && !std::mem::replace(&mut self.warned_of_focal, true)
+        {
+            tracing::warn!(
+                "{} does not say its focal length (EXIF): its faces have no pose in camera space, and \
+                 so wherever that is missing; --fov and --focal PIXELS hold for all",
+                still.name
+            );
         }
         for face in &result.faces {
             if self.ids.insert(face.id) {

@@ -282,3 +282,20 @@ fn what_a_server_refuses_is_told_at_once() {
         }
     }
 }
+
+#[test]
+fn a_picture_without_a_focal_length_is_named() {
+    let picture = root().join("vendor/media/single_face.jpg");
+    let picture = picture.to_str().unwrap();
+    let done = run(["--file", picture, "--focal", "exif"]);
+    assert!(
+        done.stderr.contains("single_face.jpg does not say its focal length"),
+        "{}",
+        done.stderr
+    );
+    assert!(done.records().faces().all(|face| face.camera.is_none()));
+    let seen = records(["--file", picture, "--fov", "60"]);
+    assert_eq!(seen.header.lens.as_deref(), Some("fov 60"));
+    let camera = seen.faces().next().unwrap().camera.unwrap();
+    assert!((-200.0..-10.0).contains(&camera.t[2]), "{camera:?}");
+}
