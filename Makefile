@@ -115,7 +115,7 @@ bench-peers: program ## speed beside MediaPipe, by turns, on one core and two (1
 	    $(or $(CLIPS),vendor/media/WolfgangLanger_Pexels.mp4 vendor/media/single_face.mp4)
 
 bench-streams: program ## what several streams cost in one process: cores, memory, dropped frames (5 min)
-	python3 benches/streams.py --program $(BINARY) $(LINES)
+	python3 benches/streams.py --program $(BINARY) $(STREAMS)
 
 engines-paper: ## export the paper's own networks, without weights, into engines-paper/ (needs engines/training)
 	@$(TRAINING) -c 'import cv2, onnx, scipy, torch' 2>/dev/null || { echo "make engines-paper: $(TRAINING) is no Python with PyTorch: set it up as engines/training/README.md says, or name another with TRAINING=…" >&2; exit 1; }

@@ -177,7 +177,7 @@ impl Outbox {
         self.lock().settled.sequence
     }
 
-    /// Notes that everything the broker has by now is none of ours, or is settled.
+    /// Notes that up to the broker's record `sequence` nothing of ours has to be looked up.
     pub(super) fn begin(&self, sequence: u64) {
         let mut state = self.lock();
         state.settled.sequence = Some(sequence);
