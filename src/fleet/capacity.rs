@@ -1,4 +1,9 @@
-//! How many streams a worker takes, where the user does not say.
+//! How many streams a worker takes.
+
+use std::time::{Duration, Instant};
+
+use super::runs::Runs;
+use crate::watch::process;
 
 /// Part of the processors that may be in use.
 const FULL: f64 = 0.8;
@@ -9,24 +14,36 @@ const PER_CORE: usize = 2;
 /// Most streams on each core.
 const MOST: usize = 64;
 
+/// How often the load is measured where the capacity follows it.
+const MEASURE: Duration = Duration::from_secs(10);
+
+/// Which part of a machine a worker takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capacity {
+    /// As many streams as the measured load allows.
+    Auto,
+    /// So many.
+    Streams(usize),
+}
+
 /// What was measured over some seconds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Measured {
+struct Measured {
     /// Part of all cores that was in use, 0…1.
-    pub(super) busy: f64,
+    busy: f64,
     /// Part of the frames that was lost because the machine was too slow, 0…1.
-    pub(super) lost: f64,
+    lost: f64,
     /// Streams of which frames came.
-    pub(super) streams: usize,
+    streams: usize,
 }
 
 /// The capacity before anything is measured.
-pub(super) fn at_first(cores: usize) -> usize {
+fn at_first(cores: usize) -> usize {
     cores.max(1) * PER_CORE
 }
 
 /// The next capacity: a step towards what the measured load allows.
-pub(super) fn next(capacity: usize, cores: usize, measured: Measured) -> usize {
+fn next(capacity: usize, cores: usize, measured: Measured) -> usize {
     let Measured { busy, lost, streams } = measured;
     if streams == 0 {
         return capacity;
@@ -39,6 +56,54 @@ pub(super) fn next(capacity: usize, cores: usize, measured: Measured) -> usize {
         more if more > capacity + 1 => capacity + 1,
         less if less < capacity => capacity - 1,
         _ => capacity,
+    }
+}
+
+/// How much the machine has to do.
+pub(super) struct Load {
+    pub(super) capacity: usize,
+    follows: bool,
+    cores: usize,
+    at: Instant,
+    cpu: f64,
+    frames: (u64, u64),
+}
+
+impl Load {
+    pub(super) fn new(capacity: Capacity) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let streams = match capacity {
+            Capacity::Auto => at_first(cores),
+            Capacity::Streams(streams) => streams,
+        };
+        Self {
+            capacity: streams,
+            follows: capacity == Capacity::Auto,
+            cores,
+            at: Instant::now(),
+            cpu: process::usage().map_or(0.0, |usage| usage.cpu_seconds),
+            frames: (0, 0),
+        }
+    }
+
+    /// A new capacity, if it is time for one.
+    pub(super) fn measure(&mut self, runs: &Runs) -> Option<usize> {
+        let time = self.at.elapsed();
+        if !self.follows || time < MEASURE {
+            return None;
+        }
+        let cpu = process::usage()?.cpu_seconds;
+        let (decoded, busy, streams) = runs.frames();
+        let (new, lost) =
+            (decoded.saturating_sub(self.frames.0), busy.saturating_sub(self.frames.1));
+        let measured = Measured {
+            busy: (cpu - self.cpu) / time.as_secs_f64() / self.cores as f64,
+            lost: lost as f64 / (new + lost).max(1) as f64,
+            streams,
+        };
+        (self.at, self.cpu, self.frames) = (Instant::now(), cpu, (decoded, busy));
+        self.capacity = next(self.capacity, self.cores, measured);
+        Some(self.capacity)
     }
 }
 

@@ -12,4 +12,5 @@ mod store;
 pub mod wanted;
 pub mod worker;
 
+pub use capacity::Capacity;
 pub use store::{Made, Store};

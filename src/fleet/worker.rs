@@ -17,7 +17,7 @@ use mmface::Runtime;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::capacity::{self, Measured};
+use super::capacity::{Capacity, Load};
 use super::runs::{Doing, Runs};
 use super::store::{Bucket, Made, Store};
 use super::wanted::{Wanted, resolved};
@@ -25,26 +25,14 @@ use crate::board::Board;
 use crate::nats::{Link, Servers, name_of, token};
 use crate::run::Options;
 use crate::sink::nats::{Fence, Publisher, now};
-use crate::watch::process;
 use crate::{Error, Result, ending};
 
 /// How often runs and clock are looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// How often the load is measured where the capacity follows it.
-const MEASURE: Duration = Duration::from_secs(10);
 /// How much of the time after a signal is left for what comes after the worker.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How long to wait before a server that does not answer is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// Which part of a machine a worker takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Capacity {
-    /// As many streams as the measured load allows.
-    Auto,
-    /// So many.
-    Streams(usize),
-}
 
 /// What a worker needs.
 pub struct Work {
@@ -408,52 +396,4 @@ async fn in_time(
 /// JSON of something that always is JSON.
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
-}
-
-/// How much the machine has to do.
-struct Load {
-    capacity: usize,
-    follows: bool,
-    cores: usize,
-    at: Instant,
-    cpu: f64,
-    frames: (u64, u64),
-}
-
-impl Load {
-    fn new(capacity: Capacity) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let streams = match capacity {
-            Capacity::Auto => capacity::at_first(cores),
-            Capacity::Streams(streams) => streams,
-        };
-        Self {
-            capacity: streams,
-            follows: capacity == Capacity::Auto,
-            cores,
-            at: Instant::now(),
-            cpu: process::usage().map_or(0.0, |usage| usage.cpu_seconds),
-            frames: (0, 0),
-        }
-    }
-
-    /// A new capacity, if it is time for one.
-    fn measure(&mut self, runs: &Runs) -> Option<usize> {
-        let time = self.at.elapsed();
-        if !self.follows || time < MEASURE {
-            return None;
-        }
-        let cpu = process::usage()?.cpu_seconds;
-        let (decoded, busy, streams) = runs.frames();
-        let (new, lost) =
-            (decoded.saturating_sub(self.frames.0), busy.saturating_sub(self.frames.1));
-        let measured = Measured {
-            busy: (cpu - self.cpu) / time.as_secs_f64() / self.cores as f64,
-            lost: lost as f64 / (new + lost).max(1) as f64,
-            streams,
-        };
-        (self.at, self.cpu, self.frames) = (Instant::now(), cpu, (decoded, busy));
-        self.capacity = capacity::next(self.capacity, self.cores, measured);
-        Some(self.capacity)
-    }
 }

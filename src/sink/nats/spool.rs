@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use mmface::limited::read_limited;
 use serde::{Deserialize, Serialize};
 
 use super::letter::{About, Letter, Lost};
@@ -19,6 +20,8 @@ const SEGMENT: std::ops::RangeInclusive<u64> = 64 << 10..=8 << 20;
 /// What the names of segments end with.
 const EXTENSION: &str = "records";
 const SETTLED: &str = "settled.json";
+/// Most bytes of it.
+const LARGEST_NOTE: u64 = 16 << 20;
 const LOCK: &str = "lock";
 
 /// How far the broker has taken what is on disk.
@@ -99,7 +102,7 @@ impl Spool {
             }
             Err(e) => return Err(failed(e.into())),
         }
-        let settled = match fs::read(folder.join(SETTLED)) {
+        let settled = match read_limited(&folder.join(SETTLED), LARGEST_NOTE) {
             Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
             Err(_) => Settled::default(),
         };

@@ -95,21 +95,14 @@ impl FaceModel {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::face::rotation;
-
-    fn model() -> FaceModel {
-        let path =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../engines/face-model.safetensors");
-        FaceModel::from_bytes(&std::fs::read(&path).expect("a model"), &path).expect("a model")
-    }
+    use crate::testing::MODEL;
 
     /// What weak perspective makes of a head far away in a known place is where it was.
     #[test]
     fn far_heads_are_where_they_are() {
-        let model = model();
+        let model = &*MODEL;
         let camera = Camera::of_view(30.0, 1280, 720);
         for (place, angles) in [
             ([0.0, 0.0, -300.0], [0.0, 0.0, 0.0]),
@@ -140,7 +133,7 @@ mod tests {
 
     #[test]
     fn large_heads_are_not_near_ones() {
-        let model = model();
+        let model = &*MODEL;
         let camera = Camera::of_focal(1000.0, 1280, 720);
         let mut params = Params { f: 20.0, t: [639.5, 359.5, 0.0], ..Params::neutral() };
         let away = |params: &Params| -model.pose_in(params, &camera).translation[2];

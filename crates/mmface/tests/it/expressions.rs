@@ -5,7 +5,8 @@ use mmface::smooth::Strength;
 use mmface::{Face, Mode, Runtime, TrackerOptions};
 use nalgebra::Vector3;
 
-use crate::common::render::{Head, runtime, stills};
+use crate::common::render::{Head, stills};
+use crate::common::runtime;
 
 const SIDE: u32 = 480;
 /// Height of the face in the picture, pixels.

@@ -4,7 +4,8 @@ use mmface::Tracker;
 use mmface::face::{Camera, FaceModel, Params, rotation};
 use nalgebra::{UnitQuaternion, Vector3};
 
-use crate::common::render::{Head, runtime, stills};
+use crate::common::render::{Head, stills};
+use crate::common::runtime;
 
 const WIDTH: u32 = 1280;
 const HEIGHT: u32 = 720;

@@ -1,27 +1,11 @@
 //! Trackers on real clips and pictures.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
-use mmface::detect::Kind;
 use mmface::face::Params;
-use mmface::{Device, FrameResult, Image, Mode, Precision, Runtime, Tracker, TrackerOptions};
+use mmface::{FrameResult, Image, Mode, Tracker, TrackerOptions};
 
-use crate::common::{Clip, models, picture};
-
-/// A runtime on the CPU, in the precision that every CPU has.
-fn runtime() -> Runtime {
-    runtime_in(Some(Precision::F32))
-}
-
-fn runtime_in(precision: Option<Precision>) -> Runtime {
-    Runtime::builder(models())
-        .device(Device::Cpu)
-        .precision(precision)
-        .detector(Kind::CenterFaceOpenVino, None::<PathBuf>)
-        .build()
-        .unwrap()
-}
+use crate::common::{Clip, picture, runtime, runtime_in};
 
 fn options(mode: Mode) -> TrackerOptions {
     TrackerOptions { mode, ..TrackerOptions::default() }

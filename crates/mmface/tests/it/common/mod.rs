@@ -6,8 +6,9 @@ pub mod render;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use mmface::detect::Kind;
 use mmface::image::{Layout, Plane};
-use mmface::{Image, Models};
+use mmface::{Device, Image, Models, Precision, Runtime};
 
 pub use media::{Clip, picture};
 
@@ -66,4 +67,19 @@ pub fn nv12(image: &Image) -> Image<'static> {
     let sizes = Layout::Nv12.planes(width, height);
     let planes = [Plane::new(luma, sizes[0].row), Plane::new(both, sizes[1].row)];
     Image::new(Layout::Nv12, width, height, planes).unwrap().with_colour(image.colour)
+}
+
+/// A runtime on the CPU, in the precision that every CPU has.
+pub fn runtime() -> Runtime {
+    runtime_in(Some(Precision::F32))
+}
+
+/// A runtime on the CPU with the networks' own detector.
+pub fn runtime_in(precision: Option<Precision>) -> Runtime {
+    Runtime::builder(models())
+        .device(Device::Cpu)
+        .precision(precision)
+        .detector(Kind::CenterFaceOpenVino, None::<PathBuf>)
+        .build()
+        .unwrap()
 }

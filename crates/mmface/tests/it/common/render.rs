@@ -1,27 +1,14 @@
 //! Heads of people in pictures, rendered in other poses and with other expressions.
 
-use std::path::PathBuf;
-
-use mmface::detect::Kind;
 use mmface::face::{Camera, FaceModel, Params};
 use mmface::image::Layout;
-use mmface::{Device, Image, Mode, Precision, Runtime, Tracker, TrackerOptions};
+use mmface::{Image, Mode, Runtime, Tracker, TrackerOptions};
 use nalgebra::{UnitQuaternion, Vector3};
 
-use super::{models, picture};
+use super::picture;
 
 /// What shows through an open mouth.
 const INSIDE: [u8; 3] = [45, 22, 22];
-
-/// A runtime in f32 with the networks' own detector, so that every CPU sees the same.
-pub fn runtime() -> Runtime {
-    Runtime::builder(models())
-        .device(Device::Cpu)
-        .precision(Some(Precision::F32))
-        .detector(Kind::CenterFaceOpenVino, None::<PathBuf>)
-        .build()
-        .unwrap()
-}
 
 /// A tracker for single pictures.
 pub fn stills(runtime: &Runtime) -> Tracker {
