@@ -4,6 +4,7 @@
 //! alone. The board adds up the runs of a name, so that its totals never decrease.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -116,6 +117,21 @@ impl View {
     }
 }
 
+/// The fleet that this process works in, as it sees it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// Workers that were heard of lately.
+    pub workers: usize,
+    /// Streams that are wanted.
+    pub wanted: usize,
+    /// Streams that nobody runs and somebody should.
+    pub unowned: usize,
+    /// Streams that this process owns.
+    pub own: usize,
+    /// Streams that this process takes at most.
+    pub capacity: usize,
+}
+
 /// A thread that is stuck.
 #[derive(Debug, Clone)]
 pub struct Stuck {
@@ -129,7 +145,11 @@ pub struct Stuck {
 
 /// The streams of the process, by name.
 #[derive(Default)]
-pub struct Board(Mutex<Vec<Entry>>);
+pub struct Board {
+    entries: Mutex<Vec<Entry>>,
+    fleet: Mutex<Option<Fleet>>,
+    begun: AtomicBool,
+}
 
 impl std::fmt::Debug for Board {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -140,7 +160,22 @@ impl std::fmt::Debug for Board {
 impl Board {
     fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
         // Nothing that could panic runs under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fleet_lock(&self) -> MutexGuard<'_, Option<Fleet>> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how the fleet is; `None` while this process is no part of one.
+    pub fn set_fleet(&self, fleet: Option<Fleet>) {
+        *self.fleet_lock() = fleet;
+    }
+
+    /// The fleet, if this process is a worker of one.
+    #[must_use]
+    pub fn fleet(&self) -> Option<Fleet> {
+        *self.fleet_lock()
     }
 
     /// Puts up a stream that will run, or runs again with new counters.
@@ -187,10 +222,17 @@ impl Board {
         self.lock().iter().map(view).collect()
     }
 
-    /// Whether a stream has made its first attempt, with or without success.
+    /// Notes that the process does what it was started for, although it may have no streams yet.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process has begun: a worker has looked for its fleet, or a stream has made its
+    /// first attempt, with or without success.
     #[must_use]
-    pub fn is_tried(&self) -> bool {
-        self.lock().iter().any(|entry| entry.counters.status.is_tried())
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+            || self.lock().iter().any(|entry| entry.counters.status.is_tried())
     }
 
     /// The threads that are stuck.

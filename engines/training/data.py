@@ -19,8 +19,8 @@ NEGATIVES = 0.08  # of the samples
 PART = 256  # pictures that are made before they are kept
 TURNED = 320  # pixels, the side of the pictures that turn.py and warp.py make
 # What is made of the photos, in files of these names, and which share of the samples it is: turned heads; heads with
-# one-sided faces; photos whose own faces were made one-sided
-MADE = {"turned": 0.45, "sided": 0.0, "warped": 0.0}
+# one-sided faces; heads that show each expression as often as another; photos whose own faces were changed in both ways
+MADE = {"turned": 0.45, "sided": 0.0, "posed": 0.0, "warped": 0.0}
 FEW_PEOPLE = 0.04  # of the samples that are photos are frames of the ten people of `expressions`, one as often as another
 STRONG = 1.5  # standard deviations: an expression beyond is drawn more often
 AVATAR = ["eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight", "mouthFunnel", "mouthPucker",

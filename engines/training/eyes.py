@@ -204,7 +204,7 @@ class Studio:
 
     def look(self, random, expression):
         """An expression whose lids follow a random gaze, and that gaze: [pitch, yaw] degrees, of both eyes [2,2]."""
-        pitch, yaw = np.clip(random.normal(-2, 9), -25, 20), np.clip(random.normal(0, 15), -32, 32)
+        pitch, yaw = np.clip(random.normal(0, 13), -30, 28), np.clip(random.normal(0, 15), -32, 32)
         apart = random.normal(0, 1.5)
         gaze = np.array([[pitch, yaw + apart], [pitch, yaw - apart]])
         expression = expression.copy()

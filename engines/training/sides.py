@@ -33,6 +33,10 @@ KINDS = (
     (0.7, ("mouthFrown", 0.3, 1.0), ("mouthPress", 0.0, 0.5)),
     (0.5, ("cheekPuff", 0.3, 1.0), ("mouthPress", 0.0, 0.4)),
 )
+# Expressions without sides that `posed` draws besides the pairs
+SINGLE = ("jawOpen", "jawForward", "mouthClose", "mouthFunnel", "mouthPucker", "mouthRollLower", "mouthRollUpper",
+          "mouthShrugLower", "mouthShrugUpper")
+LOOKS = ("eyeLookDown", "eyeLookUp")  # of both eyes together
 FEATURES = ("eyeBlink", "mouthSmile", "mouthUpperUp", "mouthLowerDown", "browOuterUp", "browDown", "mouth", "jaw")  # of tables
 FRONTAL = 35.0  # degrees of yaw: of made heads turned further one side is hidden
 
@@ -81,6 +85,32 @@ def one_sided(random, own, names, without=()):
     return expression
 
 
+def posed(random, own, names):
+    """An expression [E] that says nothing but what is drawn: up to three movements, each expression as often as another, on
+    top of a part of the expression `own`; one in ten is a face at rest. Of the eyes' directions only up and down are drawn,
+    because lids that follow a look down are no blink."""
+    expression = own * (random.uniform(0, 1) if random.random() < 0.4 else 0)
+    expression = expression.astype(own.dtype)
+    if random.random() < 0.1:
+        return expression
+    pairs = {name: (left, right) for name, left, right in sides(names)}
+    for name in random.choice([*pairs, *SINGLE, *LOOKS], random.choice([1, 2, 3], p=[0.5, 0.3, 0.2]), replace=False):
+        value = random.uniform(0.2, 1)
+        if name in pairs:
+            here, there = pairs[name][:: 1 if random.random() < 0.5 else -1]
+            together = name not in ("mouth", "jaw") and random.random() < 0.6
+            expression[here], expression[there] = value, np.clip(value + random.normal(0, 0.05), 0, 1) if together else 0
+        elif name in LOOKS:
+            for side in ("Left", "Right"):
+                expression[names.index(name + side)] = value
+        else:
+            expression[names.index(name)] = value
+            if name == "mouthClose":  # lips that stay shut over an open jaw
+                jaw = names.index("jawOpen")
+                expression[jaw] = max(expression[jaw], value)
+    return expression
+
+
 def slopes(ours, theirs):
     """Of columns of [n,S]: slope of ours on theirs and correlation, over the rows that are whole in both. NaN where theirs
     hardly move (standard deviation under 0.005)."""
@@ -126,7 +156,7 @@ def groups(fits):
     photo = held & fits.found
     return {"photos": (np.flatnonzero(photo & (source != "expressions")), True),
             "people who pull faces": (np.flatnonzero(photo & (source == "expressions")), True),
-            "rendered heads": (np.flatnonzero(held & np.isin(source, ("turned", "sided")) & (yaw < FRONTAL)), False),
+            "rendered heads": (np.flatnonzero(held & np.isin(source, ("turned", "sided", "posed")) & (yaw < FRONTAL)), False),
             "warped photos": (np.flatnonzero(held & (source == "warped")), False)}
 
 

@@ -44,6 +44,17 @@ def one_sided_faces():
     assert (without[:, blinks] == own[blinks]).all()
 
 
+def posed_faces():
+    random, own = np.random.default_rng(0), np.full(len(NAMES), 0.1, np.float32)
+    drawn = np.stack([sides.posed(random, own, NAMES) for _ in range(3000)])
+    assert drawn.min() >= 0 and drawn.max() <= 1 and drawn.dtype == np.float32
+    shown = (drawn > 0.15).mean(0)
+    said = [k for k, name in enumerate(NAMES) if name[:9] not in ("eyeLookIn", "eyeLookOu") and name != "tongueOut"]
+    assert 0.02 < shown[said].min() and shown[said].max() < 0.12, "each as often as another"
+    assert shown.sum() == shown[said].sum()
+    assert (drawn.max(1) == 0).mean() > 0.03, "some are at rest"
+
+
 def slopes():
     random = np.random.default_rng(1)
     theirs = random.uniform(0, 1, (500, len(NAMES)))
@@ -140,7 +151,7 @@ def goes_on():
 
 
 def main():
-    for test in (pairs, one_sided_faces, slopes, the_warp, how_often, goes_on):
+    for test in (pairs, one_sided_faces, posed_faces, slopes, the_warp, how_often, goes_on):
         test()
         print("ok", test.__name__.replace("_", " "))
 

@@ -118,8 +118,8 @@ def main():
     parser.add_argument("--without", choices=("volume", "parameters"), help="for paired runs: this metric teaches nothing "
                         "(parameters: all but volume and presence)")
     parser.add_argument("--sides", type=float, default=0.0, help="weight of the loss of what differs between left and right")
-    parser.add_argument("--shares", type=shares, default=MADE, help="of the samples, for example sided=0.1,warped=0.15: "
-                        "heads and photos with one-sided faces, of turn.py --one-sided and warp.py")
+    parser.add_argument("--shares", type=shares, default=MADE, help="of the samples, for example sided=0.1,posed=0.1,warped=0.2: "
+                        "heads and photos whose faces do what photographs seldom show, of turn.py and warp.py")
     parser.add_argument("--late", action="store_true", help="only the second hourglass and what follows it learn, half "
                         "as fast again: for short runs from old weights")
     parser.add_argument("--below", type=int, default=10**9, help="only weights of fewer numbers learn: git keeps every version, "

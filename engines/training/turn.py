@@ -4,10 +4,11 @@ turned little and whose faces do something on one side only (sides.py).
 
 Photos with hand labels stop at about 50 degrees of yaw; here the parameters are exact. (The idea is that of 300W-LP,
 Zhu et al., CVPR 2016; the rendering is simpler: one mesh, one z-buffer.) Writes into --work: turned.bin (pictures, RGB
-bytes, 320×320) and turned.npz (the fields of fits.npz), or sided.bin and sided.npz. A run that was cut short goes on.
+bytes, 320×320) and turned.npz (the fields of fits.npz), or files called sided and posed. A run that was cut short goes on.
 
     python turn.py --faces ../../../shared/faces --work work --rounds 2
-    python turn.py --faces ../../../shared/faces --work work --one-sided 3000
+    python turn.py --faces ../../../shared/faces --work work --sided 3000
+    python turn.py --faces ../../../shared/faces --work work --posed 3000
 """
 
 import hashlib
@@ -34,7 +35,9 @@ SOURCE_YAW = 25.0  # photos turned further hide too much
 SMALLEST = 6.0  # pixels per cm in the photo
 NEAR = 14.0  # pixels of a crop: so far does a label that lies beside the fit draw the mesh along
 FIRM = 0.3  # … and so little of a single point's own
-ONE_SIDED_YAW = 45.0  # degrees, of heads with one-sided faces: both sides must be seen
+KINDS = {"turned": 7, "sided": 11, "posed": 15}  # of heads, and what their random numbers begin with
+FRONTAL_YAW = 45.0  # degrees, of all but turned ones: both sides must be seen
+OPEN = 0.35  # a photo whose eyes are shut more has no eyeballs to show: it is not posed
 FEW = 0.06  # of the heads are of the ten people of `expressions`
 
 
@@ -186,17 +189,19 @@ class Studio:
         self.chance = np.where(few, FEW / max(few.sum(), 1), (1 - FEW * few.any()) / (~few).sum())
 
     @torch.no_grad()
-    def head(self, i, seed, one_sided=False):
+    def head(self, i, seed, kind):
         """Row i of the fits -> picture u8 [SIDE,SIDE,3], its row for `Making`."""
-        random, fits, model = np.random.default_rng([7 + 4 * one_sided, seed]), self.fits, self.model
+        random, fits, model = np.random.default_rng([KINDS[kind], seed]), self.fits, self.model
         other = fits.expression[random.choice(self.usable)]
         changed = new_expression(random, fits.expression[i], other, model.expression_names)
-        if one_sided:
+        if kind == "sided":
             changed = sides.one_sided(random, changed, model.expression_names)
+        elif kind == "posed":
+            changed = sides.posed(random, fits.expression[i], model.expression_names)
         identity = torch.from_numpy(fits.identity[i:i + 1])
         expression = torch.from_numpy(changed[None])
         vertices = model.vertices(identity, expression)
-        pose = torch.from_numpy(new_pose(random, fits.pose[i], ONE_SIDED_YAW if one_sided else None))[None]
+        pose = torch.from_numpy(new_pose(random, fits.pose[i], None if kind == "turned" else FRONTAL_YAW))[None]
         bins = model.yaw_weights(morphable.rotation(pose[:, 1:4]))
         shape = self.targets.landmarks3d(torch.cat([identity, expression], 1), bins, torch.zeros(1, dtype=torch.long))
         placed = morphable.project(shape, pose)[0, :, :2].numpy()
@@ -204,14 +209,14 @@ class Studio:
         pose = model.centred(pose)
         seen = model.vertices(identity, torch.from_numpy(fits.expression[i:i + 1]))
         source = morphable.project(seen, torch.from_numpy(fits.pose[i:i + 1]))[0].numpy()
-        if one_sided:
+        if kind != "turned":
             source[:, :2] = drawn_to_labels(source[:, :2], fits.landmarks[i, 17:], fits.taught[i, 17:],
                                             NEAR * fits.pose[i, 0] / F0)
         turned = morphable.project(vertices, pose)[0].numpy()
         # another picture upside down: no second upright face
         behind = cv2.resize(self.pictures[random.integers(self.photos)], (SIDE, SIDE))[::-1].astype(np.float32)
         light = random.normal(0, 0.25, 3) * [1, 1, 0.5]
-        costume, more = None, np.random.default_rng([8 + 4 * one_sided, seed])  # its own: poses do not depend on who is dressed
+        costume, more = None, np.random.default_rng([KINDS[kind] + 1, seed])  # its own: poses do not depend on who is dressed
         if fits.split[i] == "train" and more.random() < DRESSED:
             costume = Costume(more, model.mean.numpy(), self.normals)
             cloth = cv2.resize(self.pictures[more.integers(self.photos)][-40:], (SIDE, SIDE)).astype(np.float32)
@@ -236,20 +241,25 @@ def main():
     parser = argument_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=2,
                         help=f"of {ROUND} heads; those after the first are for training only")
-    parser.add_argument("--one-sided", type=int, metavar="HEADS", help="so many heads with one-sided faces instead")
+    for kind, what in (("sided", "with one-sided faces"), ("posed", "that show each expression as often as another")):
+        parser.add_argument(f"--{kind}", type=int, metavar="HEADS", help=f"so many heads {what} instead")
     options = parser.parse_args()
 
-    what, count = ("sided", options.one_sided) if options.one_sided else ("turned", options.rounds)
+    kind = "sided" if options.sided else "posed" if options.posed else "turned"
+    count = options.sided or options.posed or options.rounds
     fits_of = hashlib.sha256((options.work / "fits.npz").read_bytes()).hexdigest()
-    making = Making(options.work, what, f"{fits_of} {count}")
+    making = Making(options.work, kind, f"{fits_of} {count}")
     here = Studio(options)  # also decodes the pictures, once
     fits = here.fits
-    if options.one_sided:
-        rows = np.random.default_rng(11).choice(here.usable, count, p=here.chance)
-    else:
+    if kind == "turned":
         drawn = [np.random.default_rng(7 + k).choice(here.usable, ROUND, p=here.chance) for k in range(count)]
         rows = np.concatenate([drawn[0], *(r[fits.split[r] == "train"] for r in drawn[1:])])
-    jobs = [(i, seed, bool(options.one_sided)) for seed, i in enumerate(rows)][len(making.rows):]
+    else:
+        blinks = [here.model.expression_names.index("eyeBlink" + side) for side in ("Left", "Right")]
+        open_eyes = (kind == "sided") | (fits.expression[here.usable][:, blinks].max(1) < OPEN)
+        chance = here.chance * open_eyes
+        rows = np.random.default_rng(KINDS[kind]).choice(here.usable, count, p=chance / chance.sum())
+    jobs = [(i, seed, kind) for seed, i in enumerate(rows)][len(making.rows):]
     with Pool(2, open_studio, (options,)) as pool:
         making.take(pool.imap(head, jobs, chunksize=16))
     making.finish(fits)

@@ -1,4 +1,5 @@
-"""Makes photographs' own faces one-sided: winks, crooked smiles, one brow, mouth and jaw aside.
+"""Changes photographs' own faces: half of them become one-sided (winks, crooked smiles, one brow, mouth and jaw aside), the others
+show each expression as often as another.
 
 The fitted mesh says where each place of the skin goes when its expression changes (sides.py draws the change); the photo is
 warped so, and smoothly around the face, so that everything but the expression stays a photograph: hair, glasses, light. What a
@@ -22,7 +23,8 @@ import sides
 from data import TURNED, Making, argument_parser, crop_affine, load, warp
 from turn import MOUTH, drawn_to_labels, rasterise
 
-COUNT = 4096
+COUNT = 6144
+POSED = 0.5  # of the pictures show what `sides.posed` draws
 YAW, PITCH = 35.0, 30.0  # degrees; photos turned further hide one side
 SMALLEST = 4.0  # pixels per cm in the photo
 WORST = 3.0  # residual of the fit, %
@@ -160,7 +162,9 @@ class Studio:
         own = fits.expression[i]
         blinks = {side: names.index("eyeBlink" + side) for side in ("Left", "Right")}
         shut = max(own[k] for k in blinks.values()) > OPEN
-        changed = sides.one_sided(random, own, names, without=("eyeBlink",) if shut else ())
+        # a mouth that stands open does not shut: what is drawn comes on top
+        changed = ((own + sides.posed(random, 0 * own, names)).clip(0, 1) if random.random() < POSED else
+                   sides.one_sided(random, own, names, without=("eyeBlink",) if shut else ()))
         winks = {}
         for side, k in blinks.items():
             if changed[k] > own[k] + 0.2:

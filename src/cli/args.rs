@@ -288,6 +288,25 @@ pub struct RunArgs {
     #[arg(long, value_name = "MB", help_heading = "Brokers")]
     pub spool_limit: Option<f64>,
 
+    /// Publish the records at an MQTT broker, under mmface/STREAM; Home Assistant, Node-RED and
+    /// Frigate's users have one (docs/mqtt.md)
+    #[cfg(feature = "mqtt")]
+    #[arg(long, value_name = "URL", help_heading = "Brokers")]
+    pub mqtt: Option<String>,
+    /// What the topics begin with [default: mmface]
+    #[cfg(feature = "mqtt")]
+    #[arg(long, value_name = "PREFIX", help_heading = "Brokers")]
+    pub mqtt_topic: Option<String>,
+    /// Password of the user in the broker's URL
+    #[cfg(feature = "mqtt")]
+    #[arg(long, value_name = "PASSWORD", env = "MMFACE_MQTT_PASSWORD", hide_env_values = true)]
+    #[arg(help_heading = "Brokers")]
+    pub mqtt_password: Option<String>,
+    /// Certificate of the authority that the broker is trusted for, as PEM [default: the system's]
+    #[cfg(feature = "mqtt")]
+    #[arg(long, value_name = "FILE", help_heading = "Brokers")]
+    pub mqtt_ca: Option<PathBuf>,
+
     /// Move avatars by the VMC protocol: VSeeFace, Warudo, VNyan, Blender, Godot
     /// [default address: 127.0.0.1:39539]
     #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "")]
@@ -459,6 +478,14 @@ impl RunArgs {
             spool: self.spool.or(file.spool),
             #[cfg(feature = "fleet")]
             spool_limit: self.spool_limit.or(file.spool_limit),
+            #[cfg(feature = "mqtt")]
+            mqtt: self.mqtt.or(file.mqtt),
+            #[cfg(feature = "mqtt")]
+            mqtt_topic: self.mqtt_topic.or(file.mqtt_topic),
+            #[cfg(feature = "mqtt")]
+            mqtt_password: self.mqtt_password.or(file.mqtt_password),
+            #[cfg(feature = "mqtt")]
+            mqtt_ca: self.mqtt_ca.or(file.mqtt_ca),
             vmc: self.vmc.or(file.vmc),
             live_link: self.live_link.or(file.live_link),
             ifacialmocap: self.ifacialmocap.or(file.ifacialmocap),

@@ -1,13 +1,16 @@
 //! `mmface-live eval`: measures accuracy on labelled pictures.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::Serialize;
+
 use super::config::same;
-use super::values::JudgedArg;
+use super::values::{JudgedArg, PrecisionArg};
 use super::{Config, RunArgs, say};
-use crate::eval::Evaluation;
+use crate::eval::{Comparison, Evaluation, Judged, Report};
 use crate::sink::files::cannot_write;
 use crate::sink::json::{Json, Target};
 use crate::sink::{Content, WhenSlow};
@@ -35,6 +38,7 @@ Examples:
   mmface-live eval AFLW2000-3D/ --out aflw.json                the same numbers as JSON
   mmface-live eval a.jsonl b.jsonl --only validation.txt       some of the pictures
   mmface-live eval faces.jsonl --device cuda --precision f16   another backend
+  mmface-live eval faces.jsonl --precisions f32,bf16,int8      what each precision costs
   mmface-live eval faces.jsonl --records records.jsonl         for engines/training/compare.py
 
 Formats and definitions: docs/evaluation.md. Exit codes are those of a run.";
@@ -58,6 +62,10 @@ pub struct Args {
     /// Write the records, as a run with --landmarks does
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub records: Option<PathBuf>,
+    /// Measure in each of these precisions, and compare
+    #[arg(long, value_enum, value_name = "NAME,NAME…", value_delimiter = ',')]
+    #[arg(conflicts_with_all = ["precision", "records"], help_heading = "Computing")]
+    pub precisions: Vec<PrecisionArg>,
     /// Flags of the run.
     #[command(flatten)]
     pub run: RunArgs,
@@ -71,11 +79,37 @@ pub struct Args {
 /// [`Error::Source`] for labels that cannot be read, [`Error::Sink`] for results that cannot be
 /// written, and those of [`run::run`].
 pub fn run(args: Args, stop: &Arc<AtomicBool>) -> Result<()> {
-    let Args { datasets, points, only, out, records, run } = args;
+    let Args { datasets, points, only, out, records, precisions, run } = args;
     let evaluation = Evaluation::read(&datasets, only.as_deref())?;
     let inputs: Vec<&Path> = datasets.iter().chain(&only).map(PathBuf::as_path).collect();
     let inputs = [inputs, evaluation.pictures().collect()].concat();
     check_outputs(out.as_deref(), records.as_deref(), &inputs)?;
+    let judged = points.map(Into::into);
+    if precisions.is_empty() {
+        let report = measure(&evaluation, judged, records, run, stop)?;
+        return tell(&report, out.as_deref());
+    }
+    let mut reports = Vec::new();
+    for precision in precisions {
+        // Each has an evaluation of its own.
+        let evaluation = Evaluation::read(&datasets, only.as_deref())?;
+        let run = RunArgs { precision: Some(precision), ..run.clone() };
+        reports.push(measure(&evaluation, judged, None, run, stop)?);
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    tell(&Comparison(reports), out.as_deref())
+}
+
+/// One run over all pictures.
+fn measure(
+    evaluation: &Evaluation,
+    judged: Option<Judged>,
+    records: Option<PathBuf>,
+    run: RunArgs,
+    stop: &Arc<AtomicBool>,
+) -> Result<Report> {
     let mut sinks = vec![evaluation.listener()];
     if let Some(path) = records {
         let content = Content { landmarks: true, ..Content::default() };
@@ -87,10 +121,14 @@ pub fn run(args: Args, stop: &Arc<AtomicBool>) -> Result<()> {
     }
     let config = Config::with_sinks(run, evaluation.input(), sinks)?;
     run::run(&config.runtime.open()?, config.run, stop)?;
-    let report = evaluation.report(points.map(Into::into), stop.load(Ordering::Relaxed))?;
-    let printed = say(&report);
-    if let Some(path) = &out {
-        let text = serde_json::to_string_pretty(&report)
+    evaluation.report(judged, stop.load(Ordering::Relaxed))
+}
+
+/// Prints results, and writes them to a file.
+fn tell(report: &(impl Display + Serialize), out: Option<&Path>) -> Result<()> {
+    let printed = say(report);
+    if let Some(path) = out {
+        let text = serde_json::to_string_pretty(report)
             .map_err(|e| Error::Bug(format!("the results cannot be serialised: {e}")))?;
         std::fs::write(path, text + "\n")
             .map_err(|e| cannot_write("the results", &path.display().to_string(), &e))?;

@@ -14,6 +14,8 @@ pub mod eval;
 pub mod fleet;
 mod listen;
 pub mod manual;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 mod read;
 mod signals;
 mod sinks;

@@ -6,6 +6,8 @@ use mmface::mesh::Format;
 
 #[cfg(feature = "fleet")]
 use super::brokers;
+#[cfg(feature = "mqtt")]
+use super::mqtt;
 use super::{RunArgs, avatars};
 use crate::sink::feed::{Feed, FeedRecords};
 use crate::sink::json::{Json, Target as JsonTarget};
@@ -43,6 +45,8 @@ pub(super) fn plans_with(
     plans.extend(feed.map(|feed| ("--listen", Box::new(records(feed)) as _)));
     #[cfg(feature = "fleet")]
     plans.extend(brokers::nats(args, None)?.map(|plan| ("--nats", Box::new(plan) as _)));
+    #[cfg(feature = "mqtt")]
+    plans.extend(mqtt::plan(args)?.map(|plan| ("--mqtt", Box::new(plan) as _)));
     plans.extend(report(args)?.map(|plan| ("--report", Box::new(plan) as _)));
     for (flag, path, format) in tables(args) {
         let Some(path) = path.clone() else { continue };

@@ -27,7 +27,7 @@ use crate::{Error, Result};
 use dataset::{Dataset, Label};
 use listener::ListenerPlan;
 use mesh::{ByPicture, Fit, Known};
-pub use report::Report;
+pub use report::{Comparison, Report};
 
 /// Which of a record's landmarks are compared with the labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -186,6 +186,33 @@ impl fmt::Display for Report {
     }
 }
 
+/// Results of the same data sets in several precisions.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct Comparison(pub Vec<Report>);
+
+impl fmt::Display for Comparison {
+    /// All reports, then what holds for all faces of each data set, a row for each precision.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for report in &self.0 {
+            writeln!(f, "{report}\n")?;
+        }
+        let Some(first) = self.0.first() else { return Ok(()) };
+        for (set, data) in first.datasets.iter().enumerate() {
+            writeln!(f, "{}, by precision", data.name)?;
+            let all = |report: &Report| {
+                let group = report.datasets.get(set)?.groups.first()?.clone();
+                Some(Group { name: report.network.precision.clone(), ..group })
+            };
+            table(f, &self.0.iter().filter_map(all).collect::<Vec<_>>())?;
+        }
+        let times = self.0.iter().map(|report| {
+            format!("{} {:.1}", report.network.precision, report.timing.networks_per_face_ms)
+        });
+        write!(f, "Networks, median ms a face: {}", times.collect::<Vec<_>>().join(", "))
+    }
+}
+
 impl fmt::Display for DatasetReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Labels { faces, measured, unreadable, broken, unlabelled } = self.labels;

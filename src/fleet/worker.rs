@@ -21,7 +21,7 @@ use super::capacity::{Capacity, Load};
 use super::runs::{Doing, Runs};
 use super::store::{Bucket, Made, Store};
 use super::wanted::{Wanted, resolved};
-use crate::board::Board;
+use crate::board::{Board, Fleet};
 use crate::nats::{Link, Servers, name_of, token};
 use crate::run::Options;
 use crate::sink::nats::{Fence, Publisher, now};
@@ -83,6 +83,7 @@ struct Worker<'a> {
     until: Arc<AtomicU64>,
     session: u64,
     load: Load,
+    board: Arc<Board>,
 }
 
 /// Works until `stop` is set, and gives everything back.
@@ -100,7 +101,8 @@ pub fn run(
     let publisher = Publisher::shared(&work.records)?;
     let tokio = crate::nats::runtime()?;
     tokio.block_on(async {
-        let Some((client, link, store)) = connect(work, stop).await? else { return Ok(()) };
+        let opened = connect(work, board, stop).await?;
+        let Some((client, link, store)) = opened else { return Ok(()) };
         let session = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let session = session.as_micros() as u64;
         let lease = store.lease.as_millis() as u64;
@@ -123,6 +125,7 @@ pub fn run(
             until: Arc::default(),
             session,
             load,
+            board: board.clone(),
         };
         worker.work(link, stop).await;
         // The connection lives until everything is given back.
@@ -136,6 +139,7 @@ pub fn run(
 /// Connects, and opens the buckets; `None` if `stop` was set before.
 async fn connect(
     work: &Work,
+    board: &Board,
     stop: &AtomicBool,
 ) -> Result<Option<(async_nats::Client, watch::Receiver<Link>, Store)>> {
     let mut told = None;
@@ -147,6 +151,9 @@ async fn connect(
             }
             Err(e) => Err(e),
         };
+        if !matches!(opened, Err(Error::Usage(_) | Error::Device(_))) {
+            board.begin();
+        }
         match opened {
             Ok(opened) => return Ok(Some(opened)),
             Err(e @ (Error::Usage(_) | Error::Device(_))) => return Err(e),
@@ -279,6 +286,16 @@ impl Worker<'_> {
         }
         let time = now();
         let actions = self.member.tick(time);
+        let census = self.member.census(time);
+        self.board.set_fleet(census.map(
+            |fleet::Census { workers, wanted, unowned, own, capacity }| Fleet {
+                workers,
+                wanted,
+                unowned,
+                own,
+                capacity,
+            },
+        ));
         if self.member.session() != self.session {
             // What runs under the old session may never write again.
             self.until.store(0, Ordering::Release);

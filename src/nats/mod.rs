@@ -164,7 +164,14 @@ impl Servers {
 
     fn refused(&self, error: &async_nats::ConnectError) -> Error {
         let servers = self.label();
-        Error::Sink(match error.kind() {
+        // Some of these come as failures of the connection.
+        let kind = match error.kind() {
+            ConnectErrorKind::Io if source_of(error).contains("certificate") => {
+                ConnectErrorKind::Tls
+            }
+            kind => kind,
+        };
+        Error::Sink(match kind {
             ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => format!(
                 "{servers} does not let this program in: check user and password, --nats-token or \
                  --nats-credentials"

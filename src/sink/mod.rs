@@ -11,6 +11,8 @@ pub mod files;
 pub mod json;
 mod lines;
 pub mod meshes;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
 #[cfg(feature = "fleet")]
 pub mod nats;
 pub mod overlay;

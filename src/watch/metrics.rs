@@ -17,7 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::process;
-use crate::board::{Board, View};
+use crate::board::{Board, Fleet, View};
 use crate::histogram::LIMITS;
 use crate::sink::feed::Feed;
 use crate::status::State;
@@ -63,7 +63,8 @@ impl Collector for Streams {
         counts(&views, &mut encoder)?;
         losses(&views, &mut encoder)?;
         latencies(&views, &mut encoder)?;
-        states(&views, &mut encoder)
+        states(&views, &mut encoder)?;
+        fleet(self.0.fleet(), &mut encoder)
     }
 }
 
@@ -190,6 +191,31 @@ fn states(views: &[View], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     for view in views {
         for (sink, count) in &view.waiting {
             family.add([("stream", &view.name), ("sink", sink)], &ConstGauge::new(*count))?;
+        }
+    }
+    Ok(())
+}
+
+/// Absent where the process is no worker of a fleet. All workers tell the same of the fleet.
+fn fleet(fleet: Option<Fleet>, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    type Value = fn(&Fleet) -> usize;
+    let families: [(_, _, Value); 5] = [
+        ("mmface_fleet_workers", "Workers of the fleet that were heard of", |fleet| fleet.workers),
+        ("mmface_fleet_streams", "Streams that the fleet should run", |fleet| fleet.wanted),
+        (
+            "mmface_fleet_streams_unowned",
+            "Streams of the fleet that nobody runs, or that wait after a failure",
+            |fleet| fleet.unowned,
+        ),
+        ("mmface_worker_streams", "Streams that this worker has", |fleet| fleet.own),
+        ("mmface_worker_capacity", "Streams that this worker takes at most", |fleet| {
+            fleet.capacity
+        }),
+    ];
+    for (name, help, value) in families {
+        let family = Family::gauge(encoder, name, help)?;
+        if let Some(fleet) = &fleet {
+            ConstGauge::new(value(fleet) as u64).encode(family.0)?;
         }
     }
     Ok(())

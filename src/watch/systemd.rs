@@ -131,7 +131,7 @@ impl Observer {
             self.ready = false;
             messages.push(Message::Reloading);
         }
-        if !self.ready && done == begun && self.board.is_tried() {
+        if !self.ready && done == begun && self.board.has_begun() {
             self.ready = true;
             self.told = begun;
             messages.push(Message::Ready);

@@ -185,6 +185,33 @@ fn some_of_the_pictures_by_other_points_with_their_records() {
 }
 
 #[test]
+fn precisions_are_compared() {
+    let (folder, list) = dataset();
+    let out = folder.path().join("out.json");
+    let done = run([
+        Path::new("eval"),
+        &list,
+        Path::new("--precisions"),
+        Path::new("f32,int8"),
+        Path::new("--out"),
+        &out,
+    ]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let reports: Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
+    let error = |k: usize| reports[k]["datasets"][0]["groups"][0]["raw"]["all"].as_f64().unwrap();
+    let precision = |k: usize| reports[k]["network"]["precision"].as_str().unwrap();
+    assert_eq!([precision(0), precision(1)], ["f32", "int8"]);
+    assert!(error(0) != error(1) && (error(0) - error(1)).abs() < 0.5, "{} {}", error(0), error(1));
+    let text = String::from_utf8(done.stdout).unwrap();
+    let table = text.split_once(", by precision\n").unwrap().1;
+    let rows: Vec<_> =
+        table.lines().filter(|l| l.starts_with("f32") || l.starts_with("int8")).collect();
+    assert_eq!(rows.len(), 2, "{table}");
+    let wrong = run([Path::new("eval"), &list, Path::new("--precisions"), Path::new("f33")]);
+    assert_eq!(wrong.code, Some(2));
+}
+
+#[test]
 fn a_stopped_evaluation_says_what_it_has() {
     let folder = tempfile::tempdir().unwrap();
     let points: Vec<_> = (0..68).map(|i| [i % 9, i]).collect();

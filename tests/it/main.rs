@@ -20,6 +20,8 @@ mod live;
 mod manifests;
 mod manual;
 mod meshes;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 #[cfg(feature = "fleet")]
 mod nats;
 mod paper;

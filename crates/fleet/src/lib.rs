@@ -19,7 +19,7 @@ mod member;
 mod plan;
 mod values;
 
-pub use member::{Action, Ended, Member, Refusal, Settings};
+pub use member::{Action, Census, Ended, Member, Refusal, Settings};
 pub use plan::{Plan, Worker};
 pub use values::{Beat, Owner};
 

@@ -61,6 +61,9 @@ impl RtspServer {
         let server = server::RTSPServer::new();
         server.set_address("127.0.0.1");
         server.set_service(&port.to_string());
+        // Clients live in the server's context and end with it. In a thread of their own, the server's
+        // library may go on reading a connection that is closed for as long as the process lives.
+        server.thread_pool().unwrap().set_max_threads(0);
         let factory = server::RTSPMediaFactory::new();
         factory.set_launch(&format!("( {description} )"));
         factory.set_shared(true);

@@ -10,6 +10,7 @@ use crate::Millis;
 use crate::values::{Beat, Owner};
 use own::{Mine, Phase, Then};
 use session::Peer;
+pub use share::Census;
 use share::Summary;
 
 /// What holds for a worker.

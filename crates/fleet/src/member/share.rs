@@ -7,6 +7,21 @@ use super::own::{Mine, Phase};
 use crate::Millis;
 use crate::plan::{Plan, STARTS, Worker};
 
+/// A fleet at one moment, as one of its workers sees it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Workers that were heard of lately, this one among them.
+    pub workers: usize,
+    /// Streams that are wanted.
+    pub wanted: usize,
+    /// Streams that nobody runs and somebody should, those that wait after a failure among them.
+    pub unowned: usize,
+    /// Streams that this worker owns.
+    pub own: usize,
+    /// Streams that this worker can run.
+    pub capacity: usize,
+}
+
 /// What follows from all entries.
 #[derive(Debug)]
 pub(super) struct Summary {
@@ -17,6 +32,19 @@ pub(super) struct Summary {
 }
 
 impl Member {
+    /// The fleet as it is now; `None` while this worker is no member, and so knows nothing.
+    pub fn census(&mut self, now: Millis) -> Option<Census> {
+        self.entry?;
+        let plan = self.plan(now);
+        Some(Census {
+            workers: plan.workers.iter().filter(|worker| worker.awake).count(),
+            wanted: self.wanted.len(),
+            unowned: self.summary().free.len(),
+            own: self.mine.len(),
+            capacity: self.capacity,
+        })
+    }
+
     pub(super) fn summary(&mut self) -> &Summary {
         if self.summary.is_none() {
             self.summary = Some(self.summarize());
