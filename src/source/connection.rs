@@ -11,7 +11,7 @@ use gstreamer_app::AppSink;
 
 use super::decoded::Decoded;
 use super::decoder_monitor::DecoderMonitor;
-use super::elements::{DECODER_NAME, FILE_SOURCE};
+use super::elements::{DECODER_NAME, FILE_SOURCE, turn_when_told};
 use super::ending::Played;
 use super::failure::{Failure, Kind};
 use super::keep_alive::KeepAlive;
@@ -77,6 +77,7 @@ impl Connection {
         sink.set_property("enable-last-sample", false);
         // Without sync, live frames come without delay and files are decoded at full speed.
         sink.set_sync(paced);
+        turn_when_told(&pipeline);
         let bus = pipeline.bus().ok_or_else(|| broken("the pipeline has no bus"))?;
         let heard = Instant::now();
         let mut this = Self {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gstreamer as gst;
+use gstreamer::glib;
 use gstreamer::prelude::*;
 
 use super::mask;
@@ -10,9 +11,10 @@ use super::still::{JpegHeader, MaxPixels};
 use crate::{Error, Result};
 
 /// The end of every pipeline. All elements but the `appsink` pass frames through unless they are
-/// needed: for other pixel formats, interlaced video, a rotation tag, and pixels that are not square.
-pub(super) const SINK_CHAIN: &str = "videoconvert name=mmface-convert ! deinterlace fields=top \
-    ! videoflip video-direction=auto ! videoscale \
+/// needed: for other pixel formats, interlaced video, and pixels that are not square. Frames that a tag
+/// says are turned go through one more ([`turn_when_told`]).
+pub(super) const SINK_CHAIN: &str = "videoconvert name=mmface-convert \
+    ! deinterlace name=mmface-deinterlace fields=top ! videoscale \
     ! video/x-raw,format=I420,pixel-aspect-ratio=1/1 ! appsink";
 /// Finds a decoder for any input; see [`video_only`].
 pub(super) const DECODEBIN: &str = "decodebin name=mmface-decoder";
@@ -22,6 +24,48 @@ pub(super) const DECODER_NAME: &str = "mmface-decoder";
 pub(super) const RTSP_SOURCE: &str = "mmface-rtsp";
 /// Name of an element that reads a file.
 pub(super) const FILE_SOURCE: &str = "mmface-file";
+
+/// Puts an element that turns frames behind `mmface-deinterlace` as soon as a tag says that they are
+/// turned. It is not there before, because it copies every frame twice, also where it turns nothing.
+pub(super) fn turn_when_told(pipeline: &gst::Pipeline) {
+    let before = pipeline.by_name("mmface-deinterlace");
+    let Some(pad) = before.and_then(|before| before.static_pad("src")) else { return };
+    let pipeline = pipeline.downgrade();
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+        let turned = |tags: &gst::TagListRef| {
+            let tag = tags.get::<gst::tags::ImageOrientation>();
+            tag.is_some_and(|tag| tag.get() != "rotate-0")
+        };
+        match info.event().map(|event| event.view()) {
+            Some(gst::EventView::Tag(event)) if turned(event.tag()) => {}
+            _ => return gst::PadProbeReturn::Ok,
+        }
+        if let Some(pipeline) = pipeline.upgrade()
+            && let Err(error) = turn_behind(&pipeline, pad)
+        {
+            tracing::warn!("frames are shown as they are stored, not turned: {error}");
+        }
+        gst::PadProbeReturn::Remove
+    });
+}
+
+fn turn_behind(
+    pipeline: &gst::Pipeline,
+    pad: &gst::Pad,
+) -> std::result::Result<(), glib::BoolError> {
+    let flip = gst::ElementFactory::make("videoflip").build()?;
+    flip.set_property_from_str("video-direction", "auto");
+    pipeline.add(&flip)?;
+    flip.sync_state_with_parent()?;
+    let next = pad.peer().ok_or_else(|| glib::bool_error!("the pipeline ends there"))?;
+    let pads = flip.static_pad("sink").zip(flip.static_pad("src"));
+    let (sink, source) = pads.ok_or_else(|| glib::bool_error!("videoflip has no pads"))?;
+    let failed = |_| glib::bool_error!("videoflip cannot be linked");
+    pad.unlink(&next)?;
+    pad.link(&sink).map_err(failed)?;
+    source.link(&next).map_err(failed)?;
+    Ok(())
+}
 
 /// Builds one of this program's own pipelines. An element that is missing means a missing package.
 ///

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use mmface_live::source::{Input, Options};
 
-use crate::common::program::{Running, command, records, run, shell};
+use crate::common::program::{Records, Running, command, records, run, shell};
 use crate::common::seen::{Seen, open};
-use crate::common::{media, root};
+use crate::common::{clip, media, root};
 
 /// Frames, in GStreamer's words: 60 of 320×240, 30 a second.
 const VIDEO: &str = "videotestsrc num-buffers=60 pattern=ball \
@@ -97,6 +97,33 @@ fn pixels_are_made_square() {
         is_whole(&seen, ratio);
         let info = &seen.connected[0];
         assert_eq!((info.width, info.height), size, "{ratio}");
+    }
+}
+
+/// As telephones store them: lying down, with a tag that says how to turn them.
+#[test]
+fn turned_videos_are_shown_upright() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = clip("single_face.mp4");
+    let upright = records([Path::new("--file"), &clip]);
+    for (stored, tag) in [("counterclockwise", "rotate-90"), ("rotate-180", "rotate-180")] {
+        let path = folder.path().join(format!("{tag}.mp4"));
+        media::run(&format!(
+            "filesrc location={} ! decodebin ! videoconvert ! videoflip method={stored} \
+             ! x264enc speed-preset=ultrafast qp-min=10 qp-max=15 ! h264parse \
+             ! taginject tags=image-orientation={tag} ! mp4mux ! filesink location={}",
+            clip.display(),
+            path.display()
+        ));
+        let seen = records([Path::new("--file"), &path]);
+        let size = |records: &Records| (records.streams[0].width, records.streams[0].height);
+        assert_eq!(size(&seen), size(&upright), "{tag}");
+        assert_eq!(seen.frames.len(), upright.frames.len());
+        let (a, b) = (&seen.frames[30].faces[0], &upright.frames[30].faces[0]);
+        for (k, (a, b)) in a.t.iter().zip(&b.t).take(2).enumerate() {
+            assert!((a - b).abs() < 6.0, "{tag}: axis {k}: {a} instead of {b}");
+        }
+        assert!((a.r[2] - b.r[2]).abs() < 3.0, "{tag}: {:?} instead of {:?}", a.r, b.r);
     }
 }
 

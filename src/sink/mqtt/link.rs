@@ -68,8 +68,8 @@ struct State {
     was_connected: bool,
     /// Records that are sent and not acknowledged.
     waiting: u64,
-    /// Why there is no connection.
-    why: String,
+    /// Why there is no connection; `None` while the first attempt goes on.
+    why: Option<String>,
     /// It is no use to try again.
     refused: bool,
     header: Option<Vec<u8>>,
@@ -107,7 +107,8 @@ impl Shared {
     }
 
     fn unreachable(&self, state: &State) -> Error {
-        Error::Sink(format!("{} cannot be used: {}", self.broker, state.why))
+        let why = state.why.as_deref().unwrap_or("it does not answer");
+        Error::Sink(format!("{} cannot be used: {why}", self.broker))
     }
 }
 
@@ -126,8 +127,8 @@ impl Link {
         let gone = LastWill::new(topics.below("available"), "offline", QoS::AtLeastOnce, true);
         options.set_last_will(gone);
         let (client, connection) = Client::new(options, REQUESTS);
-        let state = Mutex::new(State { why: "it has not answered".into(), ..State::default() });
-        let shared = Shared { broker, topics, counters, state, changed: Condvar::new() };
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let shared = Shared { broker, topics, counters, state, changed };
         let shared = Arc::new(shared);
         let worker = Worker { client: client.clone(), shared: shared.clone() };
         let span = tracing::Span::current();
@@ -192,7 +193,10 @@ impl Link {
     pub(super) fn finish(self) -> Result<()> {
         let Self { client, shared, thread } = self;
         let (connected, left) = {
-            let mut state = shared.wait(|state| state.waiting == 0 || !state.connected);
+            let mut state = shared.wait(|state| match state.connected {
+                true => state.waiting == 0,
+                false => state.was_connected || state.why.is_some(),
+            });
             state.over = true;
             if !state.was_connected {
                 return Err(shared.unreachable(&state));
@@ -263,7 +267,7 @@ impl Worker {
                 }
             }
             state.connected = true;
-            state.why.clear();
+            state.why = None;
             let again = std::mem::replace(&mut state.was_connected, true);
             let faces = state.faces.map(|faces| faces.to_string().into_bytes());
             let online = Some(b"online".to_vec());
@@ -298,8 +302,8 @@ impl Worker {
             }
             other => (other.to_string(), false),
         };
-        let is_news = is_news && state.why != why;
-        state.why.clone_from(&why);
+        let is_news = is_news && state.why.as_ref() != Some(&why);
+        state.why = Some(why.clone());
         state.refused |= refused;
         drop(state);
         self.shared.changed.notify_all();

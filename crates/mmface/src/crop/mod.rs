@@ -157,7 +157,7 @@ const POINT: u32 = 16;
 /// Fraction bits of an interpolation weight and of an interpolated sample.
 const FRACTION: u32 = 8;
 
-fn fixed(v: f64) -> i64 {
+pub(crate) fn fixed(v: f64) -> i64 {
     (v * f64::from(1u32 << POINT)).round() as i64
 }
 
@@ -171,7 +171,7 @@ fn fixed(v: f64) -> i64 {
 /// If `out` is not 3·256·256 bytes long.
 pub fn sample(image: &Image, map: &CropMap, out: &mut [u8]) {
     assert_eq!(out.len(), 3 * CROP * CROP, "a crop is 3×256×256 bytes");
-    let pixels = Pixels::new(image);
+    let sampler = Sampler::new(image);
     let step = map.step();
     let (red, rest) = out.split_at_mut(CROP * CROP);
     let (green, blue) = rest.split_at_mut(CROP * CROP);
@@ -180,13 +180,28 @@ pub fn sample(image: &Image, map: &CropMap, out: &mut [u8]) {
         .zip(green.chunks_exact_mut(CROP))
         .zip(blue.chunks_exact_mut(CROP));
     for (v, ((red, green), blue)) in rows.enumerate() {
-        let start = map.frame_from_crop([0.0, v as f32]).map(|c| fixed(f64::from(c)));
-        if pixels.row(start, step, [&mut *red, &mut *green, &mut *blue]) {
-            continue;
+        sampler.row(map.frame_from_crop([0.0, v as f32]), step, [red, green, blue]);
+    }
+}
+
+/// Cuts rows out of an image, interpolated as in [`sample`]; black outside.
+pub(crate) struct Sampler<'a>(Pixels<'a>);
+
+impl<'a> Sampler<'a> {
+    pub(crate) fn new(image: &'a Image) -> Self {
+        Self(Pixels::new(image))
+    }
+
+    /// R, G, B at places of the image, the first at `start` and each a fixed-point `step` from the
+    /// one before. The three rows are of one length, [`CROP`] at most.
+    pub(crate) fn row(&self, start: [f32; 2], step: [i64; 2], [red, green, blue]: [&mut [u8]; 3]) {
+        let start = start.map(|c| fixed(f64::from(c)));
+        if self.0.row(start, step, [&mut *red, &mut *green, &mut *blue]) {
+            return;
         }
         let [mut x, mut y] = start;
         for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
-            [*r, *g, *b] = pixels.at(x, y);
+            [*r, *g, *b] = self.0.at(x, y);
             x += step[0];
             y += step[1];
         }
@@ -275,13 +290,13 @@ impl Channel<'_> {
             }
             [across[k], down[k]] = [x, y].map(|v| (v >> (POINT - FRACTION)) as u8);
         }
-        std::array::from_fn(|k| {
-            let [a, b, c, d, across, down] =
-                [a[k], b[k], c[k], d[k], across[k], down[k]].map(i32::from);
-            let top = (a << FRACTION) + across * (b - a);
-            let bottom = (c << FRACTION) + across * (d - c);
-            top + ((down * (bottom - top)) >> FRACTION)
-        })
+        let (top, bottom) = (mixed(&a, &b, &across), mixed(&c, &d, &across));
+        let mut values = [0; CROP];
+        for (((value, top), bottom), down) in values.iter_mut().zip(&top).zip(&bottom).zip(&down) {
+            let (top, bottom, down) = (u32::from(*top), u32::from(*bottom), u32::from(*down));
+            *value = ((top * (ONE - down) + bottom * down) >> FRACTION) as i32;
+        }
+        values
     }
 
     /// Whether (x, y) is so far outside that no sample of the channel contributes.
@@ -290,6 +305,20 @@ impl Channel<'_> {
         let one = 1 << POINT;
         x <= -one || y <= -one || x >= self.width << POINT || y >= self.height << POINT
     }
+}
+
+/// 1 with [`FRACTION`] fraction bits.
+const ONE: u32 = 1 << FRACTION;
+
+/// Each sample of `a` and the one of `b`, mixed by `part` of 256. In 16 bits, which every processor multiplies
+/// eight at a time.
+fn mixed(a: &[u8; CROP], b: &[u8; CROP], part: &[u8; CROP]) -> [u16; CROP] {
+    let mut values = [0; CROP];
+    for (((value, a), b), part) in values.iter_mut().zip(a).zip(b).zip(part) {
+        let (a, b, part) = (u16::from(*a), u16::from(*b), u16::from(*part));
+        *value = a * (ONE as u16 - part) + b * part;
+    }
+    values
 }
 
 /// The place in the chroma planes of a place in the luma plane.
@@ -319,12 +348,13 @@ impl<'a> Pixels<'a> {
         Self::Yuv { channels, black, conversion: Conversion::new(image.colour) }
     }
 
-    /// A row of a crop, as [`Self::at`] gives it pixel by pixel. `false`, and nothing is written, if
-    /// part of it lies outside the image.
+    /// A row of at most [`CROP`] places, as [`Self::at`] gives them one by one. `false`, and nothing is
+    /// written, if part of it lies outside the image.
     fn row(&self, start: [i64; 2], step: [i64; 2], [red, green, blue]: [&mut [u8]; 3]) -> bool {
         let place = |k: i64| [0, 1].map(|axis| start[axis] + k * step[axis]);
-        let places = || (0..CROP as i64).map(place);
-        let last = place(CROP as i64 - 1);
+        let count = red.len().min(CROP) as i64;
+        let places = || (0..count).map(place);
+        let last = place(count - 1);
         let out = red.iter_mut().zip(green).zip(blue);
         match self {
             Self::Rgb(channels) => {

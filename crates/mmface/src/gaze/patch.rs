@@ -1,6 +1,6 @@
 //! Patches: where the gaze network looks for an iris, cut from the image at its own resolution.
 
-use crate::crop::{colours, turned};
+use crate::crop::{CROP, Sampler, fixed, turned};
 use crate::image::Image;
 
 /// Size of a patch in pixels.
@@ -36,6 +36,14 @@ impl PatchMap {
         self.placed(pixel, self.angle.sin_cos())
     }
 
+    /// The step in the image from one of `taps` samples in a pixel of the patch to the next on its
+    /// right, in fixed point.
+    fn step(&self, taps: usize) -> [i64; 2] {
+        let (sin, cos) = f64::from(self.angle).sin_cos();
+        let across = if self.mirrored { -self.scale } else { self.scale };
+        [cos, sin].map(|v| fixed(v * f64::from(across) / taps as f64))
+    }
+
     /// The same with sine and cosine of the angle, for many pixels.
     fn placed(&self, [u, v]: [f32; 2], turn: (f32, f32)) -> [f32; 2] {
         let across = if self.mirrored { -self.scale } else { self.scale };
@@ -53,16 +61,31 @@ pub(crate) fn sample(image: &Image, map: &PatchMap, out: &mut [u8]) {
     // Offsets within a pixel: 0 for one tap, ±¼ for two …
     let offset = |tap: usize| (tap as f32 + 0.5) / taps as f32 - 0.5;
     let turn = map.angle.sin_cos();
-    let places = (0..ROWS * COLUMNS).flat_map(|at| {
-        let (u, v) = ((at % COLUMNS) as f32, (at / COLUMNS) as f32);
-        (0..taps * taps)
-            .map(move |tap| map.placed([u + offset(tap % taps), v + offset(tap / taps)], turn))
-    });
-    let count = taps * taps;
-    for (at, taps) in colours(image, places).chunks_exact(count).enumerate() {
-        for channel in 0..3 {
-            let sum: usize = taps.iter().map(|tap| usize::from(tap[channel])).sum();
-            if let Some(byte) = out.get_mut(channel * ROWS * COLUMNS + at) {
+    let step = map.step(taps);
+    let sampler = Sampler::new(image);
+    // Columns of the patch that a row of the sampler holds.
+    let columns = (CROP / taps).min(COLUMNS);
+    let mut fine = [[0; CROP]; 3];
+    for row in 0..ROWS {
+        let mut sums = [[0_u32; COLUMNS]; 3];
+        for first in (0..COLUMNS).step_by(columns) {
+            let count = columns.min(COLUMNS - first);
+            for down in 0..taps {
+                let start = [first as f32 + offset(0), row as f32 + offset(down)];
+                let rows = fine.each_mut().map(|row| &mut row[..count * taps]);
+                sampler.row(map.placed(start, turn), step, rows);
+                for (sums, fine) in sums.iter_mut().zip(&fine) {
+                    let sums = sums[first..first + count].iter_mut();
+                    for (sum, taps) in sums.zip(fine.chunks_exact(taps)) {
+                        *sum += taps.iter().map(|value| u32::from(*value)).sum::<u32>();
+                    }
+                }
+            }
+        }
+        let count = (taps * taps) as u32;
+        for (channel, sums) in sums.iter().enumerate() {
+            let at = (channel * ROWS + row) * COLUMNS;
+            for (byte, sum) in out.iter_mut().skip(at).zip(sums) {
                 *byte = ((sum + count / 2) / count) as u8;
             }
         }

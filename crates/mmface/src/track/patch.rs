@@ -1,6 +1,6 @@
 //! How a face looks, coarsely: colours of its crop on a small grid.
 
-use crate::crop::{CROP, CropMap, colours};
+use crate::crop::{CROP, CropMap, Sampler};
 use crate::image::Image;
 
 /// Cells along each side of the grid.
@@ -25,15 +25,22 @@ pub(super) struct Patch {
 impl Patch {
     /// The patch of the face that lies in the crop `map` of an image.
     pub(super) fn new(image: &Image, map: &CropMap) -> Self {
-        let fine = SIDE * FINE;
-        let step = CROP as f32 / fine as f32;
-        let at = |i: usize| (i as f32 + 0.5) * step - 0.5;
-        let places = (0..fine * fine).map(|i| map.frame_from_crop([at(i % fine), at(i / fine)]));
+        const ROW: usize = SIDE * FINE;
+        let apart = CROP / ROW;
+        let at = |i: usize| (i as f32 + 0.5) * apart as f32 - 0.5;
+        let (sampler, step) = (Sampler::new(image), map.step().map(|v| v * apart as i64));
         let mut cells = vec![[0.0; 3]; SIDE * SIDE];
-        for (i, colour) in colours(image, places).into_iter().enumerate() {
-            let cell = (i / fine / FINE) * SIDE + i % fine / FINE;
-            for (sum, value) in cells[cell].iter_mut().zip(colour) {
-                *sum += f32::from(value) / (FINE * FINE) as f32;
+        for (row, cells) in cells.chunks_exact_mut(SIDE).enumerate() {
+            for fine in 0..FINE {
+                let mut rgb = [[0; ROW]; 3];
+                let start = map.frame_from_crop([at(0), at(row * FINE + fine)]);
+                sampler.row(start, step, rgb.each_mut().map(|row| &mut row[..]));
+                for (channel, row) in rgb.iter().enumerate() {
+                    for (cell, values) in cells.iter_mut().zip(row.chunks_exact(FINE)) {
+                        let sum: f32 = values.iter().map(|value| f32::from(*value)).sum();
+                        cell[channel] += sum / (FINE * FINE) as f32;
+                    }
+                }
             }
         }
         Self::of(cells)
