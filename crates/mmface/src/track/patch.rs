@@ -26,10 +26,13 @@ impl Patch {
     /// The patch of the face that lies in the crop `map` of an image.
     pub(super) fn new(image: &Image, map: &CropMap) -> Self {
         const ROW: usize = SIDE * FINE;
+        let mut cells = vec![[0.0; 3]; SIDE * SIDE];
+        if !map.is_sane() {
+            return Self::of(cells);
+        }
         let apart = CROP / ROW;
         let at = |i: usize| (i as f32 + 0.5) * apart as f32 - 0.5;
         let (sampler, step) = (Sampler::new(image), map.step().map(|v| v * apart as i64));
-        let mut cells = vec![[0.0; 3]; SIDE * SIDE];
         for (row, cells) in cells.chunks_exact_mut(SIDE).enumerate() {
             for fine in 0..FINE {
                 let mut rgb = [[0; ROW]; 3];
