@@ -89,9 +89,13 @@ fleet-test: setup setup-test ## fleets on real servers, single and three, with e
 test-gpu: setup setup-gpu ## on a machine with a GPU: CPU and GPU agree, nothing leaks, how fast it is
 	cargo test --locked --workspace gpu -- --ignored --nocapture --test-threads=1
 
+# The rules are for two workspaces, and each lacks some crates of the other
+DENIED := -A unused-wrapper -A license-exception-not-encountered -A license-not-encountered licenses bans sources
+
 deny: ## licences, sources and crates that are not wanted (needs cargo-deny)
 	@cargo deny --version >/dev/null 2>&1 || { echo "make deny: install it with 'cargo install --locked cargo-deny', then this again." >&2; exit 1; }
-	cargo deny check licenses bans sources
+	cargo deny check $(DENIED)
+	cargo deny --manifest-path bindings/python/Cargo.toml --config deny.toml check $(DENIED)
 
 FUZZ := RUSTC_BOOTSTRAP=1 nice -n 19 cargo fuzz
 
