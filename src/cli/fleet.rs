@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::config::{self, Config};
-use super::{RunArgs, brokers, say, sinks};
+use super::{RunArgs, say, sinks};
 use crate::board::Board;
 use crate::fleet::worker::{self, Work};
 use crate::fleet::{Capacity, Made, Store, status, wanted};
@@ -185,7 +185,7 @@ pub fn work(args: &WorkerArgs, stop: &Arc<AtomicBool>) -> Result<()> {
         ..common
     };
     let missing = || Error::Bug("a worker has no server".into());
-    let records = brokers::settings(&common)?.ok_or_else(missing)?;
+    let records = super::nats::settings(&common)?.ok_or_else(missing)?;
     let made = Made {
         lease: lease_of(args.lease)?,
         asked: args.lease.is_some(),
@@ -243,7 +243,7 @@ fn stream(args: RunArgs, feed: Option<&crate::sink::feed::Feed>, fence: Fence) -
     let asked = args.json.is_some();
     let plans = wanted.into_iter().filter(|(flag, _)| asked || *flag != "--json");
     let mut plans: Vec<_> = plans.map(|(_, plan)| plan).collect();
-    let nats = brokers::nats(&args, Some(fence))?;
+    let nats = super::nats::plan(&args, Some(fence))?;
     plans.extend(nats.map(|plan| Box::new(plan) as _));
     let mut config = Config::with_sinks(args, input, plans)?;
     config.run.progress = false;

@@ -2,8 +2,6 @@
 
 mod args;
 mod avatars;
-#[cfg(feature = "fleet")]
-mod brokers;
 pub(crate) mod config;
 pub mod convert;
 mod cure;
@@ -16,6 +14,8 @@ mod listen;
 pub mod manual;
 #[cfg(feature = "mqtt")]
 mod mqtt;
+#[cfg(feature = "fleet")]
+mod nats;
 mod read;
 mod signals;
 mod sinks;

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use mmface::mesh::Format;
 
-#[cfg(feature = "fleet")]
-use super::brokers;
 #[cfg(feature = "mqtt")]
 use super::mqtt;
+#[cfg(feature = "fleet")]
+use super::nats;
 use super::{RunArgs, avatars};
 use crate::sink::feed::{Feed, FeedRecords};
 use crate::sink::json::{Json, Target as JsonTarget};
@@ -44,7 +44,7 @@ pub(super) fn plans_with(
     let records = |feed: &Feed| FeedRecords { feed: feed.clone(), content: content(args) };
     plans.extend(feed.map(|feed| ("--listen", Box::new(records(feed)) as _)));
     #[cfg(feature = "fleet")]
-    plans.extend(brokers::nats(args, None)?.map(|plan| ("--nats", Box::new(plan) as _)));
+    plans.extend(nats::plan(args, None)?.map(|plan| ("--nats", Box::new(plan) as _)));
     #[cfg(feature = "mqtt")]
     plans.extend(mqtt::plan(args)?.map(|plan| ("--mqtt", Box::new(plan) as _)));
     plans.extend(report(args)?.map(|plan| ("--report", Box::new(plan) as _)));

@@ -231,6 +231,6 @@ fn shared_key(table: &RunArgs) -> Option<&'static str> {
         ("listen-token", table.listen_token.is_some()),
     ];
     #[cfg(feature = "fleet")]
-    let keys = keys.into_iter().chain(super::brokers::keys(table));
+    let keys = keys.into_iter().chain(super::nats::keys(table));
     keys.into_iter().find(|(_, is_set)| *is_set).map(|(key, _)| key)
 }

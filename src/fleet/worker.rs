@@ -84,6 +84,8 @@ struct Worker<'a> {
     session: u64,
     load: Load,
     board: Arc<Board>,
+    /// When the board was last told how the fleet is.
+    told: u64,
 }
 
 /// Works until `stop` is set, and gives everything back.
@@ -126,6 +128,7 @@ pub fn run(
             session,
             load,
             board: board.clone(),
+            told: 0,
         };
         worker.work(link, stop).await;
         // The connection lives until everything is given back.
@@ -286,16 +289,7 @@ impl Worker<'_> {
         }
         let time = now();
         let actions = self.member.tick(time);
-        let census = self.member.census(time);
-        self.board.set_fleet(census.map(
-            |fleet::Census { workers, wanted, unowned, own, capacity }| Fleet {
-                workers,
-                wanted,
-                unowned,
-                own,
-                capacity,
-            },
-        ));
+        self.tell_board(time);
         if self.member.session() != self.session {
             // What runs under the old session may never write again.
             self.until.store(0, Ordering::Release);
@@ -307,6 +301,22 @@ impl Worker<'_> {
         for action in actions {
             self.act(time, action);
         }
+    }
+
+    /// Tells the board once a second how the fleet is.
+    fn tell_board(&mut self, time: u64) {
+        if time < self.told + 1000 {
+            return;
+        }
+        self.told = time;
+        let of = |fleet::Census { workers, wanted, unowned, own, capacity }| Fleet {
+            workers,
+            wanted,
+            unowned,
+            own,
+            capacity,
+        };
+        self.board.set_fleet(self.member.census(time).map(of));
     }
 
     fn act(&mut self, sent: u64, action: Action) {

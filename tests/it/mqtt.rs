@@ -1,14 +1,15 @@
 //! Records at a real MQTT broker (a server of NATS, which speaks MQTT 3.1.1).
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::Value;
 
-use crate::common::clip;
 use crate::common::nats::{Server, wait};
+use crate::common::{certificate, clip};
 use crate::common::program::{Running, command, run};
 
 /// A broker on loopback.
@@ -36,8 +37,10 @@ impl Broker {
 
     /// Listens to everything from now on.
     fn heard(&self) -> Heard {
+        static READERS: AtomicUsize = AtomicUsize::new(0);
         let heard = Heard::default();
-        let mut options = MqttOptions::new(format!("reader-{:p}", &heard), "127.0.0.1", self.port);
+        let name = format!("reader-{}", READERS.fetch_add(1, Ordering::Relaxed));
+        let mut options = MqttOptions::new(name, "127.0.0.1", self.port);
         options.set_max_packet_size(1 << 20, 1 << 20).set_clean_session(true);
         let (client, mut connection) = Client::new(options, 10);
         client.subscribe("mmface/#", QoS::AtLeastOnce).unwrap();
@@ -49,7 +52,7 @@ impl Broker {
                 match event {
                     Ok(Event::Incoming(Packet::Publish(message))) => {
                         let text = String::from_utf8(message.payload.to_vec()).unwrap();
-                        messages.lock().unwrap().push((message.topic, message.retain, text));
+                        messages.lock().unwrap().push((message.topic, text));
                     }
                     Ok(Event::Incoming(Packet::SubAck(_))) => drop(subscribed.send(())),
                     Ok(_) => {}
@@ -62,14 +65,14 @@ impl Broker {
     }
 }
 
-/// Messages: topic, whether it was retained, text.
+/// Messages: topic, text.
 #[derive(Default)]
-struct Heard(Arc<Mutex<Vec<(String, bool, String)>>>);
+struct Heard(Arc<Mutex<Vec<(String, String)>>>);
 
 impl Heard {
     fn of(&self, topic: &str) -> Vec<String> {
         let messages = self.0.lock().unwrap();
-        messages.iter().filter(|(t, ..)| t == topic).map(|(.., text)| text.clone()).collect()
+        messages.iter().filter(|(t, _)| t == topic).map(|(_, text)| text.clone()).collect()
     }
 
     fn wait_for(&self, topic: &str, text: &str) {
@@ -167,4 +170,22 @@ fn a_broker_that_is_not_there_or_refuses_is_named() {
     assert_eq!(done.code, Some(6), "{}", done.stderr);
     assert!(done.stderr.contains("cannot be used"), "{}", done.stderr);
     assert!(!done.stderr.contains("secret-word"), "{}", done.stderr);
+}
+
+#[test]
+fn over_tls_a_broker_needs_a_certificate_that_is_trusted() {
+    let [certificate, key] = certificate().map(|path| path.display().to_string());
+    let tls = format!("tls {{ cert_file: \"{certificate}\", key_file: \"{key}\" }}");
+    let broker = Broker::start(&tls);
+    let mut stranger = arguments(&broker);
+    *stranger.last_mut().unwrap() = broker.url().replace("mqtt://", "mqtts://");
+    let mut friend = stranger.clone();
+    friend.extend(["--mqtt-ca".into(), certificate]);
+
+    let done = run(friend);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stderr.contains("records acknowledged"), "{}", done.stderr);
+    let done = run(stranger);
+    assert_eq!(done.code, Some(6), "{}", done.stderr);
+    assert!(done.stderr.contains("--mqtt-ca"), "{}", done.stderr);
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use mmface::record::Record;
 
-use crate::common::clip;
+use crate::common::{certificate, clip};
 use crate::common::nats::{Server, block_on, check, wait};
 use crate::common::program::{Running, command, records, run};
 
@@ -177,6 +177,20 @@ fn who_may_not_in_is_told_so_and_secrets_are_in_no_message() {
     let done = with_login("me:hush-hush-hush@");
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(!done.stderr.contains("hush-hush-hush"), "{}", done.stderr);
+}
+
+#[test]
+fn over_tls_a_server_needs_a_certificate_that_is_trusted() {
+    let [certificate, key] = certificate().map(|path| path.display().to_string());
+    let server = Server::start_with(&["--tls", "--tlscert", &certificate, "--tlskey", &key]);
+    let mut stranger = file(&server);
+    *stranger.last_mut().unwrap() = format!("tls://127.0.0.1:{}", server.port());
+    let mut friend = stranger.clone();
+    friend.extend(["--nats-ca".into(), certificate]);
+
+    let done = run(friend);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(run(stranger).failure(6).contains("--nats-ca"));
 }
 
 #[test]

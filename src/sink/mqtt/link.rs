@@ -214,7 +214,7 @@ impl Link {
             let topic = shared.topics.below("available");
             let _ = client.try_publish(topic, QoS::AtMostOnce, true, "offline");
             let _ = client.try_disconnect();
-            // A thread that is still stuck then has nothing to lose: it ends with the process.
+            // Everything is acknowledged or counted, so a thread that hangs is left to itself.
             let since = Instant::now();
             while !thread.is_finished() && since.elapsed() < GOODBYE {
                 std::thread::sleep(Duration::from_millis(5));
@@ -248,7 +248,8 @@ impl Worker {
                     drop(waited);
                 }
             }
-            if self.shared.lock().over && !self.shared.lock().connected {
+            let state = self.shared.lock();
+            if state.over && !state.connected {
                 return;
             }
         }
@@ -261,10 +262,9 @@ impl Worker {
         let (again, retained) = {
             let mut state = self.shared.lock();
             if !remembered {
-                for _ in 0..std::mem::take(&mut state.waiting) {
-                    counters.waiting.take();
-                    counters.dropped.add();
-                }
+                let forgotten = std::mem::take(&mut state.waiting);
+                counters.dropped.add_all(forgotten);
+                (0..forgotten).for_each(|_| counters.waiting.take());
             }
             state.connected = true;
             state.why = None;
@@ -296,8 +296,8 @@ impl Worker {
         let is_news = std::mem::replace(&mut state.connected, false) || !state.was_connected;
         let (why, refused) = match error {
             ConnectionError::ConnectionRefused(code) => refusal(*code),
-            // A certificate that is not trusted is as wrong tomorrow.
-            ConnectionError::Tls(e) if !state.was_connected && !is_io(e) => {
+            // Trying again does not make a certificate trusted.
+            ConnectionError::Tls(e) if !state.was_connected && !is_broken_connection(e) => {
                 (format!("TLS failed: {e}; a broker's own authority is named by --mqtt-ca"), true)
             }
             other => (other.to_string(), false),
@@ -314,10 +314,12 @@ impl Worker {
     }
 }
 
-fn is_io(error: &rumqttc::TlsError) -> bool {
-    // A broken certificate comes as an error of rustls within one of the connection.
-    matches!(error, rumqttc::TlsError::Io(e)
-        if !e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()))
+/// Whether the connection broke during the handshake. What rustls itself refuses, such as a
+/// certificate, also comes as an error of input and output, with its own error within.
+fn is_broken_connection(error: &rumqttc::TlsError) -> bool {
+    let is_of_rustls =
+        |e: &std::io::Error| e.get_ref().is_some_and(|within| within.is::<rustls::Error>());
+    matches!(error, rumqttc::TlsError::Io(e) if !is_of_rustls(e))
 }
 
 /// Why a broker refuses, and whether it will always do so.

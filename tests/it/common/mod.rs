@@ -30,6 +30,11 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Certificate and key of a server on loopback, which nobody trusts by himself.
+pub fn certificate() -> [PathBuf; 2] {
+    ["certificate.pem", "key.pem"].map(|name| root().join("tests/data/tls").join(name))
+}
+
 /// The models that ship.
 pub fn models() -> Models {
     Models::open(&root().join("engines")).unwrap()

@@ -1,12 +1,15 @@
 //! systemd: notifications, and a unit that works after `make install`.
 
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mmface::record::Record;
 
 use super::{Watched, camera};
+#[cfg(feature = "fleet")]
+use crate::common::program::{Running, command};
 use crate::common::root;
 
 /// No message takes so long.
@@ -19,6 +22,13 @@ struct Manager {
 }
 
 impl Manager {
+    /// With the socket on which it listens.
+    fn new(socket: &Path) -> Self {
+        let socket = UnixDatagram::bind(socket).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, heard: Vec::new() }
+    }
+
     /// As [`hear`](Self::hear), but what was heard already counts too.
     fn hear_ever(&mut self, beginning: &str) -> String {
         let known = self.heard.iter().find(|message| message.starts_with(beginning)).cloned();
@@ -47,9 +57,7 @@ impl Manager {
 fn the_service_manager_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("notify");
-    let manager = UnixDatagram::bind(&socket).unwrap();
-    manager.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-    let mut manager = Manager { socket: manager, heard: Vec::new() };
+    let mut manager = Manager::new(&socket);
     let config = folder.path().join("streams.toml");
     std::fs::write(&config, camera("door", "")).unwrap();
     let environment = [("NOTIFY_SOCKET", socket.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
@@ -91,9 +99,7 @@ fn the_service_manager_is_told() {
 fn a_process_that_stands_still_is_not_alive() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-    let mut manager = Manager { socket, heard: Vec::new() };
+    let mut manager = Manager::new(&path);
     let config = folder.path().join("streams.toml");
     std::fs::write(&config, camera("door", "")).unwrap();
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
@@ -104,10 +110,28 @@ fn a_process_that_stands_still_is_not_alive() {
     manager.socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let mut bytes = [0; 4096];
     while manager.socket.recv(&mut bytes).is_ok() {}
-    manager.socket.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     watched.running.signal("CONT");
     manager.hear("WATCHDOG=1");
     watched.end();
+}
+
+/// A worker waits for its servers as other services wait for their cameras.
+#[cfg(feature = "fleet")]
+#[test]
+fn a_worker_whose_servers_are_away_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("notify");
+    let mut manager = Manager::new(&socket);
+    // Nobody listens on a port that was just given back.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut worker = command(["worker", "--nats", &format!("nats://{nobody}")]);
+    worker.env("NOTIFY_SOCKET", &socket);
+    let worker = Running::start(worker);
+    manager.hear("READY=1");
+    worker.signal("TERM");
+    manager.hear("STOPPING=1");
+    worker.finish();
 }
 
 #[test]

@@ -310,8 +310,8 @@ impl Channel<'_> {
 /// 1 with [`FRACTION`] fraction bits.
 const ONE: u32 = 1 << FRACTION;
 
-/// Each sample of `a` and the one of `b`, mixed by `part` of 256. In 16 bits, which every processor multiplies
-/// eight at a time.
+/// Each sample of `a` and the one of `b`, mixed by `part` of 256. In 16 bits, which every processor
+/// multiplies eight at a time.
 fn mixed(a: &[u8; CROP], b: &[u8; CROP], part: &[u8; CROP]) -> [u16; CROP] {
     let mut values = [0; CROP];
     for (((value, a), b), part) in values.iter_mut().zip(a).zip(b).zip(part) {

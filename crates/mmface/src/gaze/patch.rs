@@ -31,6 +31,11 @@ impl PatchMap {
             && (1e-3..1e3).contains(&self.scale)
     }
 
+    /// Pixels of the image per pixel of the patch along its rows: negative if mirrored.
+    fn across(&self) -> f32 {
+        if self.mirrored { -self.scale } else { self.scale }
+    }
+
     /// Maps a pixel of the patch to a pixel of the image.
     pub(crate) fn image_from_patch(&self, pixel: [f32; 2]) -> [f32; 2] {
         self.placed(pixel, self.angle.sin_cos())
@@ -40,16 +45,14 @@ impl PatchMap {
     /// right, in fixed point.
     fn step(&self, taps: usize) -> [i64; 2] {
         let (sin, cos) = f64::from(self.angle).sin_cos();
-        let across = if self.mirrored { -self.scale } else { self.scale };
-        [cos, sin].map(|v| fixed(v * f64::from(across) / taps as f64))
+        [cos, sin].map(|v| fixed(v * f64::from(self.across()) / taps as f64))
     }
 
     /// The same with sine and cosine of the angle, for many pixels.
     fn placed(&self, [u, v]: [f32; 2], turn: (f32, f32)) -> [f32; 2] {
-        let across = if self.mirrored { -self.scale } else { self.scale };
         let middle = |size: usize| (size as f32 - 1.0) / 2.0;
-        let [x, y] =
-            turned([across * (u - middle(COLUMNS)), self.scale * (v - middle(ROWS))], turn);
+        let arm = [self.across() * (u - middle(COLUMNS)), self.scale * (v - middle(ROWS))];
+        let [x, y] = turned(arm, turn);
         [self.centre[0] + x, self.centre[1] + y]
     }
 }

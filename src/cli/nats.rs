@@ -1,4 +1,4 @@
-//! Turns flags into the sinks for brokers.
+//! Turns flags into the sink for NATS.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const REPLICAS: u32 = 5;
 const SPOOL: f64 = 1024.0;
 
 /// The sink for NATS, if one is wanted.
-pub(super) fn nats(args: &RunArgs, fence: Option<Fence>) -> Result<Option<Nats>> {
+pub(super) fn plan(args: &RunArgs, fence: Option<Fence>) -> Result<Option<Nats>> {
     let Some(settings) = settings(args)? else { return Ok(None) };
     Ok(Some(Nats { settings, content: content(args), fence }))
 }
