@@ -17,6 +17,7 @@ LANDMARKS, VERTICES, DEPTH, SKIN = 2.6, 0.4, 1.0, 1.2  # depth counts within the
 ROTATION, IDENTITY, EXPRESSION, TZ = 10.0, 1.0, 2.4, 0.2
 AVATAR_WEIGHT, LIPS_WEIGHT = 4.0, 18.0  # of the coefficients that matter most; of those among them that come out worst
 LIPS = ("mouthFunnel", "mouthPucker")
+UNSCORED, UNSCORED_WEIGHT = ("cheekPuff", "cheekSquint", "noseSneer", "jawForward"), 0.2  # MediaPipe says 0 whatever a photo shows
 OPENINGS, GAPS = 0.8, ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))  # of eyes and mouth
 VOLUME, EARLY, PRESENCE = 240.0, 120.0, 2.0  # EARLY: of the volume as the first hourglass alone tells it
 POINTS, SHIPPED = 1.0, 1.5  # of the points that are seen, and of what ships: the mesh's, moved towards them
@@ -84,9 +85,9 @@ class CrossEntropy(torch.autograd.Function):
 class Targets:
     """Everything that a batch is compared with, from rows and affines."""
 
-    def __init__(self, model, fits, work, sides_weight=0.0, shares=MADE):
+    def __init__(self, model, fits, work, sides_weight=0.0, shares=MADE, others=1.0):
         """`work`: the folder in which fit.py wrote habits.npz. `sides_weight`: of what differs between left and right.
-        `shares`: of what is made in the samples."""
+        `shares`: of what is made in the samples. `others`: the weight of expressions that are not in AVATAR."""
         habits = np.load(work / "habits.npz")
         tensor = lambda x: torch.from_numpy(np.ascontiguousarray(x)).float()
         self.model = model
@@ -96,9 +97,12 @@ class Targets:
         idle = [name for name in MADE if not shares[name]]  # made, but not drawn
         drawn = self.expression[torch.from_numpy(np.tile(~np.isin(fits.source, idle), 2))]
         weight = 1 / (drawn.var(0) + 0.001)  # rare or small movements count as much as others
-        for name in AVATAR:
-            weight[model.expression_names.index(name)] *= LIPS_WEIGHT if name in LIPS else AVATAR_WEIGHT
+        for k, name in enumerate(model.expression_names):
+            weight[k] *= LIPS_WEIGHT if name in LIPS else AVATAR_WEIGHT if name in AVATAR else others
         self.expression_weight = weight
+        unscored = torch.tensor([name.startswith(UNSCORED) for name in model.expression_names])
+        photo = torch.from_numpy(np.tile(~np.isin(fits.source, [*MADE]), 2))
+        self.believed = torch.where(photo[:, None] & unscored, UNSCORED_WEIGHT, 1.0)
         self.sides_weight = sides_weight
         self.side_weight = 1 / (sides.difference(drawn, model.expression_names).var(0) + 0.002)
         self.weight = torch.where(torch.from_numpy(fits.hand), 1.0, 0.6)
@@ -257,7 +261,7 @@ def losses(targets, outputs, row, affine, presence, volumes=None):
     apart = (morphable.rotation(pose[:, 1:4]) - true_rotation).square().sum((1, 2))  # 2 x the angle's square, nearly
     result["rotation"] = ROTATION * mean((apart + 1e-6).sqrt()[:, None])
     result["identity"] = IDENTITY * mean((identity - targets.identity[r]).square())
-    result["expression"] = EXPRESSION * mean((expression - targets.expression[r]).square() * targets.expression_weight)
+    result["expression"] = EXPRESSION * mean((expression - targets.expression[r]).square() * targets.expression_weight * targets.believed[r])
     if targets.sides_weight:
         apart = sides.difference(expression - targets.expression[r], targets.model.expression_names)
         result["sides"] = targets.sides_weight * mean(apart.square() * targets.side_weight)

@@ -120,6 +120,8 @@ def main():
     parser.add_argument("--sides", type=float, default=0.0, help="weight of the loss of what differs between left and right")
     parser.add_argument("--shares", type=shares, default=MADE, help="of the samples, for example sided=0.1,posed=0.1,warped=0.2: "
                         "heads and photos whose faces do what photographs seldom show, of turn.py and warp.py")
+    parser.add_argument("--others", type=float, default=1.0, help="weight of the expressions that avatars need least (data.AVATAR "
+                        "weigh 4): more, where made heads show them")
     parser.add_argument("--late", action="store_true", help="only the second hourglass and what follows it learn, half "
                         "as fast again: for short runs from old weights")
     parser.add_argument("--below", type=int, default=10**9, help="only weights of fewer numbers learn: git keeps every version, "
@@ -139,7 +141,7 @@ def main():
     face_model, fits, pictures = load(options)
     if rank == 0:
         dist.barrier()
-    targets = losses.Targets(face_model, fits, options.work, options.sides, options.shares)
+    targets = losses.Targets(face_model, fits, options.work, options.sides, options.shares, options.others)
     rows = np.flatnonzero(fits.split == "train")
     validation = np.flatnonzero((fits.split == "validation") & fits.hand[:fits.count])
 

@@ -1,6 +1,7 @@
 """Makes turned heads: a fitted model, textured with its own photo, turned to the side and up or down, often with
-another expression, before another background; those for training often with hair, hats and shoulders. With --one-sided, heads that are
-turned little and whose faces do something on one side only (sides.py).
+another expression, before another background; those for training often with hair, hats and shoulders. Or heads that are turned
+little: with --sided such whose faces do something on one side only, with --posed such that show each expression as often as
+another (sides.py).
 
 Photos with hand labels stop at about 50 degrees of yaw; here the parameters are exact. (The idea is that of 300W-LP,
 Zhu et al., CVPR 2016; the rendering is simpler: one mesh, one z-buffer.) Writes into --work: turned.bin (pictures, RGB
