@@ -52,8 +52,7 @@ class Eyeballs:
         region, triangles, mean = (x.numpy() for x in (model.triangle_region, model.triangles, model.mean))
         of = lambda name: np.unique(triangles[region == regions.index(name)])
         white, iris, pupil = of("eye"), of("iris"), of("pupil")
-        neutral = torch.zeros(1, len(model.identity)), torch.zeros(1, len(model.expression))
-        ends = corners(model, *neutral)[0, 0].numpy()
+        ends = corners(model, torch.zeros(1, len(model.identity)))[0, 0].numpy()
         width = np.linalg.norm(ends[0] - ends[1])
         self.vertices, self.arms, self.centre, self.axis, self.depth, self.radius = ([] for _ in range(6))
         for sign in (-1, 1):
@@ -88,18 +87,19 @@ def turned(axis, pitch, yaw):
     return level @ raised, level @ raised @ axis
 
 
-def corners(model, identity, expression):
-    """[n,K], [n,E] -> [n,2,2,3] cm: each eye's outer and inner corner."""
+def corners(model, identity):
+    """[n,K] -> [n,2,2,3] cm: each eye's outer and inner corner. At rest: the model's move with the lids, by a tenth of the eye's
+    width in a blink, and people's hardly."""
     which = torch.tensor(EYES)
     pick = lambda field: (field[..., model.landmarks3d_vertices[which], :]
                           * model.landmarks3d_weights[which][..., None]).sum(-2)
     return (pick(model.mean) + model.landmarks3d_offsets[which]
-            + torch.tensordot(identity, pick(model.identity), 1) + torch.tensordot(expression, pick(model.expression), 1))
+            + torch.tensordot(identity, pick(model.identity), 1))
 
 
-def widths(model, fits_identity, fits_expression, f):
+def widths(model, fits_identity, f):
     """[n,2] pixels: the widths of both eyes."""
-    there = corners(model, torch.as_tensor(fits_identity), torch.as_tensor(fits_expression))
+    there = corners(model, torch.as_tensor(fits_identity))
     return (there[:, :, 0] - there[:, :, 1]).norm(dim=-1).numpy() * f[:, None]
 
 
@@ -135,7 +135,7 @@ def labelled(options, model, fits, pictures):
     teacher = dict(np.load(options.work / "teacher.npz"))
     place = {p: k for k, p in enumerate(irises["picture"].tolist())}
     blinks = [teacher["names"].tolist().index(n) for n in ("eyeBlinkRight", "eyeBlinkLeft")]
-    size = widths(model, fits.identity[:fits.count], fits.expression[:fits.count], fits.pose[:fits.count, 0])
+    size = widths(model, fits.identity[:fits.count], fits.pose[:fits.count, 0])
     for i in range(len(pictures.shapes)):
         k = place.get(str(fits.picture[i]))
         if k is None or not teacher["trust"][k]:
@@ -238,7 +238,7 @@ class Studio:
             looks.append(turn @ [0, 0, 1])  # at rest an eye looks straight ahead, although its axis does not
             centres.append(centre)
         place = lambda points: morphable.project(torch.tensor(np.asarray(points), dtype=torch.float32)[None], pose)[0].numpy()
-        eyes = corners(model, identity, expression)[0].numpy()
+        eyes = corners(model, identity)[0].numpy()
         matrix = morphable.rotation(pose[:, 1:4])[0].numpy()
         source = morphable.project(model.vertices(identity, torch.from_numpy(fits.expression[i:i + 1])),
                                    torch.from_numpy(fits.pose[i:i + 1]))[0].numpy()

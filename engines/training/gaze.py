@@ -24,12 +24,12 @@ from networks import SHIPPED
 
 POINTS = 3  # iris, outer corner, inner corner
 BATCH = 192
-RENDERED = 0.3  # of the samples
+RENDERED = 0.5  # of the samples
 VARIED = 0.5  # photos whose iris lies far from the middle are drawn more often: most people look ahead
 SHUT = 3.0  # eyes that are shut or hidden are drawn more often: they are rare
-SHIFT, GROWTH, TURN = 0.06, 0.08, 0.07  # of the patch against the eye: eye widths, logarithm, radians
+SHIFT, GROWTH, TURN = 0.1, 0.08, 0.07  # of the patch against the eye: eye widths, logarithm, radians; landmarks go along with lids
 WILD = 0.15  # of the patches are placed twice as badly
-WEIGHTS = (1.0, 0.4, 0.4)  # of the points in the loss
+WEIGHTS = (1.0, 0.8, 0.8)  # of the points in the loss
 
 
 def block(fro, to, stride):
