@@ -9,8 +9,8 @@ use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::Value;
 
 use crate::common::nats::{Server, wait};
-use crate::common::{certificate, clip};
 use crate::common::program::{Running, command, run};
+use crate::common::{certificate, clip};
 
 /// A broker on loopback.
 struct Broker {

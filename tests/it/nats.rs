@@ -5,9 +5,9 @@ use std::process::Command;
 
 use mmface::record::Record;
 
-use crate::common::{certificate, clip};
 use crate::common::nats::{Server, block_on, check, wait};
 use crate::common::program::{Running, command, records, run};
+use crate::common::{certificate, clip};
 
 /// A stream of a clip without a face, whose records are made quickly.
 fn file(server: &Server) -> Vec<String> {
